@@ -1,0 +1,167 @@
+"""TensorFlow Datasets, read without TensorFlow and, unless asked to download, without network."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reconjax.data.dataset import Dataset
+from reconjax.data.prepared import default_data_dir, find, is_prepared
+from reconjax.data.records import RecordFile, RecordSplit
+
+
+def load_tfds(
+    name: str, data_dir: str | PathLike[str] | None = None, download: bool = False
+) -> Dataset:
+    """Open a prepared TFDS set of images; nothing but its description is read yet.
+
+    The set needs a feature `image`, or one image feature of another name, a class feature `label`
+    and a split `train`. The split `test`, or else `validation`, becomes the test split.
+
+    Args:
+        name: NAME[/CONFIG][:VERSION], where VERSION may have `*`, as in mnist:3.*.*, and the
+            newest version that matches is taken; or the folder of one prepared version.
+        data_dir: where sets are prepared; by default $TFDS_DATA_DIR, or ~/tensorflow_datasets.
+        download: prepare the set first, from the network, unless it is prepared already. TFDS
+            tries a failing connection for some minutes.
+
+    Raises:
+        FileNotFoundError: the set is not prepared, or `name` has another form.
+        ValueError: the set is none that can be used, or one of its configurations is to be named.
+        OSError: preparing it failed.
+        ImportError: a package that is needed is missing.
+
+    All with messages of one line.
+    """
+    root = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
+    folder = Path(name).expanduser()
+    if is_prepared(folder):
+        return _open(folder)
+    if folder.is_absolute() or name.startswith((".", "~")):
+        raise FileNotFoundError(
+            f"{name} holds no dataset_info.json: name the folder of one version, like mnist/3.0.1"
+        )
+    try:
+        return _open(find(name, root))
+    except FileNotFoundError:
+        if not download:
+            raise
+    return _open(_prepare(name, root))
+
+
+def _open(directory: Path) -> Dataset:
+    tfds = _import_tfds()
+    try:
+        builder = tfds.builder_from_directory(str(directory))
+        features = dict(builder.info.features or {})
+        stored = set(builder.info.splits)
+    except Exception as error:  # protobuf, JSON and TFDS each have errors of their own
+        raise ValueError(f"{directory} cannot be read: {_line(error)}") from None
+    if "train" not in stored:
+        raise ValueError(f"{builder.name} has no split train: it has {', '.join(sorted(stored))}")
+    image_key = _image_key(tfds, builder.name, features)
+    test = next((split for split in ("test", "validation") if split in stored), None)
+    return Dataset(
+        name=builder.name,
+        class_names=tuple(features["label"].names),
+        train=_open_split(tfds, builder, "train", image_key),
+        test=_open_split(tfds, builder, test, image_key) if test else None,
+    )
+
+
+def _image_key(tfds: Any, name: str, features: dict[str, Any]) -> str:
+    """Which feature is the image, once all features are seen to be fit for use."""
+    found = ", ".join(f"{key} ({type(value).__name__})" for key, value in features.items())
+    if not isinstance(features.get("label"), tfds.features.ClassLabel):
+        raise ValueError(f"{name} has no class feature `label`: it has {found or 'none'}")
+    images = [key for key, value in features.items() if isinstance(value, tfds.features.Image)]
+    if "image" in images:
+        images = ["image"]
+    if len(images) != 1:
+        raise ValueError(f"{name} has no feature `image`, nor one image alone: it has {found}")
+    dtype = np.dtype(features[images[0]].np_dtype)
+    if dtype not in (np.uint8, np.float32):
+        raise ValueError(f"{name} has {dtype} images: they must be uint8 or float32")
+    return images[0]
+
+
+def _open_split(tfds: Any, builder: Any, split: str, image_key: str) -> RecordSplit:
+    images = [
+        key
+        for key, feature in builder.info.features.items()
+        if isinstance(feature, tfds.features.Image)
+    ]
+    # PartialDecoding, which would leave out all other features, is for tf.data alone.
+    skip = {key: tfds.decode.SkipDecoding() for key in images}
+    others = {key: decoder for key, decoder in skip.items() if key != image_key}
+    name = f"{builder.name} ({split})"
+    if not builder.info.splits[split].num_examples:
+        raise ValueError(f"{name} is empty: it must hold some examples")
+    try:
+        records = builder.as_data_source(split, decoders=others or None)
+        undecoded = builder.as_data_source(split, decoders=skip)
+    except NotImplementedError:
+        raise ValueError(
+            f"{builder.name} under {builder.data_dir} is stored as "
+            f"{builder.info.file_format.value}, which needs TensorFlow: prepare it as array_record"
+        ) from None
+    file = RecordFile(name, records, undecoded, image_key, "label")
+    shape = builder.info.features[image_key].shape
+    if None in shape:  # the description leaves it open, though images may well agree
+        (first,), _ = file.read(np.array([0]))
+        shape = first.shape
+    return RecordSplit(file, np.arange(len(file)), tuple(shape))
+
+
+def _prepare(name: str, data_dir: Path) -> Path:
+    """Download a set and write it under `data_dir`; the folder of its version."""
+    tfds = _import_tfds()
+    try:
+        # Standard output is for results; connections that fail are told of once, at the end.
+        with contextlib.redirect_stdout(sys.stderr), _quiet("urllib3"):
+            builder = tfds.builder(name, data_dir=str(data_dir), file_format="array_record")
+            builder.download_and_prepare()
+            return Path(builder.data_dir)
+    except ImportError as error:
+        raise ImportError(f"preparing {name} needs another package: {_line(error)}") from None
+    except Exception as error:  # TFDS, requests and promises each have errors of their own
+        raise OSError(f"{name} could not be downloaded: {_line(error)}") from None
+
+
+def _import_tfds() -> Any:
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ImportError(
+            "TFDS sets need tensorflow-datasets: "
+            f"pip install tensorflow-datasets array-record importlib-resources ({_line(error)})"
+        ) from None
+    logging.getLogger("absl").addFilter(_not_chatter)
+    return tfds
+
+
+def _not_chatter(record: logging.LogRecord) -> bool:
+    """Drop what TFDS logs below errors, such as the advice to install OpenCV."""
+    return "tensorflow_datasets" not in record.pathname or record.levelno >= logging.ERROR
+
+
+@contextlib.contextmanager
+def _quiet(logger_name: str) -> Iterator[None]:
+    logger = logging.getLogger(logger_name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error's message; TFDS adds long lists to some."""
+    first, *_ = str(error).strip().splitlines() or [type(error).__name__]
+    return first if len(first) <= 200 else f"{first[:200]}..."

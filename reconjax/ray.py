@@ -1,0 +1,105 @@
+"""One factorisation for a whole ray of noises.
+
+On a ray, E[x' x'ᵀ] = g ((1 − ρ) M + ρ B). With κ = tr M / tr B (1 for masks) factorise the pencil
+
+    A = M + κ B = P diag(a) Pᵀ,   T = P a^-½ Q   so that   Tᵀ (κ B) T = diag(β),   Tᵀ M T = diag(μ)
+
+and μ + β = 1. Every point of the ray is then whitened by T s / √g, s = ((1 − ρ) μ + ρ β / κ)^-½;
+one eigendecomposition of s Tᵀ (λ M² + α C Cᵀ) T s gives the encoder for every K, and the clean
+read-out needs only the diagonal s² μ / g.
+
+Whitening A instead of M keeps the factorisation accurate where M is badly conditioned, and exact
+where it is singular: outside the range of A both M and B vanish, so nothing that the encoder could
+use to cancel noise is cut off. (Restricting the problem to the range of M would be wrong there,
+unless B were replaced by its Schur complement on the null space, which the tests compare with.)
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from reconjax.alignment import direction_weights
+from reconjax.moments import Moments
+from reconjax.noise import RayPoint
+from reconjax.optimum import Whitened
+from reconjax.spectrum import eigh_descending, significant
+
+
+class Ray(NamedTuple):
+    """What one factorisation leaves for every point of a ray, in the coordinates Tᵀ x.
+
+    Attributes:
+      clean: (D,) μ, the variance of the data.
+      noise: (D,) β / κ, the variance of B.
+      inputs: (D, D) Tᵀ M² T.
+      labels: (C, D) Cᵀ T.
+      rank: number of μ above rounding, the rank of M.
+      attainable: Eq. 7's normaliser: what a linear head can reach on clean data at all.
+      variance: tr M.
+    """
+
+    clean: Array
+    noise: Array
+    inputs: Array
+    labels: Array
+    rank: Array
+    attainable: Array
+    variance: Array
+
+
+def factorise(moments: Moments, direction: Array) -> Ray:
+    """One ray's factorisation: two (D, D) eigendecompositions, whatever is then asked of the ray.
+
+    Args:
+      moments: centered moments of the data.
+      direction: (D, D) B, positive semi-definite.
+    """
+    second = moments.second_moment
+    total = jnp.trace(direction)
+    kappa = jnp.where(total > 0, jnp.trace(second) / jnp.where(total > 0, total, 1.0), 1.0)
+    scales, vectors = eigh_descending(second + kappa * direction)
+    kept = scales > significant(scales)
+    root = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, scales, 1.0)), 0.0)
+    rotated = kappa * (vectors.T @ direction @ vectors)
+    beta, basis = eigh_descending(rotated * root[:, None] * root)
+    # Columns outside the range of A have β = 0 too, but are no data: μ = 1 - β would be wrong.
+    inside = kept.astype(beta.dtype) @ basis**2 > 0.5
+    mu = jnp.where(inside, 1 - beta, 0.0)
+    rounding = jnp.maximum(significant(mu), 8 * float(jnp.finfo(mu.dtype).eps))
+    mu, beta = jnp.where(mu > rounding, mu, 0.0), jnp.clip(beta, 0.0, 1.0)
+    # Pᵀ M P = diag(a) − κ Pᵀ B P, so M T costs one product instead of two.
+    across = (jnp.diag(scales) - rotated) @ (root[:, None] * basis)
+    labels = (moments.cross_moment.T @ vectors * root) @ basis
+    clean = mu > 0
+    labels = jnp.where(clean, labels, 0.0)
+    whole = labels * jax.lax.rsqrt(jnp.where(clean, mu, 1.0))
+    return Ray(
+        clean=mu,
+        noise=beta / kappa,
+        inputs=across.T @ across,
+        labels=labels,
+        rank=jnp.sum(clean, dtype=jnp.int32),
+        attainable=jnp.sum(direction_weights(whole, moments.label_moment)[0]),
+        variance=jnp.trace(second),
+    )
+
+
+def at(ray: Ray, point: RayPoint, label_moment: Array) -> Whitened:
+    """The whitened problem at one point of a ray, in the dtype of the ray."""
+    dtype = ray.clean.dtype
+    share, scale, keep = (v.astype(dtype) for v in (point.share, point.scale, point.keep))
+    variance = (1 - share) * ray.clean + share * ray.noise
+    kept = variance > 0
+    s = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, variance, 1.0)), 0.0)
+    clean_labels = ray.labels * (s * jax.lax.rsqrt(scale))
+    return Whitened(
+        inputs=ray.inputs * (s[:, None] * s) * (keep**2 / scale),
+        labels=keep * clean_labels,
+        clean_gram=ray.clean * s**2 / scale,
+        clean_labels=clean_labels,
+        rank=ray.rank,
+        label_moment=label_moment,
+        input_variance=ray.variance,
+    )

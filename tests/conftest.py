@@ -1,0 +1,18 @@
+"""Every test sees several devices, float64, strict dtype promotion and warnings as errors."""
+
+import os
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture
+def float32():
+    """The default of JAX: no float64 at all."""
+    with jax.enable_x64(False):
+        yield
