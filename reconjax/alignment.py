@@ -116,7 +116,7 @@ def proposition1(
     if not isinstance(latent_dim, jax.core.Tracer) and int(latent_dim) < 1:  # type: ignore[arg-type]
         raise ValueError(f"latent_dim: {latent_dim}; it must be at least 1")
     eps = float(jnp.finfo(spectrum.eigenvalues.dtype).eps)
-    return _proposition1(spectrum, jnp.asarray(latent_dim), tolerance or eps**0.5)
+    return _proposition1(spectrum, jnp.asarray(latent_dim, jnp.int32), tolerance or eps**0.5)
 
 
 @jax.jit(static_argnames="convention")
@@ -129,8 +129,8 @@ def _alignment(spectrum: Spectrum, convention: str) -> Alignment:
     supervised = jnp.trace(label_moment) - _curve(loss, features)
     spread = jnp.sum(label_moment**2)
     total = jnp.sum(eq7) / spread
-    share = jnp.minimum(latent_dim, spectrum.rank) / spectrum.rank
-    permuted = jnp.minimum(latent_dim, spectrum.rank) / (spectrum.samples - 1)
+    used = jnp.minimum(latent_dim, spectrum.rank).astype(eq7.dtype)
+    share, permuted = used / spectrum.rank.astype(eq7.dtype), used / (spectrum.samples - 1)
     if convention == "eq7":
         curve, chance = _curve(eq7, features) / jnp.sum(eq7), share
     elif convention == "loss":
@@ -145,8 +145,8 @@ def _alignment(spectrum: Spectrum, convention: str) -> Alignment:
         latent_dim=latent_dim,
         alignment=curve,
         explained=1 - supervised / jnp.trace(label_moment),
-        chance=chance.astype(curve.dtype),
-        explained_chance=permuted.astype(curve.dtype),
+        chance=chance,
+        explained_chance=permuted,
         supervised_loss=supervised,
         reconstruction_loss=jnp.sum(spectrum.eigenvalues) - _curve(spectrum.eigenvalues, features),
         eigenvalues=_padded(spectrum.eigenvalues, features, 0.0),
@@ -176,11 +176,11 @@ def _proposition1(spectrum: Spectrum, latent_dim: Array, tolerance: ArrayLike) -
     targets = min(labels.shape)
     eps = float(jnp.finfo(d.dtype).eps)
     cut = values > values.shape[0] * eps * values[0]
-    label_rank = jnp.sum(cut)
+    label_rank = jnp.sum(cut, dtype=jnp.int32)
     roots = jnp.where(cut, values, 1.0)
     # Cosines between x-directions u_i and y-directions: (YYᵀ)^-½ Ŷ, masked to the leading K x K.
     cosines = (jnp.where(cut, vectors / jnp.sqrt(roots), 0.0).T @ labels)[:targets, :targets]
-    index = jnp.arange(targets)
+    index = jnp.arange(targets, dtype=jnp.int32)
     inside = index < latent_dim
     cosines = jnp.where(inside[:, None] & inside, cosines, 0.0)
     found = jnp.linalg.svd(cosines, compute_uv=False)

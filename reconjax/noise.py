@@ -178,8 +178,8 @@ class ExactMask(NamedTuple):
         size = self.groups.shape[0]
         flat = _flat(x, size)
         score = jax.random.uniform(key, flat.shape)
-        score = jnp.where(jnp.arange(size) < self.total, score, 2.0)
-        order = jnp.argsort(jnp.argsort(score, axis=-1), axis=-1)
+        score = jnp.where(jnp.arange(size, dtype=jnp.int32) < self.total, score, 2.0)
+        order = jnp.argsort(jnp.argsort(score, axis=-1), axis=-1).astype(jnp.int32)
         return jnp.where((order < self.kept)[..., self.groups], flat, 0.0).reshape(x.shape)
 
     def mean(self, moment: Array) -> Array:
@@ -307,7 +307,7 @@ def exact_patch_mask(
             f"mask_ratio: {mask_ratio} keeps none of the {count} patches;"
             f" at most {1 - 1 / count:.6g} is allowed for them"
         )
-    return ExactMask(jnp.asarray(kept), jnp.asarray(count), jnp.asarray(groups))
+    return ExactMask(jnp.int32(kept), jnp.int32(count), jnp.asarray(groups))
 
 
 def pixel_dropout(

@@ -76,7 +76,7 @@ def optimum(whitened: Whitened, reconstruction_weight: Array, clean: bool) -> Op
         lambda: (eigenvalues - alpha * by_labels) / weight,
         lambda: jnp.sum(rotation * (whitened.inputs @ rotation), axis=0),
     )
-    valid = jnp.arange(size) < whitened.rank
+    valid = jnp.arange(size, dtype=jnp.int32) < whitened.rank
     factor = None
     coordinates = supervised.T
     if clean:

@@ -137,7 +137,7 @@ def _sample_side(
     rank, eigenvalues = _cut(eigenvalues, rank_tolerance)
     vectors = (x.T @ u) * (_inverse_root(eigenvalues) / samples**0.5)
     sign = _signs(vectors)
-    within = jnp.arange(samples) < rank
+    within = jnp.arange(samples, dtype=jnp.int32) < rank
     return Spectrum(
         eigenvalues=eigenvalues,
         eigenvectors=vectors * sign,
@@ -195,7 +195,7 @@ def project(
         raise ValueError(f"x: {flat.shape[-1]} features; the spectrum has {features}")
     top = top_directions(spectrum, variance, directions, subspace)
     centered = (flat.astype(spectrum.mean.dtype) - spectrum.mean) / spectrum.scale
-    kept = jnp.arange(spectrum.eigenvalues.shape[0]) < top
+    kept = jnp.arange(spectrum.eigenvalues.shape[0], dtype=jnp.int32) < top
     coordinates = centered @ jnp.where(kept, spectrum.eigenvectors, 0.0)
     part = coordinates @ spectrum.eigenvectors.T
     if subspace == "bottom":
@@ -215,14 +215,16 @@ def top_directions(
         if concrete and not 0 <= float(np.asarray(value)) <= last:
             raise ValueError(f"{name}: {value}; 0 .. {last} is allowed")
     if directions is not None:
-        count = jnp.minimum(jnp.asarray(directions), spectrum.rank)
+        count = jnp.minimum(jnp.asarray(directions, jnp.int32), spectrum.rank)
         return count if subspace == "top" else spectrum.rank - count
     share = jnp.cumsum(spectrum.eigenvalues) / jnp.sum(spectrum.eigenvalues)
     wanted = jnp.asarray(variance, share.dtype)
     wanted = wanted if subspace == "top" else 1 - wanted
     # A share that is reached up to rounding is reached.
     reached = share >= wanted - 4 * jnp.finfo(share.dtype).eps
-    return jnp.where(wanted <= 0, 0, jnp.minimum(jnp.argmax(reached) + 1, spectrum.rank))
+    return jnp.where(
+        wanted <= 0, 0, jnp.minimum(jnp.argmax(reached).astype(jnp.int32) + 1, spectrum.rank)
+    )
 
 
 def eigh_descending(matrix: Array) -> tuple[Array, Array]:

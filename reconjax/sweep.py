@@ -226,7 +226,7 @@ def _sweep(
             curves = found.supervised_loss, found.reconstruction_loss, alignment
             return *(curve[latent_dims - 1] for curve in curves), rounding
 
-        grid = jnp.arange(strengths * levels)
+        grid = jnp.arange(strengths * levels, dtype=jnp.int32)
         batches = None if batch_size == 1 else batch_size
         return jax.lax.map(one_point, grid, batch_size=batches), ray.rank
 

@@ -1,0 +1,30 @@
+# Needs make and Python 3.11 or newer; everything else is installed into .venv, once.
+.PHONY: demo test lint clean
+
+PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3 python,\
+	$(shell $(name) -c 'import sys, venv, ensurepip; print("$(name)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
+BIN := .venv/bin
+OUT ?= out/demo
+
+demo: .venv/installed
+	$(BIN)/reconjax align digits --out $(OUT)
+	$(BIN)/reconjax project digits --out $(OUT)
+	$(BIN)/reconjax sweep digits --patches 1 2 4 --ratios 0 0.25 0.5 0.75 0.9 0.99 --out $(OUT)
+
+test: .venv/installed lint
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Installed again only when the requirements change.
+.venv/installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer (with venv) is needed" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv out

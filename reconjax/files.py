@@ -1,0 +1,35 @@
+"""Results in files: a folder that is known to be writable, and files that are whole or absent."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def output_folder(path: str | os.PathLike[str]) -> Path:
+    """Creates the folder where it is missing, and proves that files can be written into it.
+
+    Raises:
+      OSError: one line that names the folder and the reason.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"--out {folder}: cannot be written ({error.strerror})") from None
+    return folder
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a path beside `path` that becomes `path` once all has been written to it."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

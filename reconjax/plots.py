@@ -1,0 +1,170 @@
+"""Pictures of results: alignment curves (Fig. 2), sweeps (Fig. 6), projections (Fig. 10).
+
+Every function returns a `matplotlib.figure.Figure`; `save` writes it. Nothing touches pyplot's
+global state.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+from reconjax.alignment import Alignment
+from reconjax.files import replacing
+
+STYLE: Any = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 11,
+    "font.size": 10,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "savefig.bbox": "tight",
+}
+
+
+def alignment_figure(curves: Mapping[str, Alignment], *, title: str | None = None) -> Figure:
+    """Alignment with chance lines, by K and by K / D, and the explained share (Fig. 2).
+
+    Args:
+      curves: name of the data set -> `reconjax.alignment` of it.
+      title: above the figure.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(13, 4), layout="constrained")
+        by_dim, by_share, explained = figure.subplots(1, 3)
+        for index, (name, curve) in enumerate(curves.items()):
+            color = f"C{index % 10}"
+            dims = np.asarray(curve.latent_dim)
+            share = dims / dims[-1]
+            line = {"color": color, "label": name}
+            chance = {"color": color, "linestyle": ":", "linewidth": 1.1, "alpha": 0.8}
+            by_dim.plot(dims, np.asarray(curve.alignment), **line)
+            by_dim.plot(dims, np.asarray(curve.chance), **chance)
+            by_share.plot(share, np.asarray(curve.alignment), **line)
+            by_share.plot(share, np.asarray(curve.chance), **chance)
+            explained.plot(dims, np.asarray(curve.explained), **line)
+            explained.plot(dims, np.asarray(curve.explained_chance), **chance)
+        for axes in (by_dim, explained):
+            _latent_axis(axes)
+        by_share.set_xlabel("latent dimension K / input dimension D")
+        by_share.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        by_dim.set_title("alignment (Eq. 7), by K")
+        by_share.set_title("alignment (Eq. 7), by K / D")
+        explained.set_title("label variance explained on K directions")
+        for axes in (by_dim, by_share, explained):
+            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            axes.set_ylim(bottom=0)
+        by_dim.plot([], [], color="grey", linestyle=":", linewidth=1.1, label="chance")
+        by_dim.legend(loc="best")
+        if title:
+            figure.suptitle(title)
+    return figure
+
+
+def sweep_figure(
+    latent_dim: Any,
+    alignment: Any,
+    baseline: Any,
+    *,
+    rows: Sequence[str],
+    lines: Sequence[str],
+    columns: Sequence[str] = ("",),
+    title: str | None = None,
+    strength: str = "mask ratio",
+    quantity: str = "alignment",
+) -> Figure:
+    """Change against no noise: one panel a ray, one line a strength (the layout of Fig. 6).
+
+    Args:
+      latent_dim: (Kn,) K.
+      alignment: (P, R, L, Kn) curves.
+      baseline: (L, Kn) the curves without noise.
+      rows: (P,) what to call each ray, e.g. "patch 2x2".
+      lines: (R,) what to call each strength; drawn from cyan to pink.
+      columns: (L,) what to call each weight.
+      title: above the figure.
+      strength: what the lines differ in.
+      quantity: what the curves are.
+    """
+    dims, curves, base = np.asarray(latent_dim), np.asarray(alignment), np.asarray(baseline)
+    shown = dims >= dims[-1] / 96  # as in the paper; below, ratios of tiny numbers fill the panel
+    change = curves[..., shown] / base[:, shown] - 1
+    colors = matplotlib.colormaps["cool"](np.linspace(0, 1, max(len(lines), 2)))
+    with matplotlib.rc_context(STYLE):
+        size = (1.2 + 5.6 * len(columns), 0.8 + 2.5 * len(rows))
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(len(rows), len(columns), sharex=True, squeeze=False)
+        for p, row in enumerate(rows):
+            for c, column in enumerate(columns):
+                axes = panels[p, c]
+                axes.axhline(0, color="black", linewidth=1)
+                for r, line in enumerate(lines):
+                    axes.plot(dims[shown], change[p, r, c], color=colors[r], label=line)
+                axes.set_title(", ".join(part for part in (row, column) if part))
+                axes.yaxis.set_major_formatter(PercentFormatter(1))
+                if c == 0:
+                    axes.set_ylabel(f"change of {quantity}")
+                if p == len(rows) - 1:
+                    _latent_axis(axes)
+                else:
+                    axes.set_xscale("log", base=2)
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, title=strength, loc="outside right upper")
+        if title:
+            figure.suptitle(title)
+    return figure
+
+
+def projection_figure(
+    images: Any, top: Any, bottom: Any, *, rows: Sequence[str], names: Sequence[str], title: str
+) -> Figure:
+    """Images above their top and bottom subspace parts, side by side (Fig. 10).
+
+    Args:
+      images: (n, H, W, C) in [0, 1].
+      top: (n, H, W, C) projections with the mean.
+      bottom: (n, H, W, C) projections without the mean; shown about grey, stretched alike so that
+        99 % of their values fit.
+      rows: three row titles.
+      names: (n,) titles of the images.
+      title: above the figure.
+    """
+    reach = max(float(np.quantile(np.abs(np.asarray(bottom)), 0.99)), 1e-12)
+    parts = (np.asarray(images), np.asarray(top), 0.5 + 0.5 * np.asarray(bottom) / reach)
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        count = len(names)
+        figure = Figure(figsize=(1.35 * count + 1.5, 5.1), layout="constrained")
+        panels = figure.subplots(3, count, squeeze=False)
+        for panel, part, row in zip(panels, parts, rows, strict=True):
+            for axes, picture in zip(panel, np.clip(part, 0, 1), strict=True):
+                gray = picture.shape[-1] == 1
+                shown = picture[..., 0] if gray else picture
+                axes.imshow(shown, cmap="gray" if gray else None, vmin=0, vmax=1)
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
+            panel[0].set_ylabel(row, fontsize=10)
+        for axes, name in zip(panels[0], names, strict=True):
+            axes.set_title(name, fontsize=9)
+        figure.suptitle(title)
+    return figure
+
+
+def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 110) -> None:
+    """Writes the figure, whole or not at all; the suffix gives the format."""
+    with replacing(path) as part:
+        figure.savefig(part, dpi=dpi)
+
+
+def _latent_axis(axes: Axes) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("latent dimension K")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:g}"))

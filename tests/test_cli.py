@@ -1,0 +1,284 @@
+"""The command line, as a user runs it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from reconjax.cli import main
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs the command; gives (status, stdout, stderr)."""
+
+    def call(*argv):
+        status = main([str(part) for part in argv])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def npz(tmp_path):
+    """Writes an npz from keywords, starting from 40 6x6 images of 3 unbalanced classes."""
+
+    def write(name="set.npz", **arrays):
+        rng = np.random.default_rng(0)
+        labels = np.repeat([0, 1, 2], [25, 10, 5])
+        images = rng.integers(0, 256, (40, 6, 6, 1)).astype(np.uint8) // (1 + labels)[
+            :, None, None, None
+        ].astype(np.uint8)
+        arrays = {"x_train": images, "y_train": labels, **arrays}
+        np.savez(tmp_path / name, **arrays)
+        return tmp_path / name
+
+    return write
+
+
+def dense_explained(images, labels):
+    """1 - loss / tr S by least squares on the leading singular vectors, for every K."""
+    x = images.reshape(len(images), -1) / 255
+    x = x - x.mean(0)
+    y = np.eye(labels.max() + 1)[labels]
+    y = y - y.mean(0)
+    u, s, _ = np.linalg.svd(x, full_matrices=False)
+    u = u[:, s > 1e-10 * s[0]]
+    steps = np.sum((u.T @ y) ** 2, axis=1) / np.sum(y**2)
+    weights = np.sum((y @ (y.T @ u)) ** 2, axis=0)
+    return np.cumsum(steps), np.cumsum(weights) / np.sum(weights)
+
+
+def test_align_json_is_one_object_that_equals_the_dense_formulas(run, npz):
+    path = npz()
+    status, out, _ = run("align", path, "--json")
+    result = json.loads(out)
+    assert status == 0
+    assert result["samples"] == 40
+    assert result["features"] == 36
+    assert result["classes"] == 3
+    assert result["latent_dim"] == list(range(1, 37))
+    data = np.load(path)
+    explained, alignment = dense_explained(data["x_train"], data["y_train"])
+    rank = result["rank"]
+    assert rank == len(explained)
+    np.testing.assert_allclose(result["explained"][:rank], explained, atol=1e-10)
+    np.testing.assert_allclose(result["alignment"][:rank], alignment, atol=1e-10)
+    assert result["alignment"][rank - 1 :] == pytest.approx([1.0] * (36 - rank + 1))
+    np.testing.assert_allclose(result["chance"][:rank], np.arange(1, rank + 1) / rank)
+    assert len(result["eigenvalues"]) == 36
+
+
+def test_align_table_and_files(run, tmp_path):
+    status, out, _ = run("align", "digits", "--out", tmp_path / "new" / "folder")
+    assert status == 0
+    assert "1437 samples, 64 features of rank 61, 10 classes" in out
+    assert (tmp_path / "new/folder/align.png").stat().st_size > 10_000
+    written = json.loads((tmp_path / "new/folder/align.json").read_text())
+    assert written["rank"] == 61
+
+
+def test_no_files_but_what_is_asked(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("align")
+    run("sweep", "digits", "--patches", "8", "--ratios", "0.5", "--latent-dims", "4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sweep_writes_the_grid(run, npz, tmp_path):
+    status, out, _ = run(
+        "sweep", npz(), "--patches", "1", "3x2", "--ratios", "0", "0.5", "0.9",
+        "--weights", "0", "1", "inf", "--out", tmp_path / "out", "--json",
+    )  # fmt: skip
+    assert status == 0
+    result = json.loads(out)
+    arrays = np.load(tmp_path / "out/sweep.npz")
+    np.testing.assert_array_equal(arrays["patch_shape"], [[1, 1], [3, 2]])
+    np.testing.assert_array_equal(arrays["mask_ratio"], [0, 0.5, 0.9])
+    np.testing.assert_array_equal(arrays["reconstruction_weight"], [0, 1, np.inf])
+    np.testing.assert_array_equal(arrays["latent_dim"], np.arange(1, 37))
+    for name in ("explained", "supervised_loss", "reconstruction_loss", "alignment"):
+        assert arrays[name].shape == (2, 3, 3, 36)
+        assert np.all(np.isfinite(arrays[name]))
+    # No mask is the same for every patch, and with λ = inf it is what align says.
+    np.testing.assert_allclose(arrays["explained"][0, 0], arrays["explained"][1, 0], atol=1e-9)
+    _, align, _ = run("align", npz(), "--json")
+    explained = json.loads(align)["explained"]
+    np.testing.assert_allclose(arrays["explained"][0, 0, 2], explained, atol=1e-9)
+    for row in result["best"]:
+        column = row["latent_dim"] - 1
+        assert row["explained"] == pytest.approx(arrays["explained"][..., column].max())
+    assert (tmp_path / "out/sweep.png").stat().st_size > 10_000
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.suffix == ".part"] == []
+
+
+@pytest.mark.parametrize("noise", ["exact", "pixel", "gaussian"])
+def test_sweep_of_the_other_noises(run, noise, tmp_path):
+    status, out, _ = run(
+        "sweep", "digits", "--noise", noise, "--patches", "2", "--ratios", "0.5",
+        "--stds", "0.5", "--out", tmp_path, "--json",
+    )  # fmt: skip
+    assert status == 0
+    assert json.loads(out)["noise"] == noise
+    arrays = np.load(tmp_path / "sweep.npz")
+    assert arrays["explained"].shape == (1, 1, 1, 64)
+    if noise == "gaussian":  # Corollary 3.1
+        assert arrays["noise_std"] == [0.5]
+        _, align, _ = run("align", "digits", "--json")
+        explained = json.loads(align)["explained"]
+        np.testing.assert_allclose(arrays["explained"][0, 0, 0], explained, atol=1e-9)
+
+
+def test_float32_says_so_and_stays_close(run, tmp_path):
+    argv = ["sweep", "digits", "--patches", "2", "--ratios", "0.5", "--json", "--out"]
+    _, out, _ = run(*argv, tmp_path / "64")
+    assert json.loads(out)["precision"] == "float64"
+    _, out, _ = run(*argv, tmp_path / "32", "--float32")
+    assert "float32" in json.loads(out)["precision"]
+    double, single = (np.load(tmp_path / name / "sweep.npz")["explained"] for name in ("64", "32"))
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, double, atol=1e-3)
+
+
+def test_noisy_readout_explains_less(run, tmp_path):
+    argv = ["sweep", "digits", "--patches", "2", "--ratios", "0.75", "--out"]
+    for readout in ("clean", "noisy"):
+        assert run(*argv, tmp_path / readout, "--readout", readout)[0] == 0
+    clean, noisy = (np.load(tmp_path / r / "sweep.npz")["explained"] for r in ("clean", "noisy"))
+    assert np.all(noisy < clean)
+
+
+def test_project_writes_a_picture(run, tmp_path):
+    status, out, _ = run("project", "digits", "--images", "3", "--out", tmp_path, "--json")
+    result = json.loads(out)
+    assert status == 0
+    assert (tmp_path / "project.png").stat().st_size > 5_000
+    assert result["top_directions"] + result["bottom_directions"] == result["rank"]
+
+
+def test_datasets_lists_what_can_be_named(run, tmp_path):
+    status, out, _ = run("datasets", "--data-dir", tmp_path)
+    assert status == 0
+    for text in ("digits", "scenes", ".npz", "nothing"):
+        assert text in out
+    assert json.loads(run("datasets", "--data-dir", tmp_path, "--json")[1])["prepared"] == []
+
+
+def test_max_samples_and_seed(run):
+    def align(*argv):
+        return json.loads(run("align", "digits", "--json", "--max-samples", "200", *argv)[1])
+
+    assert align()["samples"] == 200
+    assert align("--seed", "1") == align("--seed", "1")
+    assert align("--seed", "1")["alignment"] != align("--seed", "2")["alignment"]
+
+
+def test_balanced_classes_make_eq7_and_its_loss_form_equal(run, npz):
+    def align(*argv):
+        return json.loads(run("align", npz(), "--json", *argv)[1])["alignment"]
+
+    weight = ["--class-weight", "balanced"]
+    assert align(*weight) == pytest.approx(align(*weight, "--convention", "loss"))
+    assert align() != pytest.approx(align("--convention", "loss"))
+    assert align("--standardize") != pytest.approx(align())
+
+
+BAD_ARRAYS = {
+    "NaN": (lambda x, y: (np.where(np.arange(40)[:, None] == 3, np.nan, x), y), "NaN"),
+    "inf": (lambda x, y: (np.where(np.arange(40)[:, None] == 3, np.inf, x), y), "inf"),
+    "length": (lambda x, y: (x, y[:-1]), "39"),
+    "negative": (lambda x, y: (x, y - 1), "-1"),
+    "fraction": (lambda x, y: (x, y + 0.5), "whole"),
+    "one class": (lambda x, y: (x, 0 * y), "class"),
+    "empty": (lambda x, y: (x[:0], y[:0]), "x_train"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARRAYS)
+def test_bad_arrays_are_refused_in_one_line(run, npz, case):
+    make, word = BAD_ARRAYS[case]
+    x, y = make(np.random.default_rng(0).normal(size=(40, 8)), np.arange(40) % 3)
+    status, out, err = run("align", npz(x_train=x, y_train=y))
+    assert status == 2
+    assert out == ""
+    assert word in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["sweep", "digits", "--patches", "3"], ["3x3", "8x8", "divide"]),
+        (["sweep", "digits", "--noise", "exact", "--patches", "4"], ["0.9", "4 patches"]),
+        (["sweep", "digits", "--latent-dims", "65"], ["65", "64"]),
+        (["sweep", "digits", "--latent-dims", "0"], ["0", "64"]),
+        (["sweep", "digits", "--batch-size", "0"], ["batch_size"]),
+        (["align", "no-such-set"], ["no-such-set", "digits"]),
+        (["align", "missing.npz"], ["missing.npz"]),
+        (["align", "scenes:wings=2"], ["wings", "size"]),
+        (["align", "digits", "--max-samples", "0"], ["0", "at least 1"]),
+        (["project", "digits", "--images", "0"], ["--images"]),
+    ],
+)
+def test_bad_values_are_refused_in_one_line(run, tmp_path, argv, words):
+    status, out, err = run(*argv, "--data-dir", tmp_path)
+    assert status == 2
+    assert out == ""
+    assert all(word in err for word in words), err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--ratios", "1"], ["1", "[0, 1)"]),
+        (["--ratios", "-0.1"], ["[0, 1)"]),
+        (["--ratios", "nan"], ["[0, 1)"]),
+        (["--weights", "-1"], ["-1", "[0, inf]"]),
+        (["--weights", "nan"], ["[0, inf]"]),
+        (["--patches", "two"], ["two", "4x2"]),
+    ],
+)
+def test_bad_options_are_refused_by_the_parser(argv, words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["sweep", "digits", *argv])
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert all(word in message for word in words)
+
+
+def test_vectors_where_images_are_needed(run, npz):
+    x = np.random.default_rng(0).normal(size=(40, 8))
+    for command in ("sweep", "project"):
+        status, _, err = run(command, npz(x_train=x))
+        assert status == 2
+        assert "vectors" in err
+        assert "images" in err
+    assert run("sweep", npz(x_train=x), "--noise", "pixel")[0] == 0
+
+
+def test_a_damaged_npz(run, npz):
+    path = npz()
+    path.write_bytes(path.read_bytes()[:200])
+    status, _, err = run("align", path)
+    assert status == 2
+    assert "set.npz" in err
+
+
+def test_out_that_cannot_be_written_is_refused_before_the_work(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    for command in ("align", "sweep", "project"):
+        status, out, err = run(command, "digits", "--out", tmp_path / "file")
+        assert status == 2
+        assert out == ""
+        assert "--out" in err
+
+
+@pytest.mark.parametrize("command", ["align", "sweep", "project", "datasets"])
+def test_help_shows_examples(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"reconjax {command}" in capsys.readouterr().out.split("examples:")[1]
