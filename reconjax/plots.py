@@ -64,7 +64,7 @@ def alignment_figure(curves: Mapping[str, Alignment], *, title: str | None = Non
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
             axes.set_ylim(bottom=0)
         by_dim.plot([], [], color="grey", linestyle=":", linewidth=1.1, label="chance")
-        by_dim.legend(loc="best")
+        figure.legend(*by_dim.get_legend_handles_labels(), loc="outside right center")
         if title:
             figure.suptitle(title)
     return figure
@@ -95,10 +95,7 @@ def sweep_figure(
       strength: what the lines differ in.
       quantity: what the curves are.
     """
-    dims, curves, base = np.asarray(latent_dim), np.asarray(alignment), np.asarray(baseline)
-    shown = dims >= dims[-1] / 96  # as in the paper; below, ratios of tiny numbers fill the panel
-    change = curves[..., shown] / base[:, shown] - 1
-    colors = matplotlib.colormaps["cool"](np.linspace(0, 1, max(len(lines), 2)))
+    curves, base = np.asarray(alignment), np.asarray(baseline)
     with matplotlib.rc_context(STYLE):
         size = (1.2 + 5.6 * len(columns), 0.8 + 2.5 * len(rows))
         figure = Figure(figsize=size, layout="constrained")
@@ -106,22 +103,29 @@ def sweep_figure(
         for p, row in enumerate(rows):
             for c, column in enumerate(columns):
                 axes = panels[p, c]
-                axes.axhline(0, color="black", linewidth=1)
-                for r, line in enumerate(lines):
-                    axes.plot(dims[shown], change[p, r, c], color=colors[r], label=line)
+                sweep_panel(axes, latent_dim, curves[p, :, c], base[c], lines)
                 axes.set_title(", ".join(part for part in (row, column) if part))
-                axes.yaxis.set_major_formatter(PercentFormatter(1))
-                if c == 0:
-                    axes.set_ylabel(f"change of {quantity}")
-                if p == len(rows) - 1:
-                    _latent_axis(axes)
-                else:
-                    axes.set_xscale("log", base=2)
+                axes.label_outer()
+            panels[p, 0].set_ylabel(f"change of {quantity}")
         handles, labels = panels[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, title=strength, loc="outside right upper")
         if title:
             figure.suptitle(title)
     return figure
+
+
+def sweep_panel(
+    axes: Axes, latent_dim: Any, curves: Any, baseline: Any, lines: Sequence[str]
+) -> None:
+    """One panel of Fig. 6: curves (R, Kn) relative to the baseline (Kn,), from cyan to pink."""
+    dims, curves, base = np.asarray(latent_dim), np.asarray(curves), np.asarray(baseline)
+    shown = dims >= dims[-1] / 96  # as in the paper; below, ratios of tiny numbers fill the panel
+    colors = matplotlib.colormaps["cool"](np.linspace(0, 1, max(len(lines), 2)))
+    axes.axhline(0, color="black", linewidth=1)
+    for curve, color, line in zip(curves, colors, lines, strict=False):
+        axes.plot(dims[shown], curve[shown] / base[shown] - 1, color=color, label=line)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    _latent_axis(axes)
 
 
 def projection_figure(
@@ -153,7 +157,7 @@ def projection_figure(
                 axes.spines[:].set_visible(False)
             panel[0].set_ylabel(row, fontsize=10)
         for axes, name in zip(panels[0], names, strict=True):
-            axes.set_title(name, fontsize=9)
+            axes.set_title(name.replace(", ", ",\n"), fontsize=9)
         figure.suptitle(title)
     return figure
 

@@ -63,11 +63,15 @@ def factorise(moments: Moments, direction: Array) -> Ray:
     kept = scales > significant(scales)
     root = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, scales, 1.0)), 0.0)
     rotated = kappa * (vectors.T @ direction @ vectors)
-    beta, basis = eigh_descending(rotated * root[:, None] * root)
-    # Columns outside the range of A have β = 0 too, but are no data: μ = 1 - β would be wrong.
-    inside = kept.astype(beta.dtype) @ basis**2 > 0.5
+    # Outside the range of A there is no data: -1 keeps these columns apart, and puts them last.
+    outside = jnp.diag(jnp.where(kept, 0.0, 1.0).astype(root.dtype))
+    beta, basis = eigh_descending(rotated * root[:, None] * root - outside)
+    inside = beta > -0.5
     mu = jnp.where(inside, 1 - beta, 0.0)
+    # What rounding leaves of A is magnified by ‖T_j‖².
+    magnified = significant(scales) * (root**2 @ basis**2)
     rounding = jnp.maximum(significant(mu), 8 * float(jnp.finfo(mu.dtype).eps))
+    rounding = jnp.maximum(rounding, magnified)
     mu, beta = jnp.where(mu > rounding, mu, 0.0), jnp.clip(beta, 0.0, 1.0)
     # Pᵀ M P = diag(a) − κ Pᵀ B P, so M T costs one product instead of two.
     across = (jnp.diag(scales) - rotated) @ (root[:, None] * basis)

@@ -1,7 +1,7 @@
 """Made-up scenes: one textured shape over a 1/f background, rendered in JAX.
 
-The class is the object, a shape with a texture. Its place, size and colours and the background
-are random and say nothing about the class, but they make most of the variance of the pixels.
+The class is the object, a shape with a texture. Its place, size and shades and the background are
+random and say nothing about the class, but they make most of the variance of the pixels.
 """
 
 import math
@@ -160,17 +160,21 @@ def _choose(fields: dict[str, Field], number: jax.Array, u: jax.Array, v: jax.Ar
 
 
 def _colours(key: jax.Array, channels: int) -> tuple[jax.Array, jax.Array]:
-    """Two colours (channels,) in [0, 1], one light and one dark, either of them the first."""
-    sign_key, light_key, tint_key = jax.random.split(key, 3)
-    # Every dtype is given, as the defaults (of bernoulli too) depend on jax_enable_x64.
-    sign = jnp.copysign(np.float32(1), jax.random.uniform(sign_key, (), jnp.float32, -1, 1))
-    # Far from the middle grey that the background has on average, the first one farther.
-    light = 0.2 * jax.random.uniform(light_key, (2, 1), jnp.float32) + np.array(
-        [[0.3], [0.2]], np.float32
+    """Two colours (channels,) in [0, 1]: the first lighter than the background's mean, the second
+    darker.
+
+    Were either of them the lighter one by chance, all classes would have the same mean image, and
+    no linear read-out could tell them apart.
+    """
+    light_key, tint_key = jax.random.split(key)
+    # Every dtype is given, as the defaults depend on jax_enable_x64.
+    shade = jax.random.uniform(light_key, (2, 1), jnp.float32)
+    lightness = np.float32(0.5) + np.array([[1], [-1]], np.float32) * (
+        np.float32(0.2) * shade + np.array([[0.3], [0.2]], np.float32)
     )
     tint = 0.12 * jax.random.normal(tint_key, (2, channels), jnp.float32)
     tint = tint - tint.mean(axis=1, keepdims=True)  # leaves the lightness as it is
-    first, second = jnp.clip(0.5 + sign * np.array([[1], [-1]], np.float32) * light + tint, 0, 1)
+    first, second = jnp.clip(lightness + tint, 0, 1)
     return first, second
 
 
@@ -183,4 +187,5 @@ def _one_over_f(key: jax.Array, size: int, channels: int) -> jax.Array:
 
     noise = jax.random.normal(key, (1 + channels, size, size), jnp.float32)
     noise = math.sqrt(_SHARED) * noise[:1] + math.sqrt(1 - _SHARED) * noise[1:]
-    return jnp.moveaxis(jnp.fft.irfft2(half * jnp.fft.rfft2(noise), (size, size)), 0, -1)
+    spectrum = half.astype(np.complex64) * jnp.fft.rfft2(noise)
+    return jnp.moveaxis(jnp.fft.irfft2(spectrum, (size, size)), 0, -1)

@@ -1,0 +1,108 @@
+"""What float32 costs in accuracy and saves in time, against float64 on the same data.
+
+    python -m benchmarks.precision --data cifar10 --data-dir DIR --out benchmarks/results/precision
+
+Three ways: float64; the float32 grid on a float64 spectrum (`--float32` on the command line); and
+float32 throughout, as JAX does without x64. The error of a curve is its largest distance from the
+float64 one up to some K.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+import reconjax
+from experiments import report
+from reconjax.data import load
+
+SAMPLES = {"smoke": 500, "quick": 10_000, "full": None}
+RATIOS = (0.0, 0.5, 0.9)
+LIMITS = (64, 256, 512, 1024, 2048, 4096)
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = report.arguments(__doc__, argv, data=["digits"])
+    settings = {"preset": options.preset, "seed": options.seed, "data": options.data}
+    results = report.resume(options.out, "precision", settings)
+    for name in tqdm(options.data, desc="data sets"):
+        if name not in results["parts"]:
+            results["parts"][name] = measure(name, options)
+            report.write(options.out, "precision", results)
+    for name, part in results["parts"].items():
+        print(f"\n{name}: {part['samples']} samples, {part['features']} features")
+        print("largest error up to K =    " + " ".join(f"{k:>8}" for k in part["limits"]))
+        for way, row in part["errors"].items():
+            for curve, errors in row.items():
+                print(f"{way + ', ' + curve:<27}" + " ".join(f"{e:>8.1e}" for e in errors))
+        for way, row in part["seconds"].items():
+            print(way + ": " + ", ".join(f"{what} {took:.2f} s" for what, took in row.items()))
+
+
+def measure(name: str, options: Any) -> dict[str, Any]:
+    dataset = load(name, data_dir=options.data_dir)
+    split, limit = dataset.train, SAMPLES[options.preset]
+    if limit is not None:
+        split = split.sample(limit, options.seed)
+    batches = list(split.batches())  # read and decoded once: this times arithmetic
+    curves, seconds = {}, {}
+    for way, x64, dtype in (
+        ("float64", True, None),
+        ("float32 grid", True, "float32"),
+        ("float32", False, None),
+    ):
+        with jax.enable_x64(x64):
+            curves[way], seconds[way] = one_way(batches, dataset, dtype)
+    features = dataset.features
+    limits = sorted({min(k, features) for k in LIMITS})
+    exact = curves["float64"]
+    return {
+        "samples": len(split),
+        "features": features,
+        "limits": limits,
+        "seconds": seconds,
+        "errors": {
+            way: {
+                curve: [float(np.max(np.abs(values - exact[curve])[..., :k])) for k in limits]
+                for curve, values in curves[way].items()
+            }
+            for way in ("float32 grid", "float32")
+        },
+    }
+
+
+def one_way(batches: list[Any], dataset: Any, dtype: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    floats = jax.numpy.result_type(float)
+    grid = reconjax.mask_grid(dataset.image_shape, [1], RATIOS)
+    moments, seconds = timed(
+        lambda: reconjax.moments_from_batches(
+            batches, num_classes=dataset.num_classes, dtype=floats
+        )
+    )
+    spectrum, spectrum_seconds = timed(lambda: reconjax.spectrum(moments))
+    found, sweep_seconds = timed(lambda: reconjax.sweep(moments, grid, dtype=dtype))
+    curve = reconjax.alignment(spectrum)
+    return (
+        {
+            "align: alignment": np.asarray(curve.alignment, np.float64),
+            "align: explained": np.asarray(curve.explained, np.float64),
+            "sweep: alignment": np.asarray(found.alignment, np.float64),
+            "sweep: explained": np.asarray(found.explained, np.float64),
+        },
+        {"moments": seconds, "spectrum": spectrum_seconds, "sweep of 3": sweep_seconds},
+    )
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """The result and the seconds of a second run, after the first has compiled."""
+    jax.block_until_ready(work())
+    start = time.perf_counter()
+    result = jax.block_until_ready(work())
+    return result, time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Fig. 10: images on the top and the bottom subspace, and what each tells a linear head.
+
+    python -m experiments.subspaces --data digits cifar10 --data-dir DIR --out out
+
+The explained shares add up over orthogonal directions, so the closed form says for every share of
+the pixel variance how much of the labels a linear head can read from either side.
+"""
+
+from typing import Any
+
+import jax
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from tqdm import tqdm
+
+import reconjax
+from experiments import report
+from experiments.alignment import SAMPLES
+from reconjax.data import load
+from reconjax.moments import as_floats
+from reconjax.plots import STYLE, projection_figure
+
+SHARES = (0.5, 0.75, 0.9, 0.95, 0.99)
+SHOWN = 0.75
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = report.arguments(__doc__, argv, data=["digits", "scenes"])
+    jax.config.update("jax_enable_x64", True)
+    settings = {"preset": options.preset, "seed": options.seed, "data": options.data}
+    results = report.resume(options.out, "subspaces", settings)
+    for name in tqdm(options.data, desc="data sets"):
+        if name not in results["parts"]:
+            results["parts"][name] = measure(name, options)
+            report.write(options.out, "subspaces", results)
+    report.picture(options.out, "subspaces", picture(results["parts"]))
+    print("label variance that a linear head explains on the top / the bottom subspace")
+    print(f"{'top share of pixel variance':<28}" + " ".join(f"{s:>13.0%}" for s in SHARES))
+    for name, part in results["parts"].items():
+        cells = (f"{row['top']:.3f} / {row['bottom']:.3f}" for row in part["shares"].values())
+        print(f"{name:<28}" + " ".join(f"{cell:>13}" for cell in cells))
+
+
+def measure(name: str, options: Any) -> dict[str, Any]:
+    dataset = load(name, data_dir=options.data_dir)
+    split, limit = dataset.train, SAMPLES[options.preset]
+    if limit is not None:
+        split = split.sample(limit, options.seed)
+    moments = reconjax.moments_from_batches(
+        split.batches(), num_classes=dataset.num_classes, dtype="float64"
+    )
+    spectrum = reconjax.spectrum(moments)
+    variance = np.cumsum(np.asarray(spectrum.eigenvalues))
+    variance /= variance[-1]
+    explained = np.asarray(reconjax.alignment(spectrum).explained)
+    total = explained[-1]
+    shares = {}
+    for share in SHARES:
+        count = int(np.argmax(variance >= share)) + 1
+        top = float(explained[count - 1])
+        shares[str(share)] = {"directions": count, "top": top, "bottom": float(total - top)}
+    draw(dataset, spectrum, shares[str(SHOWN)]["directions"], options)
+    return {
+        "samples": int(moments.samples),
+        "features": moments.features,
+        "rank": int(spectrum.rank),
+        "explained_by_all": float(total),
+        "shares": shares,
+    }
+
+
+def draw(dataset: Any, spectrum: reconjax.Spectrum, count: int, options: Any) -> None:
+    shown = (dataset.test or dataset.train).sample(8, options.seed)
+    raw, labels = shown.examples(np.arange(len(shown)))
+    images = np.asarray(as_floats(raw))
+    bottom = reconjax.project(
+        spectrum, images, variance=1 - SHOWN, subspace="bottom", keep_mean=False
+    )
+    figure = projection_figure(
+        images,
+        reconjax.project(spectrum, images, variance=SHOWN),
+        bottom,
+        rows=(
+            "original",
+            f"top {SHOWN:.0%}\n({count} directions)",
+            f"bottom {1 - SHOWN:.0%}\n({int(spectrum.rank) - count} directions)",
+        ),
+        names=[dataset.class_names[label] for label in labels],
+        title=f"{dataset.name}: held-out images on the subspaces of the training images",
+    )
+    report.picture(options.out, dataset.name.partition(":")[0], figure, dpi=90)
+
+
+def picture(parts: dict[str, Any]) -> Figure:
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(2.6 * len(parts) + 1, 3.2), layout="constrained")
+        panels = figure.subplots(1, len(parts), squeeze=False)[0]
+        for axes, (name, part) in zip(panels, parts.items(), strict=True):
+            place = np.arange(len(SHARES))
+            rows = part["shares"].values()
+            axes.bar(place - 0.2, [row["top"] for row in rows], 0.4, color="C3", label="top")
+            axes.bar(place + 0.2, [row["bottom"] for row in rows], 0.4, color="C0", label="bottom")
+            axes.set_xticks(place, [f"{share:.0%}" for share in SHARES], fontsize=8)
+            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            axes.set_title(name)
+            axes.set_xlabel("pixel variance in the top")
+        panels[0].set_ylabel("label variance explained\nby a linear head")
+        panels[-1].legend()
+    return figure
+
+
+if __name__ == "__main__":
+    main()
