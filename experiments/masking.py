@@ -23,7 +23,7 @@ PATCHES = (1, 2, 4)
 RATIOS = {
     "smoke": (0.0, 0.5, 0.9),
     "quick": (0.0, 0.25, 0.5, 0.75, 0.9, 0.99),
-    "full": tuple(float(p) for p in np.round(np.linspace(0, 0.99, 10), 2)),  # as the authors do
+    "full": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99),
 }
 
 
@@ -101,17 +101,13 @@ def summary(
         "share_better": float(np.mean(shown > 1e-9)),
         "change_of_root_at_ratio_0.9": {
             # The authors plot square roots; their figures can be compared with these.
-            str(k): float(np.sqrt(1 + change[nearest(ratios, 0.9), k - 1]) - 1)
+            str(k): float(np.sqrt(1 + change[ratios.index(0.9), k - 1]) - 1)
             for k in (8, 64, 256)
             if k <= alignment.shape[1]
         },
         "alignment": [report.rounded(curve[dims - 1]) for curve in alignment],
         "explained": [report.rounded(curve[dims - 1]) for curve in explained],
     }
-
-
-def nearest(ratios: Any, wanted: float) -> int:
-    return int(np.argmin(np.abs(np.asarray(ratios) - wanted)))
 
 
 def picture(parts: dict[str, Any], ratios: Any) -> Figure:

@@ -21,6 +21,7 @@ class Whitened(NamedTuple):
       rank: number of coordinates that carry the data.
       label_moment: (C, C) S.
       input_variance: tr E[x xᵀ].
+      rounding: (R,) the variance of each coordinate on clean data that cannot be told from 0.
     """
 
     inputs: Array
@@ -30,6 +31,7 @@ class Whitened(NamedTuple):
     rank: Array
     label_moment: Array
     input_variance: Array
+    rounding: Array | None = None
 
 
 class Optimum(NamedTuple):
@@ -105,7 +107,8 @@ def _supervised_limit(whitened: Whitened) -> Array:
     """A matrix with the eigenvectors of λ inputs + labelsᵀ labels in the limit λ → 0⁺.
 
     First come the label directions, in the order of what they explain; all others, between which
-    the supervised loss is indifferent, come in the order of what they reconstruct.
+    the supervised loss is indifferent, come in the order of what they reconstruct. So do label
+    directions that explain equally much.
     """
     inputs, labels = whitened.inputs, whitened.labels
     values, left = eigh_descending(labels @ labels.T)
@@ -118,9 +121,12 @@ def _supervised_limit(whitened: Whitened) -> Array:
     rest = inputs - across @ basis.T - basis @ across.T + basis @ inner @ basis.T
     bound = jnp.trace(inputs)
     rest = rest / jnp.where(bound > 0, bound, 1.0)
-    # ... and the label directions above it.
+    # ... and the label directions above it, with what they reconstruct to break ties between them:
+    # far above rounding, far below any gap that matters.
     above = jnp.where(kept, 2 + values / jnp.where(values[0] > 0, values[0], 1.0), 0.0)
-    return (rest + rest.T) / 2 + (basis * above) @ basis.T
+    tie = float(jnp.finfo(values.dtype).eps) ** (2 / 3) / jnp.where(bound > 0, bound, 1.0)
+    above = jnp.diag(above) + tie * inner
+    return (rest + rest.T) / 2 + basis @ ((above + above.T) / 2) @ basis.T
 
 
 def _clean_readout(whitened: Whitened, rotation: Array, valid: Array) -> tuple[Array, Array, Array]:
@@ -136,13 +142,25 @@ def _clean_readout(whitened: Whitened, rotation: Array, valid: Array) -> tuple[A
         features = rotation.T @ gram @ rotation
     variance = jnp.diagonal(features)
     # Features without variance on clean data lie in the null space of its second moment.
-    floor = variance.shape[0] * float(jnp.finfo(variance.dtype).eps)
-    valid = valid & (variance > floor * jnp.max(variance))
+    epsilon = variance.shape[0] * float(jnp.finfo(variance.dtype).eps)
+    floor = epsilon * jnp.max(variance)
+    if whitened.rounding is not None:
+        floor = jnp.maximum(floor, whitened.rounding @ rotation**2)
+    valid = valid & (variance > floor)
     # Unit variances keep the factorisation accurate where the noise dwarfs the data.
     scale = jnp.where(valid, jax.lax.rsqrt(jnp.where(valid, variance, 1.0)), 0.0)
     correlation = features * scale[:, None] * scale
     correlation = correlation + jnp.diag(jnp.where(valid, 0.0, 1.0).astype(scale.dtype))
     factor = jnp.linalg.cholesky(correlation, symmetrize_input=False)
+    # Where rounding mixed directions with and without data, there are more features than the rank.
+    # They depend on each other up to rounding: then, and only then, it is added to the diagonal.
+    factor = jax.lax.cond(
+        jnp.isfinite(factor[-1, -1]),
+        lambda: factor,
+        lambda: jnp.linalg.cholesky(
+            correlation + jnp.diag(floor * scale**2 + epsilon), symmetrize_input=False
+        ),
+    )
     target = (whitened.clean_labels @ rotation * scale).T
     coordinates = jax.scipy.linalg.solve_triangular(factor, target, lower=True)
     deviation = jnp.where(valid, 1 / jnp.where(valid, scale, 1.0), 1.0)

@@ -210,10 +210,13 @@ def check_noise_size(noise: Any, features: int) -> None:
 @highest
 def _solve(problem: Problem, reconstruction_weight: Array, clean: bool) -> Solution:
     eigenvalues, vectors = eigh_descending(problem.noisy_second_moment)
-    cutoff = eigenvalues.shape[0] * float(jnp.finfo(eigenvalues.dtype).eps) * eigenvalues[0]
-    kept = eigenvalues > cutoff
+    epsilon = eigenvalues.shape[0] * float(jnp.finfo(eigenvalues.dtype).eps)
+    kept = eigenvalues > epsilon * eigenvalues[0]
     whitening = jnp.where(kept, vectors / jnp.sqrt(jnp.where(kept, eigenvalues, 1.0)), 0.0)
     inputs = problem.noisy_input_moment.T @ whitening
+    # Whitening magnifies the rounding of M where the noise is small and M has none: without this
+    # floor, directions without data would be read out.
+    rounding = 4 * float(jnp.finfo(eigenvalues.dtype).eps) * jnp.linalg.norm(problem.second_moment)
     whitened = Whitened(
         inputs=inputs.T @ inputs,
         labels=problem.noisy_label_moment.T @ whitening,
@@ -222,6 +225,7 @@ def _solve(problem: Problem, reconstruction_weight: Array, clean: bool) -> Solut
         rank=jnp.sum(kept, dtype=jnp.int32),
         label_moment=problem.label_moment,
         input_variance=problem.input_variance,
+        rounding=jnp.where(kept, rounding / jnp.where(kept, eigenvalues, 1.0), 0.0),
     )
     found = optimum(whitened, reconstruction_weight, clean)
     encoder = whitening @ found.rotation

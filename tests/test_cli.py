@@ -70,6 +70,20 @@ def test_align_json_is_one_object_that_equals_the_dense_formulas(run, npz):
     assert len(result["eigenvalues"]) == 36
 
 
+def test_fewer_samples_than_features(run, npz):
+    """The N-side, which never forms anything of size D x D, says what the D-side says."""
+    argv = ["align", npz(), "--json", "--max-samples", "20", "--seed", "3"]
+    wide = json.loads(run(*argv)[1])
+    assert (wide["samples"], wide["features"], wide["rank"]) == (20, 36, 19)
+    assert len(wide["explained"]) == len(wide["eigenvalues"]) == 36
+    assert wide["explained"][18:] == pytest.approx([1.0] * 18)
+    data = np.load(npz())
+    rows = np.sort(np.random.default_rng(3).choice(40, 20, replace=False))
+    explained, alignment = dense_explained(data["x_train"][rows], data["y_train"][rows])
+    np.testing.assert_allclose(wide["explained"][:19], explained[:19], atol=1e-10)
+    np.testing.assert_allclose(wide["alignment"][:19], alignment[:19], atol=1e-10)
+
+
 def test_align_table_and_files(run, tmp_path):
     status, out, _ = run("align", "digits", "--out", tmp_path / "new" / "folder")
     assert status == 0

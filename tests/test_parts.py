@@ -1,0 +1,88 @@
+"""A killed sweep goes on where it stopped, and never mixes two runs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from reconjax import commands
+from reconjax.cli import main
+from reconjax.parts import Parts, fingerprint
+
+SWEEP = ["sweep", "digits", "--patches", "1", "2", "4", "--ratios", "0.5", "0.9", "--json", "--out"]
+
+
+def test_parts_are_kept_and_belong_to_one_run(tmp_path):
+    parts = Parts(tmp_path, {"ratio": 0.5})
+    assert parts.load("ray-0") is None
+    parts.save("ray-0", {"curve": np.arange(3.0)})
+    again = Parts(tmp_path, {"ratio": 0.5})
+    np.testing.assert_array_equal(again.load("ray-0")["curve"], np.arange(3.0))
+    with pytest.raises(ValueError, match="another ratio"):
+        Parts(tmp_path, {"ratio": 0.75})
+    again.clear()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fingerprint_sees_every_number():
+    tree = {"a": np.zeros(3), "b": np.ones((2, 2))}
+    assert fingerprint(tree) == fingerprint({"a": np.zeros(3), "b": np.ones((2, 2))})
+    changed = np.ones((2, 2))
+    changed[1, 1] += 1e-15
+    assert fingerprint({**tree, "b": changed}) != fingerprint(tree)
+    assert fingerprint({**tree, "a": np.zeros(3, np.float32)}) != fingerprint(tree)
+
+
+def test_finished_rays_are_not_solved_again(tmp_path, monkeypatch, capsys):
+    solved = []
+    sweep = commands.reconjax.sweep
+
+    def counted(moments, noises, *args, **kwargs):
+        if len(solved) == 2:
+            raise KeyboardInterrupt
+        solved.append(noises)
+        return sweep(moments, noises, *args, **kwargs)
+
+    monkeypatch.setattr(commands.reconjax, "sweep", counted)
+    assert main([*SWEEP, str(tmp_path / "a")]) == 130
+    assert not (tmp_path / "a" / "sweep.npz").exists()
+    # Other settings are refused in one line, and nothing is lost by asking.
+    assert main([*SWEEP, str(tmp_path / "a"), "--readout", "noisy"]) == 2
+    assert "another readout" in capsys.readouterr().err
+    del solved[:]
+    monkeypatch.setattr(
+        commands.reconjax, "sweep", lambda *a, **k: (solved.append(a), sweep(*a, **k))[1]
+    )
+    assert main([*SWEEP, str(tmp_path / "a")]) == 0
+    assert len(solved) == 1
+    assert main([*SWEEP, str(tmp_path / "b")]) == 0
+    assert len(solved) == 4
+    assert not (tmp_path / "a" / "parts").exists()
+    assert (tmp_path / "a/sweep.npz").read_bytes() == (tmp_path / "b/sweep.npz").read_bytes()
+
+
+def test_killed_at_any_moment(tmp_path):
+    """SIGKILL while it runs, then run to the end: the file of the undisturbed run."""
+    command = [sys.executable, "-m", "reconjax", *SWEEP]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
+    killed = subprocess.Popen(
+        [*command, str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "killed").glob("parts/ray-*.npz")):
+        assert time.monotonic() < deadline
+        assert killed.poll() is None, "it ended before it could be killed"
+        time.sleep(0.002)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    for path in (tmp_path / "killed").glob("parts/ray-*.npz"):
+        assert np.load(path)["explained"].shape == (1, 3, 1, 64)
+    done = subprocess.run([*command, str(tmp_path / "killed")], check=True, capture_output=True)
+    assert json.loads(done.stdout)["rank"] == 61
+    whole, resumed = (tmp_path / name / "sweep.npz" for name in ("whole", "killed"))
+    assert whole.read_bytes() == resumed.read_bytes()
