@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -113,8 +114,9 @@ def proposition1(
     Raises:
       ValueError: K < 1.
     """
-    if not isinstance(latent_dim, jax.core.Tracer) and int(latent_dim) < 1:  # type: ignore[arg-type]
-        raise ValueError(f"latent_dim: {latent_dim}; it must be at least 1")
+    concrete = not isinstance(latent_dim, jax.core.Tracer)
+    if concrete and (np.asarray(latent_dim) < 1 or np.asarray(latent_dim) % 1 != 0):
+        raise ValueError(f"latent_dim: {latent_dim}; it must be a whole number from 1 on")
     eps = float(jnp.finfo(spectrum.eigenvalues.dtype).eps)
     return _proposition1(spectrum, jnp.asarray(latent_dim, jnp.int32), tolerance or eps**0.5)
 

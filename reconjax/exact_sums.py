@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 
 LARGEST_BATCH = 2**16
 BLOCK = 2**10
+LARGEST_EXACT = 2**24  # N² 2^14 fits into int64
 
 
 class ExactSums:
@@ -47,8 +48,12 @@ class ExactSums:
     def moments(self) -> dict[str, Any]:
         """The fields of `Moments`, in float64, of x / 255 and one-hot y."""
         mean = self._sums / self.samples
-        second = self._gram / self.samples
-        second -= np.outer(mean, mean)
+        if self.samples <= LARGEST_EXACT:
+            # Centered before anything is rounded: pixels that hardly ever vary stay accurate.
+            second = self.samples * self._gram - np.outer(self._sums, self._sums)
+            second = second / self.samples**2
+        else:
+            second = self._gram / self.samples - np.outer(mean, mean)
         d = self.features
         return {
             "samples": self.samples,

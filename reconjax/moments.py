@@ -192,8 +192,9 @@ def merge(first: Moments, second: Moments) -> Moments:
             f" with {second.features} and {second.targets}"
         )
     weight = first.weight + second.weight
-    share = second.weight / weight
-    spread = share * (first.weight / weight)
+    whole = jnp.where(weight > 0, weight, 1.0)  # both may be of classes that have no weight
+    share = second.weight / whole
+    spread = share * (first.weight / whole)
     dx = second.mean_x - first.mean_x
     dy = second.mean_y - first.mean_y
 

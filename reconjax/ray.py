@@ -59,23 +59,30 @@ def factorise(moments: Moments, direction: Array) -> Ray:
     second = moments.second_moment
     total = jnp.trace(direction)
     kappa = jnp.where(total > 0, jnp.trace(second) / jnp.where(total > 0, total, 1.0), 1.0)
-    scales, vectors = eigh_descending(second + kappa * direction)
-    kept = scales > significant(scales)
+    direction = kappa * direction
+    # In units of its own in which A has diagonal 1, no feature is too small to be seen; those
+    # that are 0 stay 0.
+    variance = jnp.diagonal(second) + jnp.diagonal(direction)
+    varies = variance > 0
+    unit = jnp.where(varies, jax.lax.rsqrt(jnp.where(varies, variance, 1.0)), 0.0)
+    units = unit[:, None] * unit
+    scales, vectors = eigh_descending((second + direction) * units)
+    epsilon = float(jnp.finfo(scales.dtype).eps)
+    kept = scales > jnp.maximum(significant(scales), 8 * epsilon * scales[0])
     root = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, scales, 1.0)), 0.0)
-    rotated = kappa * (vectors.T @ direction @ vectors)
+    rotated = vectors.T @ (direction * units) @ vectors
     # Outside the range of A there is no data: -1 keeps these columns apart, and puts them last.
     outside = jnp.diag(jnp.where(kept, 0.0, 1.0).astype(root.dtype))
     beta, basis = eigh_descending(rotated * root[:, None] * root - outside)
     inside = beta > -0.5
     mu = jnp.where(inside, 1 - beta, 0.0)
-    # What rounding leaves of A is magnified by ‖T_j‖².
-    magnified = significant(scales) * (root**2 @ basis**2)
-    rounding = jnp.maximum(significant(mu), 8 * float(jnp.finfo(mu.dtype).eps))
-    rounding = jnp.maximum(rounding, magnified)
-    mu, beta = jnp.where(mu > rounding, mu, 0.0), jnp.clip(beta, 0.0, 1.0)
-    # Pᵀ M P = diag(a) − κ Pᵀ B P, so M T costs one product instead of two.
-    across = (jnp.diag(scales) - rotated) @ (root[:, None] * basis)
-    labels = (moments.cross_moment.T @ vectors * root) @ basis
+    # The rounding of A, magnified by whitening it, decides what of μ can be told from 0.
+    magnified = 2 * epsilon * scales[0] * (root**2 @ basis**2)
+    mu = jnp.where(mu > jnp.maximum(significant(mu), magnified), mu, 0.0)
+    beta = jnp.clip(beta, 0.0, 1.0)
+    transform = unit[:, None] * (vectors @ (root[:, None] * basis))
+    across = second @ transform
+    labels = moments.cross_moment.T @ transform
     clean = mu > 0
     labels = jnp.where(clean, labels, 0.0)
     whole = labels * jax.lax.rsqrt(jnp.where(clean, mu, 1.0))

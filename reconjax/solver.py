@@ -21,7 +21,7 @@ from jax.typing import ArrayLike
 
 from reconjax.moments import Moments, highest
 from reconjax.optimum import Optimum, Whitened, optimum, weights
-from reconjax.spectrum import Spectrum, eigh_descending
+from reconjax.spectrum import Spectrum, eigh_descending, significant
 
 
 class Problem(NamedTuple):
@@ -210,8 +210,7 @@ def check_noise_size(noise: Any, features: int) -> None:
 @highest
 def _solve(problem: Problem, reconstruction_weight: Array, clean: bool) -> Solution:
     eigenvalues, vectors = eigh_descending(problem.noisy_second_moment)
-    epsilon = eigenvalues.shape[0] * float(jnp.finfo(eigenvalues.dtype).eps)
-    kept = eigenvalues > epsilon * eigenvalues[0]
+    kept = eigenvalues > significant(eigenvalues)
     whitening = jnp.where(kept, vectors / jnp.sqrt(jnp.where(kept, eigenvalues, 1.0)), 0.0)
     inputs = problem.noisy_input_moment.T @ whitening
     # Whitening magnifies the rounding of M where the noise is small and M has none: without this

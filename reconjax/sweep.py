@@ -130,6 +130,8 @@ def sweep(
     features = moments.features
     if latent_dims is None:
         latent_dims = np.arange(1, features + 1)
+    if not np.all(np.mod(latent_dims, 1) == 0):
+        raise ValueError(f"latent_dims: {latent_dims}; whole numbers are needed")
     dims = np.atleast_1d(np.asarray(latent_dims)).astype(np.int32)
     for name, values in (("latent_dims", dims), ("reconstruction_weights", weights)):
         if values.ndim != 1 or values.size == 0:

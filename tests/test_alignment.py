@@ -1,0 +1,311 @@
+"""Eq. 7 against the paper's sample-side formulas, its chance line, and Proposition 1."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+
+import reconjax as rj
+
+DATA = ["plain", "short", "constant pixels", "low rank", "unbalanced"]
+
+
+def arrays(data):
+    images, labels = oracle.dataset(data)
+    return images, labels, *oracle.centered(images, labels)
+
+
+def left_vectors(x):
+    """U of x = U S Vᵀ up to the rank."""
+    left, singular, _ = np.linalg.svd(x, full_matrices=False)
+    return left[:, singular > 1e-10 * singular[0]]
+
+
+def curve(steps, size=32):
+    """Cumulative sum over columns, flat from the last one on."""
+    steps = np.cumsum(steps)
+    return np.concatenate([steps, np.full(size - len(steps), steps[-1])])
+
+
+def by_columns(matrix):
+    return np.sum(matrix**2, axis=0)
+
+
+def by_definition(convention, x, y, labels):
+    """The four conventions, each from samples."""
+    left = left_vectors(x)
+    if convention == "loss":
+        steps = by_columns(y.T @ left)
+        return curve(steps) / np.sum(steps)
+    if convention == "reference":
+        one_hot = np.eye(labels.max() + 1)[labels]
+        roots = np.sqrt(curve(by_columns(one_hot @ (one_hot.T @ left))))
+        return roots / roots[-1]
+    steps = by_columns(y @ (y.T @ left))
+    whole = np.sum(steps) if convention == "eq7" else np.sum((y @ y.T) ** 2)
+    return curve(steps) / whole
+
+
+def both_sides(images, labels):
+    return rj.spectrum(rj.moments(images, labels)), rj.spectrum_from_samples(images, labels)
+
+
+# Curves
+
+
+@pytest.mark.parametrize("convention", ["eq7", "loss", "sec58", "reference"])
+@pytest.mark.parametrize("data", DATA)
+def test_every_convention_is_its_formula_on_samples(data, convention):
+    images, labels, x, y = arrays(data)
+    expected = by_definition(convention, x, y, labels)
+    for spectrum in both_sides(images, labels):
+        found = rj.alignment(spectrum, convention=convention)
+        assert found.alignment.shape == (32,)
+        np.testing.assert_allclose(found.alignment, expected, rtol=0, atol=1e-10)
+        left = left_vectors(x)
+        total = np.sum((y @ (y.T @ left)) ** 2) / np.sum((y @ y.T) ** 2)
+        assert float(found.total) == pytest.approx(total, rel=1e-9)
+        assert int(found.rank) == left.shape[1]
+        assert int(found.samples) == len(x)
+        np.testing.assert_array_equal(found.latent_dim, np.arange(1, 33))
+
+
+def test_the_conventions_differ_for_unbalanced_classes():
+    spectrum = rj.spectrum(rj.moments(*oracle.dataset("unbalanced")))
+    names = ("eq7", "loss", "sec58", "reference")
+    curves = {name: rj.alignment(spectrum, convention=name).alignment for name in names}
+    for i, name in enumerate(names):
+        for other in names[:i]:
+            assert jnp.max(jnp.abs(curves[name] - curves[other])) > 1e-3, (name, other)
+
+
+def test_eq7_is_the_loss_form_for_balanced_classes():
+    # S is then a multiple of the identity on what centered labels span.
+    images, _ = oracle.dataset("plain")
+    spectrum = rj.spectrum(rj.moments(images[:88], np.arange(88) % 4))
+    eq7, loss = (rj.alignment(spectrum, convention=c).alignment for c in ("eq7", "loss"))
+    np.testing.assert_allclose(eq7, loss, rtol=0, atol=1e-12)
+    images, labels = oracle.dataset("unbalanced")
+    balanced = rj.spectrum(rj.moments(images, labels, class_weight="balanced"))
+    eq7, loss = (rj.alignment(balanced, convention=c).alignment for c in ("eq7", "loss"))
+    np.testing.assert_allclose(eq7, loss, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_curves_grow_to_one_and_are_flat_past_the_rank(data):
+    images, labels, _, _ = arrays(data)
+    for spectrum in both_sides(images, labels):
+        for convention, end in (("eq7", 1), ("loss", 1), ("reference", 1), ("sec58", None)):
+            found = rj.alignment(spectrum, convention=convention)
+            assert np.all(np.diff(found.alignment) >= 0)
+            assert float(found.alignment[-1]) == pytest.approx(float(end or found.total), rel=1e-12)
+            rank = int(found.rank)
+            for past in (found.alignment, found.explained, found.chance, found.supervised_loss):
+                np.testing.assert_allclose(past[rank - 1 :], past[rank - 1], rtol=0, atol=1e-12)
+            np.testing.assert_allclose(found.reconstruction_loss[rank - 1 :], 0, atol=1e-10)
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_losses_are_those_of_heads_and_decoders_on_principal_components(data):
+    images, labels, x, y = arrays(data)
+    expected = oracle.curves(x, y, oracle.noiseless(x, y), np.inf)
+    for spectrum in both_sides(images, labels):
+        found = rj.alignment(spectrum)
+        np.testing.assert_allclose(found.supervised_loss, expected.clean, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(
+            found.reconstruction_loss, expected.reconstruction, rtol=0, atol=1e-9
+        )
+        explained = 1 - expected.clean * len(y) / np.sum(y**2)
+        np.testing.assert_allclose(found.explained, explained, rtol=0, atol=1e-9)
+        assert found.eigenvalues.shape == (32,)
+
+
+def test_labels_that_the_inputs_determine_reach_a_total_of_one():
+    x = np.eye(4)[np.arange(40) % 4] + 3.0
+    found = rj.alignment(rj.spectrum(rj.moments(x, np.arange(40) % 4)))
+    assert float(found.total) == pytest.approx(1)
+    assert float(found.explained[-1]) == pytest.approx(1)
+
+
+def test_alignment_under_jit_and_vmap():
+    images, labels = oracle.dataset("plain")
+    curves = jax.jit(lambda x: rj.alignment(rj.spectrum(rj.moments(x, labels, num_classes=4))))
+    expected = rj.alignment(rj.spectrum(rj.moments(images, labels)))
+    np.testing.assert_allclose(curves(images).alignment, expected.alignment, atol=1e-12)
+    stacked = jax.vmap(curves)(jnp.stack([images, images[::-1]]))
+    np.testing.assert_allclose(stacked.alignment[0], expected.alignment, atol=1e-12)
+    assert jnp.max(jnp.abs(stacked.alignment[1] - expected.alignment)) > 1e-3
+
+
+def test_float32_is_close(float32):
+    for data in DATA:
+        images, labels, x, y = arrays(data)
+        for spectrum in both_sides(images, labels):
+            for convention in ("eq7", "reference"):
+                found = rj.alignment(spectrum, convention=convention)
+                assert found.alignment.dtype == found.chance.dtype == jnp.float32
+                expected = by_definition(convention, x, y, labels)
+                np.testing.assert_allclose(found.alignment, expected, rtol=0, atol=1e-3)
+
+
+# Chance
+
+
+@pytest.mark.parametrize("data", ["plain", "low rank", "short"])
+def test_the_chance_lines_are_the_means_over_permuted_labels(data):
+    images, labels, _, y = arrays(data)
+    rng = np.random.default_rng(0)
+    spectrum = rj.spectrum_from_samples(images, labels)
+    left = left_vectors(arrays(data)[2])
+    found = rj.alignment(spectrum)
+    draws = 400
+    one = jax.jit(lambda coordinates: rj.alignment(spectrum._replace(labels=coordinates)))
+    curves = {"explained": [], "alignment": []}
+    for _ in range(draws):
+        permuted = y[rng.permutation(len(y))].T @ left / len(y) ** 0.5
+        drawn = one(np.pad(permuted, ((0, 0), (0, len(spectrum.eigenvalues) - left.shape[1]))))
+        for name, values in curves.items():
+            values.append(getattr(drawn, name))
+    mean, error = np.mean(curves["explained"], 0), np.std(curves["explained"], 0) / draws**0.5
+    assert np.all(np.abs(mean - found.explained_chance) <= 4 * error + 1e-12)
+    np.testing.assert_allclose(np.mean(curves["alignment"], 0), found.chance, atol=0.02)
+    # Real labels are far from chance, so the check can fail.
+    if data != "short":
+        assert np.max(np.abs(found.explained - found.explained_chance)) > 0.2
+
+
+def test_the_chance_lines_by_formula():
+    images, labels = oracle.dataset("low rank")
+    spectrum = rj.spectrum(rj.moments(images, labels))
+    used = np.minimum(np.arange(1, 33), 9)
+    for convention, expected in (
+        ("eq7", used / 9),
+        ("loss", used / 9),
+        ("reference", np.sqrt(used / 9)),
+        ("sec58", used / 89),
+    ):
+        found = rj.alignment(spectrum, convention=convention)
+        np.testing.assert_allclose(found.chance, expected, rtol=1e-12)
+        np.testing.assert_allclose(found.explained_chance, used / 89, rtol=1e-12)
+
+
+# Proposition 1
+
+
+def constructed(gains, coordinates, seed=0):
+    """Inputs and targets with given singular values along known, centered sample directions.
+
+    x = U diag(gains) Pᵀ and y = U diag(coordinates) Qᵀ.
+    """
+    rng = np.random.default_rng(seed)
+    raw = rng.normal(size=(50, len(gains)))
+    left = np.linalg.qr(raw - raw.mean(0))[0]
+    p = np.linalg.qr(rng.normal(size=(len(gains),) * 2))[0]
+    q = np.linalg.qr(rng.normal(size=(len(coordinates),) * 2))[0]
+    y = left[:, : len(coordinates)] * coordinates @ q.T
+    return left * gains @ p.T, y
+
+
+GAINS = np.array([9.0, 7, 5, 4, 3, 2])
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 3])
+def test_tasks_aligned_by_construction_are_found_aligned_and_do_not_depend_on_the_weight(
+    latent_dim,
+):
+    x, y = constructed(GAINS, np.array([3.0, 2.0, 1.0]))
+    for spectrum in both_sides(x, y):
+        found = rj.proposition1(spectrum, latent_dim)
+        assert (bool(found.aligned), bool(found.defined), bool(found.unique)) == (True,) * 3
+        np.testing.assert_allclose(found.cosines[:latent_dim], 1, atol=1e-9)
+        assert np.all(np.isnan(found.cosines[latent_dim:]))
+    losses = [
+        rj.theorem1(rj.spectrum(rj.moments(x, y)), weight).supervised_loss[latent_dim - 1]
+        for weight in (0.0, 0.01, 1.0, 100.0, np.inf)
+    ]
+    np.testing.assert_allclose(losses, losses[0], atol=1e-10)
+
+
+def test_a_task_on_weak_directions_is_not_aligned():
+    # Labels prefer the third direction: at K = 3 the spaces agree, below they do not.
+    x, y = constructed(GAINS, np.array([1.0, 2.0, 3.0]))
+    spectrum = rj.spectrum(rj.moments(x, y))
+    for latent_dim, aligned, cosines in ((1, False, [0]), (2, False, [1, 0]), (3, True, [1] * 3)):
+        found = rj.proposition1(spectrum, latent_dim)
+        assert bool(found.aligned) == aligned
+        assert bool(found.defined)
+        np.testing.assert_allclose(found.cosines[:latent_dim], cosines, atol=1e-9)
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 3])
+def test_cosines_are_those_of_the_angles_between_sample_spaces(latent_dim):
+    images, labels, x, y = arrays("unbalanced")
+    inputs = left_vectors(x)[:, :latent_dim]
+    targets = np.linalg.svd(y, full_matrices=False)[0][:, :latent_dim]
+    expected = np.linalg.svd(inputs.T @ targets, compute_uv=False)
+    for spectrum in both_sides(images, labels):
+        found = rj.proposition1(spectrum, latent_dim)
+        np.testing.assert_allclose(found.cosines[:latent_dim], expected, atol=1e-9)
+        assert not bool(found.aligned)
+        assert bool(found.defined)
+        assert bool(found.unique)
+
+
+def test_past_the_rank_of_labels_or_inputs_it_is_not_defined():
+    images, labels = oracle.dataset("unbalanced")
+    spectrum = rj.spectrum(rj.moments(images, labels))
+    # Four classes, centered: rank 3.
+    for latent_dim, defined in ((3, True), (4, False), (5, False), (40, False)):
+        found = rj.proposition1(spectrum, latent_dim)
+        assert bool(found.defined) == defined
+        assert not (bool(found.aligned) and not defined)
+        assert bool(np.all(np.isnan(found.cosines))) != defined
+    x, y = constructed(np.array([3.0, 2.0, 0, 0]), np.array([3.0, 2.0, 1.0]))
+    spectrum = rj.spectrum(rj.moments(x, y))
+    assert bool(rj.proposition1(spectrum, 2).aligned)
+    assert not bool(rj.proposition1(spectrum, 3).defined)
+
+
+def test_an_eigenspace_cut_within_equal_eigenvalues_is_not_unique():
+    images, _ = oracle.dataset("plain")
+    balanced = rj.spectrum(rj.moments(images[:88], np.arange(88) % 4))
+    # Balanced labels have C - 1 equal eigenvalues: only K = C - 1 takes all of them.
+    for latent_dim, unique in ((1, False), (2, False), (3, True)):
+        found = rj.proposition1(balanced, latent_dim)
+        assert bool(found.unique) == unique
+        assert bool(found.defined)
+    x, y = constructed(np.array([3.0, 3.0, 1.0]), np.array([3.0, 2.0]))
+    equal = rj.spectrum(rj.moments(x, y))
+    assert not bool(rj.proposition1(equal, 1).unique)
+    assert bool(rj.proposition1(equal, 2).unique)
+
+
+def test_a_tolerance_decides_how_close_is_aligned():
+    x, y = constructed(GAINS, np.array([3.0, 2.0]))
+    y = y + 0.01 * np.random.default_rng(0).normal(size=y.shape) * np.abs(y).max()
+    spectrum = rj.spectrum(rj.moments(x, y))
+    assert not bool(rj.proposition1(spectrum, 2).aligned)
+    assert bool(rj.proposition1(spectrum, 2, tolerance=0.1).aligned)
+
+
+def test_latent_dims_do_not_compile_again_and_may_be_traced():
+    spectrum = rj.spectrum(rj.moments(*oracle.dataset("unbalanced")))
+    found = jax.vmap(lambda k: rj.proposition1(spectrum, k).defined)(jnp.arange(1, 6))
+    assert found.tolist() == [True, True, True, False, False]
+
+
+# Errors
+
+
+def test_what_has_no_alignment_is_refused():
+    images, labels = oracle.dataset("plain")
+    spectrum = rj.spectrum(rj.moments(images, labels))
+    with pytest.raises(ValueError, match="convention: 'eq8'; one of eq7, loss, sec58, reference"):
+        rj.alignment(spectrum, convention="eq8")
+    without = rj.spectrum(rj.moments(images, np.zeros((len(images), 0))))
+    with pytest.raises(ValueError, match="spectrum: has no labels; alignment needs them"):
+        rj.alignment(without)
+    for latent_dim in (0, -3):
+        with pytest.raises(ValueError, match=f"latent_dim: {latent_dim}; it must be at least 1"):
+            rj.proposition1(spectrum, latent_dim)
