@@ -50,8 +50,8 @@ class ExactSums:
         mean = self._sums / self.samples
         if self.samples <= LARGEST_EXACT:
             # Centered before anything is rounded: pixels that hardly ever vary stay accurate.
-            second = self.samples * self._gram - np.outer(self._sums, self._sums)
-            second = second / self.samples**2
+            whole = self.samples * self._gram - np.outer(self._sums, self._sums)
+            second = whole / self.samples**2
         else:
             second = self._gram / self.samples - np.outer(mean, mean)
         d = self.features

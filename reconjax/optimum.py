@@ -141,9 +141,12 @@ def _clean_readout(whitened: Whitened, rotation: Array, valid: Array) -> tuple[A
     else:
         features = rotation.T @ gram @ rotation
     variance = jnp.diagonal(features)
-    # Features without variance on clean data lie in the null space of its second moment.
+    # Features without variance on clean data lie in the null space of its second moment. Sums of
+    # squares (a diagonal gram) are accurate however small; a product of matrices is not.
     epsilon = variance.shape[0] * float(jnp.finfo(variance.dtype).eps)
-    floor = epsilon * jnp.max(variance)
+    floor = jnp.zeros_like(variance)
+    if gram.ndim == 2:
+        floor = epsilon * jnp.max(variance)
     if whitened.rounding is not None:
         floor = jnp.maximum(floor, whitened.rounding @ rotation**2)
     valid = valid & (variance > floor)
