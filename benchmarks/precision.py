@@ -75,12 +75,9 @@ def measure(name: str, options: Any) -> dict[str, Any]:
 
 
 def one_way(batches: list[Any], dataset: Any, dtype: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    floats = jax.numpy.result_type(float)
     grid = reconjax.mask_grid(dataset.image_shape, [1], RATIOS)
     moments, seconds = timed(
-        lambda: reconjax.moments_from_batches(
-            batches, num_classes=dataset.num_classes, dtype=floats
-        )
+        lambda: reconjax.moments_from_batches(batches, num_classes=dataset.num_classes)
     )
     spectrum, spectrum_seconds = timed(lambda: reconjax.spectrum(moments))
     found, sweep_seconds = timed(lambda: reconjax.sweep(moments, grid, dtype=dtype))

@@ -50,9 +50,7 @@ def measure(name: str, options: Any) -> dict[str, Any]:
     split, limit = dataset.train, SAMPLES[options.preset]
     if limit is not None:
         split = split.sample(limit, options.seed)
-    moments = reconjax.moments_from_batches(
-        split.batches(), num_classes=dataset.num_classes, dtype="float64"
-    )
+    moments = reconjax.moments_from_batches(split.batches(), num_classes=dataset.num_classes)
     spectrum = reconjax.spectrum(moments)
     curve = reconjax.alignment(spectrum)
     reference = np.asarray(reconjax.alignment(spectrum, convention="reference").alignment)

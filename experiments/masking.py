@@ -54,9 +54,7 @@ def measure(name: str, options: Any) -> dict[str, Any]:
     split, limit = dataset.train, SAMPLES[options.preset]
     if limit is not None:
         split = split.sample(limit, options.seed)
-    moments = reconjax.moments_from_batches(
-        split.batches(), num_classes=dataset.num_classes, dtype="float64"
-    )
+    moments = reconjax.moments_from_batches(split.batches(), num_classes=dataset.num_classes)
     height, width, _ = shape = dataset.image_shape
     patches = [p for p in PATCHES if height % p == 0 and width % p == 0]
     ratios = RATIOS[options.preset]

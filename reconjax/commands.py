@@ -218,8 +218,7 @@ def _spectrum(options: argparse.Namespace) -> tuple[Any, Any]:
     if len(split) >= dataset.features or options.class_weight or options.standardize:
         return dataset, reconjax.spectrum(_moments(options)[1])
     images, labels = split.examples(np.arange(len(split)))
-    floats = images if images.dtype == np.uint8 else images.astype(np.float64)
-    return dataset, reconjax.spectrum_from_samples(floats, labels, num_classes=dataset.num_classes)
+    return dataset, reconjax.spectrum_from_samples(images, labels, num_classes=dataset.num_classes)
 
 
 def _moments(options: argparse.Namespace) -> tuple[Any, Any]:
@@ -236,7 +235,7 @@ def _moments(options: argparse.Namespace) -> tuple[Any, Any]:
                 bar(len(labels))
 
         found = reconjax.moments_from_batches(
-            counted(), num_classes=dataset.num_classes, class_weight=weight, dtype="float64"
+            counted(), num_classes=dataset.num_classes, class_weight=weight
         )
     return dataset, reconjax.standardized(found) if options.standardize else found
 

@@ -85,7 +85,8 @@ def moments(
       class_weight: None counts every sample once; "balanced" gives every class the same total
         weight; (C,) non-negative weights, one a class. Labels only.
       center: remove the means of x and y (the convention of every theorem here).
-      dtype: floating dtype of the result; by default that of x, or JAX's default float.
+      dtype: floating dtype of the result; by default JAX's default float, which is float64 where
+        x64 is enabled, also for float32 images: the bottom of a spectrum needs it.
 
     Returns:
       `Moments`.
@@ -102,7 +103,7 @@ def moments(
         y = y.astype(jnp.int32)
     if x.shape[0] < 2:
         raise ValueError(f"x: {x.shape[0]} samples; at least 2 are needed")
-    floats = _float_dtype(x, dtype)
+    floats = jnp.dtype(dtype or jnp.result_type(float))
     weights = _class_weights(y, num_classes, class_weight)
     if _is_exact(x, y, class_weight):
         exact = ExactSums(math.prod(x.shape[1:]), int(num_classes or 0))
@@ -130,7 +131,7 @@ def moments_from_batches(
       num_classes: C; needed where y are integer labels.
       class_weight: None or (C,) weights; see `balanced_class_weight`.
       center: remove the means.
-      dtype: floating dtype in which the moments are accumulated.
+      dtype: floating dtype in which the moments are accumulated, as in `moments`.
 
     Returns:
       `Moments`, equal up to rounding to `moments` of the concatenated batches.
@@ -159,7 +160,7 @@ def moments_from_batches(
         # A shorter last batch is filled up with samples of weight 0: one compilation serves all.
         largest = max(largest, x.shape[0])
         padded = [_padded(array, largest) for array in (x, y, weights)]
-        floats = _float_dtype(x, dtype)
+        floats = jnp.dtype(dtype or jnp.result_type(float))
         if _is_exact(x, y, class_weight):
             exact = exact or ExactSums(math.prod(x.shape[1:]), int(num_classes or 0))
             exact.add(*padded)
@@ -350,13 +351,6 @@ def _class_weights(y: Array, num_classes: int | None, class_weight: Any) -> Arra
     ):
         raise ValueError("class_weight: negative or not finite; weights are >= 0")
     return class_weight[y]
-
-
-def _float_dtype(x: Array, dtype: DTypeLike | None) -> Any:
-    if dtype is not None:
-        return jnp.dtype(dtype)
-    floating = jnp.issubdtype(x.dtype, jnp.floating)
-    return jax.dtypes.canonicalize_dtype(x.dtype if floating else jnp.float64)
 
 
 def _padded(array: Any, length: int) -> Any:

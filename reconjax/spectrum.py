@@ -114,7 +114,7 @@ def spectrum_from_samples(
         found = moments(x, y, num_classes=num_classes, center=center)
         return spectrum(found, rank_tolerance)
     # The moments of the labels alone check the arguments and give S; x enters as one column.
-    flat = as_floats(jnp.asarray(x).reshape(samples, features))
+    flat = as_floats(jnp.asarray(x).reshape(samples, features), jnp.result_type(float))
     mean = jnp.mean(flat, axis=0) if center else jnp.zeros_like(flat[0])
     if not bool(jnp.all(jnp.isfinite(mean))):
         bad = int(jnp.sum(~jnp.isfinite(mean)))

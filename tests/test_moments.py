@@ -74,8 +74,8 @@ def test_moments_are_those_of_numpy(shape, center, real_targets):
     ("dtype", "option", "result"),
     [
         (np.float64, None, jnp.float64),
-        (np.float32, None, jnp.float32),
-        (np.float32, np.float64, jnp.float64),
+        (np.float32, None, jnp.float64),
+        (np.float32, np.float32, jnp.float32),
         (np.float64, "float32", jnp.float32),
         (np.uint8, None, jnp.float64),
         (np.uint8, np.float32, jnp.float32),
