@@ -13,25 +13,17 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 import reconjax
-from experiments import report
-from reconjax.data import load
+from experiments import report, sets
 
-SAMPLES = {"smoke": 500, "quick": 10_000, "full": None}
 RATIOS = (0.0, 0.5, 0.9)
 LIMITS = (64, 256, 512, 1024, 2048, 4096)
 
 
 def main(argv: list[str] | None = None) -> None:
     options = report.arguments(__doc__, argv, data=["digits"])
-    settings = {"preset": options.preset, "seed": options.seed, "data": options.data}
-    results = report.resume(options.out, "precision", settings)
-    for name in tqdm(options.data, desc="data sets"):
-        if name not in results["parts"]:
-            results["parts"][name] = measure(name, options)
-            report.write(options.out, "precision", results)
+    results = sets.measured(options, "precision", measure)
     for name, part in results["parts"].items():
         print(f"\n{name}: {part['samples']} samples, {part['features']} features")
         print("largest error up to K =    " + " ".join(f"{k:>8}" for k in part["limits"]))
@@ -43,10 +35,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def measure(name: str, options: Any) -> dict[str, Any]:
-    dataset = load(name, data_dir=options.data_dir)
-    split, limit = dataset.train, SAMPLES[options.preset]
-    if limit is not None:
-        split = split.sample(limit, options.seed)
+    dataset, split = sets.training(name, options)
     batches = list(split.batches())  # read and decoded once: this times arithmetic
     curves, seconds = {}, {}
     for way, x64, dtype in (

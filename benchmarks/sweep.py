@@ -16,13 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
-from tqdm import tqdm
 
 import reconjax
-from experiments import report
-from reconjax.data import load
+from experiments import report, sets
 
-SAMPLES = {"smoke": 500, "quick": 10_000, "full": None}
 PATCHES = (1, 2, 4)
 RATIOS = {"smoke": (0.25, 0.75), "quick": (0.25, 0.5, 0.75), "full": tuple(np.linspace(0, 0.9, 10))}
 
@@ -30,12 +27,7 @@ RATIOS = {"smoke": (0.25, 0.75), "quick": (0.25, 0.5, 0.75), "full": tuple(np.li
 def main(argv: list[str] | None = None) -> None:
     options = report.arguments(__doc__, argv, data=["digits"])
     jax.config.update("jax_enable_x64", True)
-    settings = {"preset": options.preset, "seed": options.seed, "data": options.data}
-    results = report.resume(options.out, "sweep", settings)
-    for name in tqdm(options.data, desc="data sets"):
-        if name not in results["parts"]:
-            results["parts"][name] = measure(name, options)
-            report.write(options.out, "sweep", results)
+    results = sets.measured(options, "sweep", measure)
     for name, part in results["parts"].items():
         print(
             f"\n{name}: {part['samples']} samples, {part['features']} features,"
@@ -50,10 +42,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def measure(name: str, options: Any) -> dict[str, Any]:
-    dataset = load(name, data_dir=options.data_dir)
-    split, limit = dataset.train, SAMPLES[options.preset]
-    if limit is not None:
-        split = split.sample(limit, options.seed)
+    dataset, split = sets.training(name, options)
     images, labels = split.examples(np.arange(len(split)))
     x = images.reshape(len(images), -1) / (255 if images.dtype == np.uint8 else 1.0)
     x = x - x.mean(axis=0)

@@ -9,30 +9,19 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 import reconjax
-from experiments import report
-from reconjax.data import load
+from experiments import report, sets
 from reconjax.plots import alignment_figure
 
-SAMPLES = {"smoke": 500, "quick": 10_000, "full": None}
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
 
 
 def main(argv: list[str] | None = None) -> None:
     options = report.arguments(__doc__, argv, data=["digits", "scenes", "scenes:background=0"])
     jax.config.update("jax_enable_x64", True)
-    settings = {"preset": options.preset, "seed": options.seed, "data": options.data}
-    results = report.resume(options.out, "alignment", settings)
-    curves = {}
-    for name in tqdm(options.data, desc="data sets"):
-        part = results["parts"].get(name)
-        if part is None:
-            part = measure(name, options)
-            results["parts"][name] = part
-            report.write(options.out, "alignment", results)
-        curves[name] = as_curves(part)
+    results = sets.measured(options, "alignment", measure)
+    curves = {name: as_curves(part) for name, part in results["parts"].items()}
     report.picture(options.out, "alignment", alignment_figure(curves))
     print(
         f"{'data':<24} {'N':>6} {'D':>5} {'rank':>5}  alignment at K/rank of {SHARES}   explained"
@@ -46,11 +35,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def measure(name: str, options: Any) -> dict[str, Any]:
-    dataset = load(name, data_dir=options.data_dir)
-    split, limit = dataset.train, SAMPLES[options.preset]
-    if limit is not None:
-        split = split.sample(limit, options.seed)
-    moments = reconjax.moments_from_batches(split.batches(), num_classes=dataset.num_classes)
+    dataset, moments = sets.training_moments(name, options)
     spectrum = reconjax.spectrum(moments)
     curve = reconjax.alignment(spectrum)
     reference = np.asarray(reconjax.alignment(spectrum, convention="reference").alignment)

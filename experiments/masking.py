@@ -14,9 +14,8 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import reconjax
-from experiments import report
-from experiments.alignment import SAMPLES, thinned
-from reconjax.data import load
+from experiments import report, sets
+from experiments.alignment import thinned
 from reconjax.plots import STYLE, sweep_panel
 
 PATCHES = (1, 2, 4)
@@ -30,12 +29,7 @@ RATIOS = {
 def main(argv: list[str] | None = None) -> None:
     options = report.arguments(__doc__, argv, data=["digits", "scenes:size=16"])
     jax.config.update("jax_enable_x64", True)
-    settings = {"preset": options.preset, "seed": options.seed, "data": options.data}
-    results = report.resume(options.out, "masking", settings)
-    for name in tqdm(options.data, desc="data sets"):
-        if name not in results["parts"]:
-            results["parts"][name] = measure(name, options)
-            report.write(options.out, "masking", results)
+    results = sets.measured(options, "masking", measure)
     report.picture(options.out, "masking", picture(results["parts"], RATIOS[options.preset]))
     print("alignment (Eq. 7), change against no mask: best and worst over K >= D/96 and ratios")
     for name, part in results["parts"].items():
@@ -50,11 +44,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def measure(name: str, options: Any) -> dict[str, Any]:
-    dataset = load(name, data_dir=options.data_dir)
-    split, limit = dataset.train, SAMPLES[options.preset]
-    if limit is not None:
-        split = split.sample(limit, options.seed)
-    moments = reconjax.moments_from_batches(split.batches(), num_classes=dataset.num_classes)
+    dataset, moments = sets.training_moments(name, options)
     height, width, _ = shape = dataset.image_shape
     patches = [p for p in PATCHES if height % p == 0 and width % p == 0]
     ratios = RATIOS[options.preset]

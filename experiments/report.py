@@ -19,6 +19,7 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -129,9 +130,10 @@ def rounded(values: Any, digits: int = 5) -> list[Any]:
 
 def _origin() -> dict[str, Any]:
     device = jax.devices()[0]
+    argv = ["DIR" if before == "--data-dir" else word for before, word in pairwise(sys.argv)]
     packages = ("jax", "numpy", "reconjax")
     return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [Path(sys.argv[0]).name, *argv],
         "device": f"{jax.device_count()} x {device.platform}: {device.device_kind}",
         "versions": {
             "python": platform.python_version(),

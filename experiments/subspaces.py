@@ -13,12 +13,9 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
-from tqdm import tqdm
 
 import reconjax
-from experiments import report
-from experiments.alignment import SAMPLES
-from reconjax.data import load
+from experiments import report, sets
 from reconjax.moments import as_floats
 from reconjax.plots import STYLE, projection_figure
 
@@ -29,12 +26,7 @@ SHOWN = 0.75
 def main(argv: list[str] | None = None) -> None:
     options = report.arguments(__doc__, argv, data=["digits", "scenes"])
     jax.config.update("jax_enable_x64", True)
-    settings = {"preset": options.preset, "seed": options.seed, "data": options.data}
-    results = report.resume(options.out, "subspaces", settings)
-    for name in tqdm(options.data, desc="data sets"):
-        if name not in results["parts"]:
-            results["parts"][name] = measure(name, options)
-            report.write(options.out, "subspaces", results)
+    results = sets.measured(options, "subspaces", measure)
     report.picture(options.out, "subspaces", picture(results["parts"]))
     print("label variance that a linear head explains on the top / the bottom subspace")
     print(f"{'top share of pixel variance':<28}" + " ".join(f"{s:>13.0%}" for s in SHARES))
@@ -44,11 +36,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def measure(name: str, options: Any) -> dict[str, Any]:
-    dataset = load(name, data_dir=options.data_dir)
-    split, limit = dataset.train, SAMPLES[options.preset]
-    if limit is not None:
-        split = split.sample(limit, options.seed)
-    moments = reconjax.moments_from_batches(split.batches(), num_classes=dataset.num_classes)
+    dataset, moments = sets.training_moments(name, options)
     spectrum = reconjax.spectrum(moments)
     variance = np.cumsum(np.asarray(spectrum.eigenvalues))
     variance /= variance[-1]
