@@ -14,6 +14,7 @@ from reconjax.data import SOURCES, default_data_dir, load, load_tfds, prepared
 from reconjax.files import output_folder, replacing
 from reconjax.moments import as_floats
 from reconjax.parts import Parts, fingerprint
+from reconjax.solver import check_latent_dim
 
 
 def align(options: argparse.Namespace) -> None:
@@ -65,7 +66,7 @@ def align(options: argparse.Namespace) -> None:
 def sweep(options: argparse.Namespace) -> None:
     """Prints the best noise for some K; writes sweep.png and sweep.npz to --out."""
     folder = output_folder(options.out) if options.out else None
-    _load(options, check=lambda dataset: _grid(options, dataset))
+    _load(options, check=lambda dataset: _check_sweep(options, dataset))
     dataset, moments = _moments(options)
     grid, axes = _grid(options, dataset)
     curves, parts = _sweep_rows(options, folder, moments, grid, axes)
@@ -238,6 +239,15 @@ def _moments(options: argparse.Namespace) -> tuple[Any, Any]:
             counted(), num_classes=dataset.num_classes, class_weight=weight
         )
     return dataset, reconjax.standardized(found) if options.standardize else found
+
+
+def _check_sweep(options: argparse.Namespace, dataset: Any) -> None:
+    """Raises ValueError for what `reconjax.sweep` would refuse after the moments are made."""
+    _grid(options, dataset)
+    for latent_dim in options.latent_dims or ():
+        check_latent_dim(latent_dim, dataset.features)
+    if options.batch_size < 1:
+        raise ValueError(f"batch_size: {options.batch_size}; it must be at least 1")
 
 
 def _sweep_rows(
