@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from reconjax.moments import highest
+from reconjax.moments import Moments, highest
 from reconjax.spectrum import Spectrum, eigh_descending
 
 CONVENTIONS = ("eq7", "loss", "sec58", "reference")
@@ -83,9 +83,12 @@ def alignment(spectrum: Spectrum, *, convention: str = "eq7") -> Alignment:
 
     Raises:
       ValueError: an unknown convention, or a spectrum without labels.
+      TypeError: moments instead of their spectrum.
     """
     if convention not in CONVENTIONS:
         raise ValueError(f"convention: {convention!r}; one of {', '.join(CONVENTIONS)}")
+    if isinstance(spectrum, Moments):
+        raise TypeError("spectrum: got Moments; pass reconjax.spectrum(moments)")
     if spectrum.labels.shape[-2] == 0:
         raise ValueError("spectrum: has no labels; alignment needs them")
     return _alignment(spectrum, convention)

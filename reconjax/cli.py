@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
             found.add_argument(
                 "--float32",
                 action="store_true",
-                help="solve the grid in float32; moments and spectrum stay in float64",
+                help="sweep: solve the grid in float32; moments and spectrum stay in float64",
             )
         return found
 
@@ -110,15 +110,29 @@ def _parser() -> argparse.ArgumentParser:
         help="Bernoulli patches (default), an exact number of patches (MAE), single values,"
         " or Gaussian",
     )
-    one.add_argument("--patches", type=_patch, nargs="+", default=[(1, 1), (2, 2), (4, 4)])
+    one.add_argument(
+        "--patches", type=_patch, nargs="+", help="sizes like 4 or 4x2 (height x width) (1 2 4)"
+    )
     one.add_argument("--partial", action="store_true", help="allow partial patches at the edges")
-    one.add_argument("--ratios", type=_ratio, nargs="+", default=[0, 0.25, 0.5, 0.75, 0.9, 0.99])
-    one.add_argument("--stds", type=_std, nargs="+", default=[0, 0.1, 0.25, 0.5, 1])
+    one.add_argument(
+        "--ratios",
+        type=_ratio,
+        nargs="+",
+        help="shares that are dropped, in [0, 1) (0 0.25 0.5 0.75 0.9 0.99)",
+    )
+    one.add_argument(
+        "--stds",
+        type=_std,
+        nargs="+",
+        help="of Gaussian noise, in units of the data, images being in [0, 1] (0 0.1 0.25 0.5 1)",
+    )
     one.add_argument(
         "--weights", type=_weight, nargs="+", default=[float("inf")], help="λ in [0, inf] (inf)"
     )
     one.add_argument("--latent-dims", type=int, nargs="+", metavar="K", help="1 .. D (all)")
-    one.add_argument("--readout", choices=["clean", "noisy"], default="clean")
+    one.add_argument(
+        "--readout", choices=["clean", "noisy"], default="clean", help="what the head is fitted on"
+    )
     one.add_argument(
         "--batch-size", type=int, default=1, help="grid points solved side by side; bounds memory"
     )

@@ -16,6 +16,10 @@ from reconjax.moments import as_floats
 from reconjax.parts import Parts, fingerprint
 from reconjax.solver import check_latent_dim
 
+PATCHES = ((1, 1), (2, 2), (4, 4))
+RATIOS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99)
+STDS = (0.0, 0.1, 0.25, 0.5, 1.0)
+
 
 def align(options: argparse.Namespace) -> None:
     """Prints K against alignment, explained share and chance."""
@@ -71,7 +75,7 @@ def sweep(options: argparse.Namespace) -> None:
     grid, axes = _grid(options, dataset)
     curves, parts = _sweep_rows(options, folder, moments, grid, axes)
     # The noise-free column was put in front for the comparison.
-    baseline = {name: curves[name][0, 0] for name in ("alignment", "explained")}
+    baseline = curves["explained"][0, 0]
     names = ("explained", "supervised_loss", "reconstruction_loss", "alignment")
     arrays = {
         **axes,
@@ -80,7 +84,7 @@ def sweep(options: argparse.Namespace) -> None:
         **{name: curves[name][:, 1:] for name in names},
     }
     rank = int(curves["rank"])
-    best = list(_best(arrays, baseline["explained"], moments.features, rank))
+    best = list(_best(arrays, baseline, moments.features, rank))
     precision = _precision(options)
     result = {
         **_facts(dataset, moments, rank),
@@ -98,8 +102,9 @@ def sweep(options: argparse.Namespace) -> None:
 
         figure = sweep_figure(
             arrays["latent_dim"],
-            arrays["alignment"],
-            baseline["alignment"],
+            arrays["explained"],
+            baseline,
+            quantity="explained share",
             rows=_row_names(options, axes),
             lines=[f"{value:g}" for value in axes[_strength(options)]],
             columns=[f"λ = {w:g}" for w in options.weights] if len(options.weights) > 1 else [""],
@@ -113,10 +118,11 @@ def sweep(options: argparse.Namespace) -> None:
         return
     print(_headline(result))
     print(f"{options.noise} noise, {options.readout} read-out, {precision}")
-    print(f"{'K':>7} {'no noise':>9} {'best':>9} {'gain':>8}  at")
+    print(f"{'weight':>7} {'K':>7} {'no noise':>9} {'best':>9} {'gain':>8}  at")
     for row in best:
         print(
-            f"{row['latent_dim']:>7} {row['explained_without']:>9.4f} {row['explained']:>9.4f}"
+            f"{row['reconstruction_weight']:>7} {row['latent_dim']:>7}"
+            f" {row['explained_without']:>9.4f} {row['explained']:>9.4f}"
             f" {row['gain']:>+8.2%}  {row['at']}"
         )
     print(
@@ -129,9 +135,10 @@ def sweep(options: argparse.Namespace) -> None:
 def project(options: argparse.Namespace) -> None:
     """Writes project.png: images, their top and their bottom subspace side by side."""
     folder = output_folder(options.out or ".")
-    if options.images < 1:
-        raise ValueError(f"--images: {options.images}; at least 1")
-    _load(options, check=lambda dataset: dataset.image_shape)
+    if not 1 <= options.images <= 64:
+        raise ValueError(f"--images: {options.images}; 1 .. 64")
+    if _load(options, check=lambda dataset: dataset.image_shape).image_shape[2] not in (1, 3):
+        raise ValueError(f"{options.data}: images with 1 or 3 channels are needed for a picture")
     dataset, principal = _spectrum(options)
     from reconjax.plots import projection_figure, save
 
@@ -266,6 +273,8 @@ def _sweep_rows(
             "precision": _precision(options),
         }
         parts = Parts(folder, settings)
+        if kept := sum(parts.load(f"ray-{index}") is not None for index in range(len(grid))):
+            print(f"going on: {kept} of {len(grid)} rays are finished", file=sys.stderr)
     rows = []
     with _progress("grid points", len(grid) * len(grid[0]) * len(options.weights)) as bar:
         for index, row in enumerate(grid):
@@ -300,17 +309,26 @@ def _precision(options: argparse.Namespace) -> str:
 
 def _grid(options: argparse.Namespace, dataset: Any) -> tuple[Any, dict[str, np.ndarray]]:
     """(P, 1 + R) noises, the first column without noise, and the axes of the other columns."""
-    if options.noise == "gaussian":
-        return reconjax.gaussian_grid([0.0, *options.stds]), {"noise_std": np.asarray(options.stds)}
-    ratios = [0.0, *options.ratios]
-    axes = {"mask_ratio": np.asarray(options.ratios)}
+    gaussian, patches = options.noise == "gaussian", options.noise in ("mask", "exact")
+    for name, applies in (("stds", gaussian), ("ratios", not gaussian), ("patches", patches)):
+        if getattr(options, name) is not None and not applies:
+            raise ValueError(f"--{name}: does not apply to --noise {options.noise}")
+    if gaussian:
+        stds = options.stds or STDS
+        return reconjax.gaussian_grid([0.0, *stds]), {"noise_std": np.asarray(stds)}
+    ratios = options.ratios or RATIOS
+    axes = {"mask_ratio": np.asarray(ratios)}
     if options.noise == "pixel":
-        return reconjax.pixel_grid(dataset.example_shape, ratios), axes
-    exact = options.noise == "exact"
+        return reconjax.pixel_grid(dataset.example_shape, [0.0, *ratios]), axes
+    sizes = options.patches or PATCHES
     grid = reconjax.mask_grid(
-        dataset.image_shape, options.patches, ratios, exact=exact, partial=options.partial
+        dataset.image_shape,
+        sizes,
+        [0.0, *ratios],
+        exact=options.noise == "exact",
+        partial=options.partial,
     )
-    return grid, {"patch_shape": np.asarray(options.patches), **axes}
+    return grid, {"patch_shape": np.asarray(sizes), **axes}
 
 
 def _strength(options: argparse.Namespace) -> str:
@@ -326,34 +344,32 @@ def _row_names(options: argparse.Namespace, axes: dict[str, np.ndarray]) -> list
 def _best(
     arrays: dict[str, np.ndarray], baseline: np.ndarray, features: int, rank: int
 ) -> Iterator[dict[str, Any]]:
-    """For some K, the grid point with the largest explained share and its gain over no noise."""
+    """For each λ and some K, the noise with the largest explained share, and its gain over none."""
     dims = arrays["latent_dim"]
     wanted = _some_dims(features, rank) if len(dims) > 12 else list(dims)
     strength = "noise_std" if "noise_std" in arrays else "mask_ratio"
-    for k in wanted:
-        column = int(np.flatnonzero(dims == k)[0])
-        explained = arrays["explained"][..., column]
-        p, r, w = np.unravel_index(int(np.argmax(explained)), explained.shape)
-        weight = float(arrays["reconstruction_weight"][w])
-        value, without = float(explained[p, r, w]), float(baseline[w, column])
-        where: dict[str, Any] = {strength: float(arrays[strength][r])}
-        text = f"{strength.split('_')[1]} {where[strength]:g}"
-        if "patch_shape" in arrays:
-            where["patch_shape"] = arrays["patch_shape"][p].tolist()
-            text = "patch {}x{}, ".format(*where["patch_shape"]) + text
-        if len(arrays["reconstruction_weight"]) > 1:
-            text += f", weight {weight:g}"
-        if value <= without * (1 + 1e-9):
-            text = "no noise"
-        yield {
-            "latent_dim": int(k),
-            **where,
-            "reconstruction_weight": str(weight) if np.isinf(weight) else weight,
-            "explained": value,
-            "explained_without": without,
-            "gain": value / without - 1,
-            "at": text,
-        }
+    for w, weight in enumerate(arrays["reconstruction_weight"].tolist()):
+        for k in wanted:
+            column = int(np.flatnonzero(dims == k)[0])
+            explained = arrays["explained"][:, :, w, column]
+            p, r = np.unravel_index(int(np.argmax(explained)), explained.shape)
+            value, without = float(explained[p, r]), float(baseline[w, column])
+            where: dict[str, Any] = {strength: float(arrays[strength][r])}
+            text = f"{strength.split('_')[1]} {where[strength]:g}"
+            if "patch_shape" in arrays:
+                where["patch_shape"] = arrays["patch_shape"][p].tolist()
+                text = "patch {}x{}, ".format(*where["patch_shape"]) + text
+            if abs(value / without - 1) < 1e-9:
+                text = "no noise is as good"
+            yield {
+                "reconstruction_weight": str(weight) if np.isinf(weight) else weight,
+                "latent_dim": int(k),
+                **where,
+                "explained": value,
+                "explained_without": without,
+                "gain": value / without - 1,
+                "at": text,
+            }
 
 
 def _some_dims(features: int, rank: int) -> list[int]:

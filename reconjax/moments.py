@@ -370,6 +370,8 @@ def _checked(found: Moments) -> Moments:
         raise ValueError(f"x: NaN or inf in {bad} of {found.features} features")
     if not bool(jnp.all(jnp.isfinite(found.label_moment))):
         raise ValueError("y: NaN or inf")
+    if float(jnp.trace(found.second_moment)) <= 0:
+        raise ValueError("x: constant; the inputs do not vary")
     spread = float(jnp.trace(found.label_moment))
     rounding = 100 * float(jnp.finfo(found.label_moment.dtype).eps)
     if found.targets and spread <= rounding**2 * (spread + float(jnp.sum(found.mean_y**2))):

@@ -99,7 +99,7 @@ def sweep_figure(
     with matplotlib.rc_context(STYLE):
         size = (1.2 + 5.6 * len(columns), 0.8 + 2.5 * len(rows))
         figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(len(rows), len(columns), sharex=True, squeeze=False)
+        panels = figure.subplots(len(rows), len(columns), sharex=True, sharey="row", squeeze=False)
         for p, row in enumerate(rows):
             for c, column in enumerate(columns):
                 axes = panels[p, c]

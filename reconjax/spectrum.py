@@ -113,13 +113,16 @@ def spectrum_from_samples(
     if features <= samples:
         found = moments(x, y, num_classes=num_classes, center=center)
         return spectrum(found, rank_tolerance)
-    # The moments of the labels alone check the arguments and give S; x enters as one column.
+    # The moments of the labels alone check the arguments and give S; x is a stand-in.
     flat = as_floats(jnp.asarray(x).reshape(samples, features), jnp.result_type(float))
     mean = jnp.mean(flat, axis=0) if center else jnp.zeros_like(flat[0])
     if not bool(jnp.all(jnp.isfinite(mean))):
         bad = int(jnp.sum(~jnp.isfinite(mean)))
         raise ValueError(f"x: NaN or inf in {bad} of {features} features")
-    task = moments(flat[:, :1], y, num_classes=num_classes, center=center, dtype=flat.dtype)
+    if not bool(jnp.any(flat != mean)):
+        raise ValueError("x: constant; the inputs do not vary")
+    column = jnp.linspace(0, 1, samples, dtype=flat.dtype)[:, None]
+    task = moments(column, y, num_classes=num_classes, center=center, dtype=flat.dtype)
     targets = jnp.asarray(y)
     if targets.ndim == 1:
         targets = jax.nn.one_hot(targets.astype(jnp.int32), task.targets, dtype=flat.dtype)

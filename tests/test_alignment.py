@@ -306,6 +306,8 @@ def test_what_has_no_alignment_is_refused():
     without = rj.spectrum(rj.moments(images, np.zeros((len(images), 0))))
     with pytest.raises(ValueError, match="spectrum: has no labels; alignment needs them"):
         rj.alignment(without)
+    with pytest.raises(TypeError, match=r"pass reconjax\.spectrum"):
+        rj.alignment(rj.moments(images, labels))
     for latent_dim in (0, -3, 1.5):
         with pytest.raises(ValueError, match=f"latent_dim: {latent_dim}; it must be a whole"):
             rj.proposition1(spectrum, latent_dim)

@@ -121,18 +121,22 @@ def test_sweep_writes_the_grid(run, npz, tmp_path):
     explained = json.loads(align)["explained"]
     np.testing.assert_allclose(arrays["explained"][0, 0, 2], explained, atol=1e-9)
     for row in result["best"]:
-        column = row["latent_dim"] - 1
-        assert row["explained"] == pytest.approx(arrays["explained"][..., column].max())
+        column, level = row["latent_dim"] - 1, [0, 1, "inf"].index(row["reconstruction_weight"])
+        # The baseline has the same λ: the gain is the mask's alone.
+        grid = arrays["explained"][:, :, level, column]
+        assert row["explained"] == pytest.approx(grid.max())
+        assert row["explained_without"] == pytest.approx(grid[0, 0])
+    assert {row["reconstruction_weight"] for row in result["best"]} == {0, 1, "inf"}
     assert (tmp_path / "out/sweep.png").stat().st_size > 10_000
     assert [path.name for path in (tmp_path / "out").iterdir() if path.suffix == ".part"] == []
 
 
 @pytest.mark.parametrize("noise", ["exact", "pixel", "gaussian"])
 def test_sweep_of_the_other_noises(run, noise, tmp_path):
-    status, out, _ = run(
-        "sweep", "digits", "--noise", noise, "--patches", "2", "--ratios", "0.5",
-        "--stds", "0.5", "--out", tmp_path, "--json",
-    )  # fmt: skip
+    strength = ["--stds", "0.5"] if noise == "gaussian" else ["--ratios", "0.5"]
+    patches = ["--patches", "2"] if noise == "exact" else []
+    argv = ["sweep", "digits", "--noise", noise, *strength, *patches]
+    status, out, _ = run(*argv, "--out", tmp_path, "--json")
     assert status == 0
     assert json.loads(out)["noise"] == noise
     arrays = np.load(tmp_path / "sweep.npz")
@@ -142,6 +146,15 @@ def test_sweep_of_the_other_noises(run, noise, tmp_path):
         _, align, _ = run("align", "digits", "--json")
         explained = json.loads(align)["explained"]
         np.testing.assert_allclose(arrays["explained"][0, 0, 0], explained, atol=1e-9)
+
+
+def test_the_best_of_a_bad_grid_is_not_called_no_noise(run):
+    argv = ["sweep", "digits", "--patches", "2x4", "--ratios", "0.5", "--latent-dims", "1", "61"]
+    bad, full = json.loads(run(*argv, "--json")[1])["best"]
+    assert bad["gain"] < -0.01
+    assert bad["at"] == "patch 2x4, ratio 0.5"
+    assert full["gain"] == pytest.approx(0, abs=1e-9)
+    assert full["at"] == "no noise is as good"
 
 
 def test_float32_says_so_and_stays_close(run, tmp_path):
@@ -205,6 +218,7 @@ BAD_ARRAYS = {
     "negative": (lambda x, y: (x, y - 1), "-1"),
     "fraction": (lambda x, y: (x, y + 0.5), "whole"),
     "one class": (lambda x, y: (x, 0 * y), "class"),
+    "constant": (lambda x, y: (0 * x + 3, y), "vary"),
     "empty": (lambda x, y: (x[:0], y[:0]), "x_train"),
 }
 
@@ -229,6 +243,12 @@ def test_bad_arrays_are_refused_in_one_line(run, npz, case):
         (["sweep", "digits", "--latent-dims", "0"], ["0", "64"]),
         (["sweep", "digits", "--batch-size", "0"], ["batch_size"]),
         (["align", "no-such-set"], ["no-such-set", "digits"]),
+        (["align", "digts"], ["did you mean digits?"]),
+        (["align", "images.npy"], ["images.npy", "np.savez"]),
+        (["sweep", "digits", "--stds", "0.1"], ["--stds", "mask"]),
+        (["sweep", "digits", "--noise", "gaussian", "--ratios", "0.5"], ["--ratios", "gaussian"]),
+        (["sweep", "digits", "--noise", "pixel", "--patches", "2"], ["--patches", "pixel"]),
+        (["project", "digits", "--images", "10000"], ["--images", "64"]),
         (["align", "missing.npz"], ["missing.npz"]),
         (["align", "scenes:wings=2"], ["wings", "size"]),
         (["align", "digits", "--max-samples", "0"], ["0", "at least 1"]),
@@ -271,6 +291,24 @@ def test_vectors_where_images_are_needed(run, npz):
         assert "vectors" in err
         assert "images" in err
     assert run("sweep", npz(x_train=x), "--noise", "pixel")[0] == 0
+
+
+def test_constant_inputs_with_fewer_samples_than_features(run, npz):
+    status, out, err = run("align", npz(x_train=np.zeros((40, 50))))
+    assert (status, out) == (2, "")
+    assert "vary" in err
+
+
+def test_channels_first_or_too_many_channels(run, npz):
+    rng = np.random.default_rng(0)
+    first = rng.uniform(size=(40, 3, 6, 6))
+    for command in ("sweep", "project"):
+        status, _, err = run(command, npz(x_train=first))
+        assert status == 2
+        assert "(N, H, W, C)" in err
+    status, _, err = run("project", npz(x_train=rng.uniform(size=(40, 6, 6, 2))))
+    assert status == 2
+    assert "channels" in err
 
 
 def test_a_damaged_npz(run, npz):

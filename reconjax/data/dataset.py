@@ -34,6 +34,11 @@ class Dataset:
                 "this needs images (N, H, W, C)"
             )
         height, width, channels = self.example_shape
+        if height in (1, 3) and width == channels > 4:
+            raise ValueError(
+                f"{self.name} holds images of shape {self.example_shape}, as if with channels "
+                "first; this needs (N, H, W, C): x.transpose(0, 2, 3, 1)"
+            )
         return height, width, channels
 
     @property

@@ -1,5 +1,6 @@
 """The one way to name data, for programs and for the command line."""
 
+import difflib
 import inspect
 from os import PathLike
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from reconjax.data.dataset import Dataset
 from reconjax.data.digits import digits
 from reconjax.data.npz import load_npz
+from reconjax.data.prepared import prepared
 from reconjax.data.scenes import scenes
 from reconjax.data.tfds import load_tfds
 
@@ -53,11 +55,16 @@ def load(
         return scenes(**_scenes_options(options))
     if Path(data).suffix == ".npz":
         return load_npz(data)
+    if Path(data).suffix == ".npy":
+        raise ValueError(f"{data}: a single array; save x_train and y_train in an .npz (np.savez)")
     try:
         return load_tfds(data, data_dir, download)
     except FileNotFoundError as error:
         ways = ", ".join(pattern for pattern, _ in SOURCES)
-        raise FileNotFoundError(f"{error} (data can be {ways})") from None
+        names = ["digits", "scenes", *(one.name for one in prepared(data_dir))]
+        close = difflib.get_close_matches(data.lower(), names, 1)
+        meant = f"did you mean {close[0]}? " if close else ""
+        raise FileNotFoundError(f"{meant}{error} (data can be {ways})") from None
 
 
 def _scenes_options(text: str) -> dict[str, Any]:
