@@ -121,7 +121,7 @@ def sweep(options: argparse.Namespace) -> None:
     print(f"{'weight':>7} {'K':>7} {'no noise':>9} {'best':>9} {'gain':>8}  at")
     for row in best:
         print(
-            f"{row['reconstruction_weight']:>7} {row['latent_dim']:>7}"
+            f"{row['reconstruction_weight']!s:>7} {row['latent_dim']:>7}"
             f" {row['explained_without']:>9.4f} {row['explained']:>9.4f}"
             f" {row['gain']:>+8.2%}  {row['at']}"
         )
