@@ -17,7 +17,7 @@ from matplotlib.ticker import PercentFormatter
 import reconjax
 from experiments import report, sets
 from reconjax.moments import as_floats
-from reconjax.plots import STYLE, projection_figure
+from reconjax.plots import STYLE, subspace_figure
 
 SHARES = (0.5, 0.75, 0.9, 0.95, 0.99)
 SHOWN = 0.75
@@ -47,7 +47,7 @@ def measure(name: str, options: Any) -> dict[str, Any]:
         count = int(np.argmax(variance >= share)) + 1
         top = float(explained[count - 1])
         shares[str(share)] = {"directions": count, "top": top, "bottom": float(total - top)}
-    draw(dataset, spectrum, shares[str(SHOWN)]["directions"], options)
+    draw(dataset, spectrum, options)
     return {
         "samples": int(moments.samples),
         "features": moments.features,
@@ -57,22 +57,14 @@ def measure(name: str, options: Any) -> dict[str, Any]:
     }
 
 
-def draw(dataset: Any, spectrum: reconjax.Spectrum, count: int, options: Any) -> None:
+def draw(dataset: Any, spectrum: reconjax.Spectrum, options: Any) -> None:
     shown = (dataset.test or dataset.train).sample(8, options.seed)
     raw, labels = shown.examples(np.arange(len(shown)))
     images = np.asarray(as_floats(raw))
-    bottom = reconjax.project(
-        spectrum, images, variance=1 - SHOWN, subspace="bottom", keep_mean=False
-    )
-    figure = projection_figure(
+    figure, _ = subspace_figure(
+        spectrum,
         images,
-        reconjax.project(spectrum, images, variance=SHOWN),
-        bottom,
-        rows=(
-            "original",
-            f"top {SHOWN:.0%}\n({count} directions)",
-            f"bottom {1 - SHOWN:.0%}\n({int(spectrum.rank) - count} directions)",
-        ),
+        SHOWN,
         names=[dataset.class_names[label] for label in labels],
         title=f"{dataset.name}: held-out images on the subspaces of the training images",
     )

@@ -70,9 +70,8 @@ def align(options: argparse.Namespace) -> None:
 def sweep(options: argparse.Namespace) -> None:
     """Prints the best noise for some K; writes sweep.png and sweep.npz to --out."""
     folder = output_folder(options.out) if options.out else None
-    _load(options, check=lambda dataset: _check_sweep(options, dataset))
+    grid, axes = _checked_grid(options, _load(options))
     dataset, moments = _moments(options)
-    grid, axes = _grid(options, dataset)
     curves, parts = _sweep_rows(options, folder, moments, grid, axes)
     # The noise-free column was put in front for the comparison.
     baseline = curves["explained"][0, 0]
@@ -137,34 +136,22 @@ def project(options: argparse.Namespace) -> None:
     folder = output_folder(options.out or ".")
     if not 1 <= options.images <= 64:
         raise ValueError(f"--images: {options.images}; 1 .. 64")
-    if _load(options, check=lambda dataset: dataset.image_shape).image_shape[2] not in (1, 3):
+    if _load(options).image_shape[2] not in (1, 3):
         raise ValueError(f"{options.data}: images with 1 or 3 channels are needed for a picture")
     dataset, principal = _spectrum(options)
-    from reconjax.plots import projection_figure, save
+    from reconjax.plots import save, subspace_figure
 
     shown = (dataset.test or dataset.train).sample(options.images, options.seed)
     raw, labels = shown.examples(np.arange(len(shown)))
     images = np.asarray(as_floats(raw))
-    top = reconjax.project(principal, images, variance=options.variance)
-    bottom = reconjax.project(
-        principal, images, variance=1 - options.variance, subspace="bottom", keep_mean=False
-    )
-    values = np.asarray(principal.eigenvalues)
-    reached = np.cumsum(values) / values.sum() >= options.variance - 1e-12
-    count = 0 if options.variance <= 0 else int(np.argmax(reached)) + 1
-    rank = int(principal.rank)
-    figure = projection_figure(
+    figure, count = subspace_figure(
+        principal,
         images,
-        top,
-        bottom,
-        rows=(
-            "original",
-            f"top {options.variance:.0%}\n({count} directions)",
-            f"bottom {1 - options.variance:.0%}\n({rank - count} directions)",
-        ),
+        options.variance,
         names=[dataset.class_names[label] for label in labels],
         title=f"{dataset.name}: what explains the pixels, and what is left",
     )
+    rank = int(principal.rank)
     save(figure, folder / "project.png", dpi=130)
     result = {
         **_facts(dataset, principal),
@@ -203,13 +190,11 @@ def datasets(options: argparse.Namespace) -> None:
         print(f"  {one.name}:{one.version}")
 
 
-def _load(options: argparse.Namespace, check: Callable[[Any], Any] | None = None) -> Any:
-    """The data set, opened once; `check` may refuse it before any work is done."""
+def _load(options: argparse.Namespace) -> Any:
+    """The data set, opened once."""
     if not hasattr(options, "dataset"):
         jax.config.update("jax_enable_x64", True)
         options.dataset = load(options.data, data_dir=options.data_dir)
-    if check is not None:
-        check(options.dataset)
     return options.dataset
 
 
@@ -248,13 +233,13 @@ def _moments(options: argparse.Namespace) -> tuple[Any, Any]:
     return dataset, reconjax.standardized(found) if options.standardize else found
 
 
-def _check_sweep(options: argparse.Namespace, dataset: Any) -> None:
-    """Raises ValueError for what `reconjax.sweep` would refuse after the moments are made."""
-    _grid(options, dataset)
+def _checked_grid(options: argparse.Namespace, dataset: Any) -> tuple[Any, dict[str, np.ndarray]]:
+    """`_grid`; raises before the moments are made what `reconjax.sweep` would raise after."""
     for latent_dim in options.latent_dims or ():
         check_latent_dim(latent_dim, dataset.features)
     if options.batch_size < 1:
         raise ValueError(f"batch_size: {options.batch_size}; it must be at least 1")
+    return _grid(options, dataset)
 
 
 def _sweep_rows(

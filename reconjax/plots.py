@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from reconjax.alignment import Alignment
 from reconjax.files import replacing
+from reconjax.spectrum import Spectrum, project, top_directions
 
 STYLE: Any = {
     "axes.grid": True,
@@ -126,6 +127,38 @@ def sweep_panel(
         axes.plot(dims[shown], curve[shown] / base[shown] - 1, color=color, label=line)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     _latent_axis(axes)
+
+
+def subspace_figure(
+    spectrum: Spectrum, images: Any, variance: float, *, names: Sequence[str], title: str
+) -> tuple[Figure, int]:
+    """Images on the top subspace of a share of variance and on its complement (Fig. 10).
+
+    Args:
+      spectrum: of the training data.
+      images: (n, H, W, C) in [0, 1].
+      variance: share of the pixel variance of the top subspace.
+      names: (n,) titles of the images.
+      title: above the figure.
+
+    Returns:
+      The figure, and the number of directions of the top subspace.
+    """
+    count = int(top_directions(spectrum, variance, None, "top"))
+    rest: Any = {"variance": 1 - variance, "subspace": "bottom", "keep_mean": False}
+    figure = projection_figure(
+        images,
+        project(spectrum, images, variance=variance),
+        project(spectrum, images, **rest),
+        rows=(
+            "original",
+            f"top {variance:.0%}\n({count} directions)",
+            f"bottom {1 - variance:.0%}\n({int(spectrum.rank) - count} directions)",
+        ),
+        names=names,
+        title=title,
+    )
+    return figure, count
 
 
 def projection_figure(

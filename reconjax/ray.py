@@ -8,10 +8,11 @@ and μ + β = 1. Every point of the ray is then whitened by T s / √g, s = ((1 
 one eigendecomposition of s Tᵀ (λ M² + α C Cᵀ) T s gives the encoder for every K, and the clean
 read-out needs only the diagonal s² μ / g.
 
-Whitening A instead of M keeps the factorisation accurate where M is badly conditioned, and exact
-where it is singular: outside the range of A both M and B vanish, so nothing that the encoder could
-use to cancel noise is cut off. (Restricting the problem to the range of M would be wrong there,
-unless B were replaced by its Schur complement on the null space, which the tests compare with.)
+P and a are taken in units in which A has diagonal 1. Whitening A instead of M keeps the
+factorisation accurate where M is badly conditioned, and exact where it is singular: outside the
+range of A both M and B vanish, so nothing that the encoder could use to cancel noise is cut off.
+(Restricting the problem to the range of M would be wrong there, unless B were replaced by its
+Schur complement on the null space, which the tests compare with.)
 """
 
 from typing import NamedTuple

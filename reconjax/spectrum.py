@@ -220,7 +220,8 @@ def top_directions(
     if directions is not None:
         count = jnp.minimum(jnp.asarray(directions, jnp.int32), spectrum.rank)
         return count if subspace == "top" else spectrum.rank - count
-    share = jnp.cumsum(spectrum.eigenvalues) / jnp.sum(spectrum.eigenvalues)
+    share = jnp.cumsum(spectrum.eigenvalues)
+    share = share / share[-1]  # ends at 1 exactly, so that every share is reached
     wanted = jnp.asarray(variance, share.dtype)
     wanted = wanted if subspace == "top" else 1 - wanted
     # A share that is reached up to rounding is reached.
