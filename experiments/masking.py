@@ -59,7 +59,7 @@ def measure(name: str, options: Any) -> dict[str, Any]:
         "features": moments.features,
         "mask_ratio": list(ratios),
         "latent_dim": dims.tolist(),
-        "rounding": float(np.max(np.asarray(found.rounding))),
+        "error": float(np.max(np.asarray(found.error))),
         "patches": {
             f"{p}x{p}": summary(alignment[i], explained[i], ratios, dims)
             for i, p in enumerate(patches)

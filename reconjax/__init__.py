@@ -25,7 +25,7 @@ from reconjax.noise import (
     pixel_dropout,
 )
 from reconjax.solver import Problem, Solution, optimal_codes, problem, solve, theorem1
-from reconjax.spectrum import Spectrum, project, spectrum, spectrum_from_samples
+from reconjax.spectrum import SampleSide, Spectrum, project, spectrum, spectrum_from_samples
 from reconjax.sweep import Sweep, gaussian_grid, mask_grid, pixel_grid, sweep, sweep_memory
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Moments",
     "Problem",
     "Proposition1",
+    "SampleSide",
     "Solution",
     "Spectrum",
     "Sweep",

@@ -1,12 +1,15 @@
 """The `reconjax` command: its arguments, its help, its exit status."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
 from reconjax.commands import align, datasets, project, sweep
+from reconjax.commands.inputs import start
+from reconjax.sweep import PRECISIONS
 
 DESCRIPTION = """\
 How far is learning by reconstruction misaligned with a perception task, and which noise mends it?
@@ -23,14 +26,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status (2 for a mistake in the input)."""
     options = _parser().parse_args(argv)
     try:
+        if "distributed" in options:
+            start(options)
         options.run(options)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"reconjax {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _status(options, 2)
     except KeyboardInterrupt:
         print(f"reconjax {options.command}: interrupted", file=sys.stderr)
-        return 130
+        return _status(options, 130)
     return 0
+
+
+def _status(options: argparse.Namespace, status: int) -> int:
+    """The exit status; one of several processes ends at once, lest the others wait for it."""
+    if getattr(options, "distributed", False) or getattr(options, "coordinator", None):
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def _patch(text: str) -> tuple[int, int]:
@@ -58,6 +71,8 @@ def _number(name: str, allowed: Callable[[float], bool], text: str) -> Callable[
 _ratio = _number("a ratio", lambda p: 0 <= p < 1, "in [0, 1)")
 _weight = _number("a weight", lambda w: w >= 0, "in [0, inf]")
 _std = _number("a standard deviation", lambda s: 0 <= s < float("inf"), "finite and >= 0")
+_tolerance = _number("a tolerance", lambda t: 0 <= t < 1, "in [0, 1)")
+_gibibytes = _number("memory", lambda g: g > 0, "a number of GiB > 0")
 _share = _number("a share", lambda v: 0 <= v <= 1, "in [0, 1]")
 
 
@@ -89,20 +104,25 @@ def _parser() -> argparse.ArgumentParser:
                 "--standardize", action="store_true", help="scale every feature to variance 1"
             )
             found.add_argument(
-                "--float32",
-                action="store_true",
-                help="sweep: solve the grid in float32; moments and spectrum stay in float64",
+                "--memory", type=_gibibytes, metavar="GIB", help="refuse what needs more (all)"
             )
+            group = found.add_argument_group("several hosts", "see docs/clusters.md")
+            group.add_argument(
+                "--distributed", action="store_true", help="join the job of a TPU pod or SLURM"
+            )
+            group.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
+            group.add_argument("--processes", type=int, metavar="N", help="how many there are")
+            group.add_argument("--process", type=int, metavar="I", help="which this is, from 0 on")
         return found
 
-    one = command("align", align)
+    one = command("align", align.run)
     one.add_argument(
         "--convention",
         choices=["eq7", "loss", "sec58", "reference"],
         default="eq7",
         help="Eq. 7 (default), its loss form, Sec. 5.8's normaliser, or the authors' plots",
     )
-    one = command("sweep", sweep)
+    one = command("sweep", sweep.run)
     one.add_argument(
         "--noise",
         choices=["mask", "exact", "pixel", "gaussian"],
@@ -131,15 +151,36 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--latent-dims", type=int, nargs="+", metavar="K", help="1 .. D (all)")
     one.add_argument(
+        "--max-latent-dim",
+        type=int,
+        metavar="K",
+        help="1 .. K, several times faster where K is far below D; see --tolerance",
+    )
+    one.add_argument(
+        "--tolerance",
+        type=_tolerance,
+        default=1e-4,
+        help="with --max-latent-dim: the error of the explained share that may be estimated,"
+        " else a patch shape is solved in full; 0: always (1e-4)",
+    )
+    one.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="mixed",
+        help="float64; mixed: spectrum and whitening in float64, grid points in float32 (default);"
+        " float32: all but the moments' sums, and not for images of low rank",
+    )
+    one.add_argument("--devices", type=int, metavar="N", help="that share the grid (all)")
+    one.add_argument(
         "--readout", choices=["clean", "noisy"], default="clean", help="what the head is fitted on"
     )
     one.add_argument(
         "--batch-size", type=int, default=1, help="grid points solved side by side; bounds memory"
     )
-    one = command("project", project)
+    one = command("project", project.run)
     one.add_argument("--variance", type=_share, default=0.75, help="share of the top part (0.75)")
     one.add_argument("--images", type=int, default=8, help="how many (8)")
-    one = command("datasets", datasets, data=False)
+    one = command("datasets", datasets.run, data=False)
     one.add_argument("--download", nargs="+", metavar="NAME", help="prepare these TFDS sets first")
     return parser
 
@@ -151,8 +192,9 @@ _EXAMPLES = {
     "  reconjax align scenes:background=0 --json > flat.json\n"
     "  reconjax align mine.npz --class-weight balanced",
     "sweep": "examples:\n  reconjax sweep digits --patches 1 2 4 --ratios 0 0.5 0.9 --out out\n"
-    "  reconjax sweep cifar10 --noise exact --patches 4 --ratios 0.75 --float32\n"
+    "  reconjax sweep cifar10 --noise exact --patches 4 --ratios 0.75 --precision float64\n"
     "  reconjax sweep mine.npz --weights 0 0.1 10 inf --latent-dims 8 32 --json\n"
+    "  reconjax sweep cifar10 --max-latent-dim 512\n"
     "  reconjax sweep digits --noise gaussian --stds 0.1 0.5",
     "project": "examples:\n  reconjax project digits\n"
     "  reconjax project cifar10 --variance 0.75 --images 8 --out out",

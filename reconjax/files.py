@@ -25,11 +25,17 @@ def output_folder(path: str | os.PathLike[str]) -> Path:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a path beside `path` that becomes `path` once all has been written to it."""
+    """Yields a path beside `path` that becomes `path` once all has been written to it.
+
+    Raises:
+      OSError: one line that names the file and the reason; the file is as it was before.
+    """
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
     try:
         yield part
         os.replace(part, path)
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         part.unlink(missing_ok=True)

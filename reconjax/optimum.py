@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from reconjax.gram import gram
 from reconjax.moments import highest
 from reconjax.spectrum import eigh_descending
 
@@ -38,6 +39,7 @@ class Optimum(NamedTuple):
     """The optimum of a whitened problem, for every K at once (K = 1 .. R along the last axis).
 
     Attributes:
+      eigenvalues: (R,) θ of the whitened F Fᵀ, largest first (for λ = 0 of its limit's stand-in).
       supervised_loss: (R,) E‖Wᵀ Vᵀ x − y‖² of the read-out's best head (x' for "noisy").
       reconstruction_loss: (R,) E‖Zᵀ Vᵀ x' − x‖², the denoising loss.
       coordinates: (R, C) of the labels along the orthonormalised features: the supervised loss
@@ -49,6 +51,7 @@ class Optimum(NamedTuple):
       rank: number of features that carry anything; every curve is flat from there on.
     """
 
+    eigenvalues: Array
     supervised_loss: Array
     reconstruction_loss: Array
     coordinates: Array
@@ -87,6 +90,7 @@ def optimum(whitened: Whitened, reconstruction_weight: Array, clean: bool) -> Op
     by_inputs = jnp.where(valid, jnp.maximum(by_inputs, 0.0), 0.0)
     total = jnp.trace(whitened.label_moment)
     return Optimum(
+        eigenvalues=eigenvalues,
         supervised_loss=total - jnp.cumsum(jnp.sum(coordinates**2, axis=1)),
         reconstruction_loss=whitened.input_variance - jnp.cumsum(by_inputs),
         coordinates=coordinates,
@@ -134,26 +138,26 @@ def _clean_readout(whitened: Whitened, rotation: Array, valid: Array) -> tuple[A
 
     The factor of the leading K x K block is the leading block of the factor: one serves every K.
     """
-    gram = whitened.clean_gram
-    if gram.ndim == 1:
-        half = jnp.sqrt(gram)[:, None] * rotation
-        features = half.T @ half
-    else:
-        features = rotation.T @ gram @ rotation
-    variance = jnp.diagonal(features)
+    second = whitened.clean_gram
+    epsilon = second.shape[0] * float(jnp.finfo(second.dtype).eps)
     # Features without variance on clean data lie in the null space of its second moment. Sums of
-    # squares (a diagonal gram) are accurate however small; a product of matrices is not.
-    epsilon = variance.shape[0] * float(jnp.finfo(variance.dtype).eps)
-    floor = jnp.zeros_like(variance)
-    if gram.ndim == 2:
-        floor = epsilon * jnp.max(variance)
+    # squares (a diagonal second moment) are accurate however small; a product of matrices is not.
+    if second.ndim == 1:
+        half = jnp.sqrt(second)[:, None] * rotation
+        variance = jnp.sum(half**2, axis=0)
+        floor = jnp.zeros_like(variance)
+    else:
+        features = rotation.T @ second @ rotation
+        variance = jnp.diagonal(features)
+        floor = jnp.full_like(variance, epsilon * jnp.max(variance))
     if whitened.rounding is not None:
         floor = jnp.maximum(floor, whitened.rounding @ rotation**2)
     valid = valid & (variance > floor)
     # Unit variances keep the factorisation accurate where the noise dwarfs the data.
     scale = jnp.where(valid, jax.lax.rsqrt(jnp.where(valid, variance, 1.0)), 0.0)
-    correlation = features * scale[:, None] * scale
-    correlation = correlation + jnp.diag(jnp.where(valid, 0.0, 1.0).astype(scale.dtype))
+    correlation = gram(half * scale) if second.ndim == 1 else features * scale[:, None] * scale
+    diagonal = jnp.arange(scale.shape[0], dtype=jnp.int32)
+    correlation = correlation.at[diagonal, diagonal].set(1.0)
     factor = jnp.linalg.cholesky(correlation, symmetrize_input=False)
     # Where rounding mixed directions with and without data, there are more features than the rank.
     # They depend on each other up to rounding: then, and only then, it is added to the diagonal.

@@ -2,17 +2,20 @@
 
 On a ray, E[x' x'ᵀ] = g ((1 − ρ) M + ρ B). With κ = tr M / tr B (1 for masks) factorise the pencil
 
-    A = M + κ B = P diag(a) Pᵀ,   T = P a^-½ Q   so that   Tᵀ (κ B) T = diag(β),   Tᵀ M T = diag(μ)
+    A = M + κ B,   T   so that   Tᵀ A T = I,   Tᵀ (κ B) T = diag(β),   Tᵀ M T = diag(μ)
 
 and μ + β = 1. Every point of the ray is then whitened by T s / √g, s = ((1 − ρ) μ + ρ β / κ)^-½;
 one eigendecomposition of s Tᵀ (λ M² + α C Cᵀ) T s gives the encoder for every K, and the clean
 read-out needs only the diagonal s² μ / g.
 
-P and a are taken in units in which A has diagonal 1. Whitening A instead of M keeps the
-factorisation accurate where M is badly conditioned, and exact where it is singular: outside the
-range of A both M and B vanish, so nothing that the encoder could use to cancel noise is cut off.
-(Restricting the problem to the range of M would be wrong there, unless B were replaced by its
-Schur complement on the null space, which the tests compare with.)
+A is taken in units in which it has diagonal 1, and whitened by its Cholesky factor L: with
+L⁻¹ (κ B) L⁻ᵀ = Q diag(β) Qᵀ, T = L⁻ᵀ Q. Where A is singular or nearly so, its eigenvectors whiten
+it instead.
+
+Whitening A instead of M keeps the factorisation accurate where M is badly conditioned, and exact
+where it is singular: outside the range of A both M and B vanish, so nothing that the encoder could
+use to cancel noise is cut off. (Restricting the problem to the range of M would be wrong there,
+unless B were replaced by its Schur complement on the null space, which the tests compare with.)
 """
 
 from typing import NamedTuple
@@ -22,6 +25,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from reconjax.alignment import direction_weights
+from reconjax.gram import gram
 from reconjax.moments import Moments
 from reconjax.noise import RayPoint
 from reconjax.optimum import Whitened
@@ -36,8 +40,10 @@ class Ray(NamedTuple):
       noise: (D,) β / κ, the variance of B.
       inputs: (D, D) Tᵀ M² T.
       labels: (C, D) Cᵀ T.
+      transform: (D, D) T.
       rank: number of μ above rounding, the rank of M.
       attainable: Eq. 7's normaliser: what a linear head can reach on clean data at all.
+      explainable: its loss form, the label variance that a linear head explains on clean data.
       variance: tr M.
     """
 
@@ -45,17 +51,21 @@ class Ray(NamedTuple):
     noise: Array
     inputs: Array
     labels: Array
+    transform: Array
     rank: Array
     attainable: Array
+    explainable: Array
     variance: Array
 
 
-def factorise(moments: Moments, direction: Array) -> Ray:
-    """One ray's factorisation: two (D, D) eigendecompositions, whatever is then asked of the ray.
+def factorise(moments: Moments, direction: Array, root: Array | None = None) -> Ray:
+    """One ray's factorisation: one (D, D) eigendecomposition, whatever is then asked of the ray.
 
     Args:
       moments: centered moments of the data.
       direction: (D, D) B, positive semi-definite.
+      root: (n, D) whose Gram matrix is E[x tᵀ]ᵀ E[x tᵀ] for the t that the decoder reconstructs;
+        M by default, for t = x.
     """
     second = moments.second_moment
     total = jnp.trace(direction)
@@ -67,44 +77,72 @@ def factorise(moments: Moments, direction: Array) -> Ray:
     varies = variance > 0
     unit = jnp.where(varies, jax.lax.rsqrt(jnp.where(varies, variance, 1.0)), 0.0)
     units = unit[:, None] * unit
-    scales, vectors = eigh_descending((second + direction) * units)
-    epsilon = float(jnp.finfo(scales.dtype).eps)
-    kept = scales > jnp.maximum(significant(scales), 8 * epsilon * scales[0])
-    root = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, scales, 1.0)), 0.0)
-    rotated = vectors.T @ (direction * units) @ vectors
-    # Outside the range of A there is no data: -1 keeps these columns apart, and puts them last.
-    outside = jnp.diag(jnp.where(kept, 0.0, 1.0).astype(root.dtype))
-    beta, basis = eigh_descending(rotated * root[:, None] * root - outside)
-    inside = beta > -0.5
-    mu = jnp.where(inside, 1 - beta, 0.0)
+    both, noise = (second + direction) * units, direction * units
+    epsilon = float(jnp.finfo(both.dtype).eps)
+
+    # Constant features: outside the range of A there is no data; -1 keeps these columns apart.
+    outside = jnp.diag(jnp.where(varies, 0.0, 1.0).astype(both.dtype))
+    factor = jnp.linalg.cholesky(both + outside, symmetrize_input=False)
+    pivots = jnp.min(jnp.diagonal(factor))
+    regular = jnp.isfinite(pivots) & (pivots**2 > 64 * both.shape[0] * epsilon)
+
+    def by_cholesky() -> tuple[Array, Array, Array]:
+        half = jax.scipy.linalg.solve_triangular(factor, noise, lower=True)
+        whitened = jax.scipy.linalg.solve_triangular(factor, half.T, lower=True)
+        return whitened - outside, factor, jnp.max(jnp.sum(jnp.abs(both), axis=0))
+
+    def by_eigenvectors() -> tuple[Array, Array, Array]:
+        scales, vectors = eigh_descending(both)
+        kept = scales > jnp.maximum(significant(scales), 8 * epsilon * scales[0])
+        root = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, scales, 1.0)), 0.0)
+        rotated = vectors.T @ noise @ vectors
+        empty = jnp.diag(jnp.where(kept, 0.0, 1.0).astype(root.dtype))
+        return rotated * root[:, None] * root - empty, vectors * root, scales[0]
+
+    whitened, whitener, norm = jax.lax.cond(regular, by_cholesky, by_eigenvectors)
+    beta, basis = eigh_descending(whitened)
+    transform = jax.lax.cond(
+        regular,
+        lambda: jax.scipy.linalg.solve_triangular(whitener, basis, trans="T", lower=True),
+        lambda: whitener @ basis,
+    )
+    mu = jnp.where(beta > -0.5, 1 - beta, 0.0)
     # The rounding of A, magnified by whitening it, decides what of μ can be told from 0.
-    magnified = 2 * epsilon * scales[0] * (root**2 @ basis**2)
+    magnified = 2 * epsilon * norm * jnp.sum(transform**2, axis=0)
     mu = jnp.where(mu > jnp.maximum(significant(mu), magnified), mu, 0.0)
     beta = jnp.clip(beta, 0.0, 1.0)
-    transform = unit[:, None] * (vectors @ (root[:, None] * basis))
-    across = second @ transform
+    transform = unit[:, None] * transform
+    across = (second if root is None else root) @ transform
     labels = moments.cross_moment.T @ transform
     clean = mu > 0
     labels = jnp.where(clean, labels, 0.0)
     whole = labels * jax.lax.rsqrt(jnp.where(clean, mu, 1.0))
+    attainable, explainable = direction_weights(whole, moments.label_moment)
     return Ray(
         clean=mu,
         noise=beta / kappa,
-        inputs=across.T @ across,
+        inputs=gram(across),
         labels=labels,
+        transform=transform,
         rank=jnp.sum(clean, dtype=jnp.int32),
-        attainable=jnp.sum(direction_weights(whole, moments.label_moment)[0]),
+        attainable=jnp.sum(attainable),
+        explainable=jnp.sum(explainable),
         variance=jnp.trace(second),
     )
 
 
-def at(ray: Ray, point: RayPoint, label_moment: Array) -> Whitened:
-    """The whitened problem at one point of a ray, in the dtype of the ray."""
-    dtype = ray.clean.dtype
-    share, scale, keep = (v.astype(dtype) for v in (point.share, point.scale, point.keep))
+def deviation(ray: Ray, point: RayPoint) -> Array:
+    """(D,) s: the features Tᵀ x' scaled by s / √g have unit variance; 0 where they have none."""
+    share = point.share.astype(ray.clean.dtype)
     variance = (1 - share) * ray.clean + share * ray.noise
     kept = variance > 0
-    s = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, variance, 1.0)), 0.0)
+    return jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, variance, 1.0)), 0.0)
+
+
+def at(ray: Ray, point: RayPoint, label_moment: Array) -> Whitened:
+    """The whitened problem at one point of a ray, in the dtype of the ray."""
+    scale, keep = (v.astype(ray.clean.dtype) for v in (point.scale, point.keep))
+    s = deviation(ray, point)
     clean_labels = ray.labels * (s * jax.lax.rsqrt(scale))
     return Whitened(
         inputs=ray.inputs * (s[:, None] * s) * (keep**2 / scale),

@@ -21,7 +21,7 @@ from jax.typing import ArrayLike
 
 from reconjax.moments import Moments, highest
 from reconjax.optimum import Optimum, Whitened, optimum, weights
-from reconjax.spectrum import Spectrum, eigh_descending, significant
+from reconjax.spectrum import SampleSide, Spectrum, eigh_descending, inverse_root, significant
 
 
 class Problem(NamedTuple):
@@ -128,21 +128,47 @@ def solve(
     return _solve(problem, jnp.asarray(reconstruction_weight, float), readout == "clean")
 
 
-def theorem1(spectrum: Spectrum, reconstruction_weight: ArrayLike = jnp.inf) -> Solution:
+def theorem1(
+    spectrum: Spectrum | SampleSide,
+    reconstruction_weight: ArrayLike = jnp.inf,
+    *,
+    latent_dim: int | None = None,
+) -> Solution:
     """Theorem 1 in principal coordinates; D <= N and D > N, nothing of size D x D in the latter.
 
+    Every direction has its part in the encoder: a spectrum that keeps fewer than its rank will not
+    do. Wide data are given as their `SampleSide`, which makes the encoder without the directions:
+    with a `latent_dim`, the samples themselves are all that is of size N x D.
+
     Args:
-      spectrum: from `spectrum` or `spectrum_from_samples`.
+      spectrum: from `spectrum` or `spectrum_from_samples`, or a `reconjax.spectrum.SampleSide`.
       reconstruction_weight: as in `solve`.
+      latent_dim: the largest K for which encoder and decoder are wanted: (D, K) and (K, D) of them
+        are made. The losses are those of every K all the same.
 
     Returns:
       `Solution` with R = min(N, D) where the spectrum is of the N-side, else R = D.
 
     Raises:
-      ValueError: λ negative or NaN.
+      ValueError: λ negative or NaN, K out of range, or a spectrum that keeps too few directions.
     """
     check_weight(reconstruction_weight)
-    return _theorem1(spectrum, jnp.asarray(reconstruction_weight, float))
+    side = spectrum if isinstance(spectrum, SampleSide) else None
+    principal = spectrum.spectrum(directions=0) if isinstance(spectrum, SampleSide) else spectrum
+    if latent_dim is not None:
+        check_latent_dim(latent_dim, principal.eigenvalues.shape[0])
+    if side is None:
+        principal.check_kept(principal.rank, "Theorem 1's encoder")
+    values, labels = principal.eigenvalues, principal.labels
+    weight = jnp.asarray(reconstruction_weight, float)
+    found = _theorem1(values, labels, principal.rank, principal.label_moment, weight)
+    rotation = found.rotation[:, :latent_dim]
+    inward, outward = rotation * inverse_root(values)[:, None], rotation * jnp.sqrt(values)[:, None]
+    if side is None:
+        encoder, decoder = _on_directions(principal, inward, outward)
+    else:
+        encoder, decoder = side.combined(inward), side.combined(outward).T
+    return _solution(found, encoder, decoder, principal.label_moment)
 
 
 def optimal_codes(
@@ -233,23 +259,33 @@ def _solve(problem: Problem, reconstruction_weight: Array, clean: bool) -> Solut
 
 @jax.jit
 @highest
-def _theorem1(spectrum: Spectrum, reconstruction_weight: Array) -> Solution:
-    root = jnp.sqrt(spectrum.eigenvalues)
-    kept = root > 0
+def _theorem1(
+    eigenvalues: Array,
+    labels: Array,
+    rank: Array,
+    label_moment: Array,
+    reconstruction_weight: Array,
+) -> Optimum:
     whitened = Whitened(
-        inputs=jnp.diag(spectrum.eigenvalues),
-        labels=spectrum.labels,
-        clean_gram=jnp.where(kept, 1.0, 0.0).astype(root.dtype),
-        clean_labels=spectrum.labels,
-        rank=spectrum.rank,
-        label_moment=spectrum.label_moment,
-        input_variance=jnp.sum(spectrum.eigenvalues),
+        inputs=jnp.diag(eigenvalues),
+        labels=labels,
+        clean_gram=jnp.where(eigenvalues > 0, 1.0, 0.0).astype(eigenvalues.dtype),
+        clean_labels=labels,
+        rank=rank,
+        label_moment=label_moment,
+        input_variance=jnp.sum(eigenvalues),
     )
-    found = optimum(whitened, reconstruction_weight, clean=False)
-    inverse = jnp.where(kept, 1 / jnp.where(kept, root, 1.0), 0.0)
-    encoder = spectrum.eigenvectors @ (inverse[:, None] * found.rotation)
-    decoder = (found.rotation.T * root) @ spectrum.eigenvectors.T
-    return _solution(found, encoder, decoder, spectrum.label_moment)
+    return optimum(whitened, reconstruction_weight, clean=False)
+
+
+@jax.jit
+@highest
+def _on_directions(spectrum: Spectrum, inward: Array, outward: Array) -> tuple[Array, Array]:
+    """Encoder (D, K) and decoder (K, D) of weights (R, K) on the directions; past the rank, 0."""
+    vectors, kept = spectrum.eigenvectors, spectrum.kept
+    encoder, decoder = vectors @ inward[:kept], outward[:kept].T @ vectors.T
+    enough = spectrum.rank <= kept  # which `check_kept` cannot tell where the rank is traced
+    return jnp.where(enough, encoder, jnp.nan), jnp.where(enough, decoder, jnp.nan)
 
 
 def _solution(found: Optimum, encoder: Array, decoder: Array, label_moment: Array) -> Solution:
@@ -272,15 +308,16 @@ def _optimal_codes(
 ) -> tuple[Array, Array]:
     alpha, weight = weights(reconstruction_weight, x.dtype)
     samples = x.shape[0]
-    stacked = jnp.concatenate([jnp.sqrt(alpha) * y, jnp.sqrt(weight) * x], axis=1)
-    width = stacked.shape[1]
+    width = x.shape[1] + y.shape[1]
     floor = max(samples, width) * float(jnp.finfo(x.dtype).eps)
     if width < samples:
+        stacked = jnp.concatenate([jnp.sqrt(alpha) * y, jnp.sqrt(weight) * x], axis=1)
         values, right = eigh_descending(stacked.T @ stacked)
         kept = values > floor * values[0]
         codes = stacked @ jnp.where(kept, right / jnp.sqrt(jnp.where(kept, values, 1.0)), 0.0)
     else:
-        values, codes = eigh_descending(stacked @ stacked.T)
+        # Of wide x there is no second copy.
+        values, codes = eigh_descending(alpha * (y @ y.T) + weight * (x @ x.T))
         kept = values > floor * values[0]
     missing = max(latent_dim - values.shape[0], 0)
     codes = jnp.pad(jnp.where(kept, codes, 0.0), ((0, 0), (0, missing)))[:, :latent_dim]

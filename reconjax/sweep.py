@@ -7,14 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike, DTypeLike
+from jax.sharding import Mesh
+from jax.typing import ArrayLike
 
-from reconjax.alignment import direction_weights
-from reconjax.moments import Moments, highest
+from reconjax.grid import Options, factorised, solve_grid
+from reconjax.moments import Moments
 from reconjax.noise import RayPoint, exact_patch_mask, gaussian, patch_mask, pixel_dropout
-from reconjax.optimum import optimum
-from reconjax.ray import at, factorise
+from reconjax.reduced import subspace_size
 from reconjax.solver import check_latent_dim, check_readout, check_weight
+
+PRECISIONS = ("float64", "mixed", "float32")
 
 
 class Sweep(NamedTuple):
@@ -28,8 +30,10 @@ class Sweep(NamedTuple):
       reconstruction_loss: (P, R, L, Kn) of denoising, E‖Zᵀ Vᵀ x' − x‖².
       alignment: (P, R, L, Kn) Eq. 7 for the encoder of that point: it grows when the loss falls,
         and is 1 where all that a linear head can explain on clean data is explained.
-      rounding: (P, R, L) the numerical error of `alignment` at full K, where with the clean
-        read-out exact arithmetic gives 1 at every point; NaN with the noisy one.
+      error: (P, R, L) estimated largest error of `explained` in K: of its rounding and, for a ray
+        in a subspace, of what that leaves out. In float32 throughout it is what the points add to
+        moments and directions that float32 has cut off already; see `rank`.
+      reduced: (P,) bool, whether the ray was solved in a subspace; see `tolerance` of `sweep`.
       rank: number of directions of the data; the curves are flat from there on.
     """
 
@@ -39,7 +43,8 @@ class Sweep(NamedTuple):
     supervised_loss: Array
     reconstruction_loss: Array
     alignment: Array
-    rounding: Array
+    error: Array
+    reduced: Array
     rank: Array
 
 
@@ -92,13 +97,16 @@ def sweep(
     latent_dims: ArrayLike | None = None,
     *,
     readout: str = "clean",
+    precision: str | None = None,
+    tolerance: float = 0.0,
     batch_size: int = 1,
-    dtype: DTypeLike | None = None,
+    mesh: Mesh | None = None,
     progress: Callable[[], None] | None = None,
 ) -> Sweep:
     """Theorem 3 (and Theorem 1's λ) on a grid, in one compiled call with one trace per grid shape.
 
-    Other ratios, weights, latent dimensions or patches of the same number do not compile again.
+    Other ratios, weights, latent dimensions or patches of the same number do not compile again
+    (with a tolerance: latent dimensions whose largest rounds up to the same multiple of 16).
 
     Memory: about `sweep_memory(D, C, batch_size)` bytes whatever the size of the grid, plus the
     result. Points are solved one after the other unless `batch_size` says otherwise, which pays
@@ -110,10 +118,18 @@ def sweep(
       reconstruction_weights: (L,) λ in [0, inf].
       latent_dims: (Kn,) K in 1 .. D; all of them by default.
       readout: "clean" fits the head on clean inputs (Eq. 9), "noisy" on x' (Sec. 5.4).
-      batch_size: points solved side by side.
-      dtype: floating dtype in which the points are solved, that of the moments by default. With
-        float64 moments, float32 here halves the time: spectrum and whitening, where float32 would
-        lose the directions that carry labels, stay in float64.
+      precision: "float64"; "mixed": spectrum and whitening, where float32 would lose the
+        directions that carry labels, in float64 (on the host's CPU where the accelerator has none)
+        and the points in float32; or "float32" throughout. By default that of the moments; the
+        first two need float64 moments.
+      tolerance: where the largest K is far below D, an error of `explained` up to this is
+        accepted, for several times the speed: a ray is solved in a subspace of about 3 K
+        directions if its error there, which is measured at the point with the largest residual,
+        is not larger, and in full otherwise; `Sweep.reduced` tells. 1e-4 is a good choice.
+      batch_size: points solved side by side (in full).
+      mesh: devices that share the grid, for one call over all of them, also of several hosts. Their
+        number must be a x b with a a divisor of P and b one of R. Every process passes the same
+        arguments and gets the whole result.
       progress: called once for every finished point (in any order); use one function for all
         calls, since it is part of what is compiled.
 
@@ -122,7 +138,8 @@ def sweep(
 
     Raises:
       ValueError: a noise without a ray, noises of one row on different rays, rows of different
-        lengths, an empty grid, and λ, K or batch_size out of range.
+        lengths, an empty grid; λ, K, batch_size, tolerance or precision out of range; a mesh that
+        does not divide the grid.
     """
     check_readout(readout)
     check_weight(reconstruction_weights)
@@ -140,17 +157,61 @@ def sweep(
     check_latent_dim(int(dims.max()), features)
     if batch_size < 1:
         raise ValueError(f"batch_size: {batch_size}; it must be at least 1")
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance: {tolerance}; it must be in [0, 1)")
+    moments, dtype = _in_precision(moments, precision)
     points = _stacked(noises, features)
-    return _sweep(
-        moments,
-        points,
-        weights,
-        jnp.asarray(dims),
-        clean=readout == "clean",
-        batch_size=batch_size,
-        dtype=jnp.dtype(dtype or moments.second_moment.dtype),
-        progress=progress,
+    rays_and_strengths = points.share.shape
+    grid_mesh = None if mesh is None else divided(mesh, *rays_and_strengths)
+    host = _host_for(moments.second_moment.dtype)
+    leading = 0 if host else _leading(int(dims.max()), moments, rays_and_strengths[1], tolerance)
+    options = Options(readout == "clean", batch_size, dtype, progress, leading)
+    rays = None
+    if host is not None:
+        with jax.default_device(host):
+            rays = factorised(*jax.device_put((moments, points), host), dtype=dtype)
+        # Past the whitening, nothing is left that needs float64.
+        moments = jax.tree.map(lambda leaf: leaf.astype(dtype), moments)
+    arguments = (moments, points, weights, dims, np.asarray(tolerance), rays)
+    if grid_mesh is not None or host is not None:
+        # Free of any device: the mesh, or the default device, places them.
+        arguments = jax.tree.map(np.asarray, arguments)
+    found = solve_grid(*arguments, options=options, mesh=grid_mesh)
+    if grid_mesh is not None:
+        found = jax.tree.map(np.asarray, found)
+    return Sweep(
+        latent_dim=jnp.asarray(dims),
+        reconstruction_weight=weights,
+        explained=1 - found.supervised_loss / jnp.trace(moments.label_moment).astype(dtype),
+        **{name: value for name, value in found._asdict().items() if name != "rank"},
+        rank=jnp.max(found.rank),
     )
+
+
+def divided(mesh: Mesh, rays: int, strengths: int) -> Mesh:
+    """The devices of a mesh as ("ray", "strength"), so that each has an equal part of a grid.
+
+    Raises:
+      ValueError: their number is not a x b with a a divisor of `rays` and b one of `strengths`.
+    """
+    devices = mesh.devices.flatten()
+    sizes = device_counts(rays, strengths)
+    if devices.size not in sizes:
+        raise ValueError(
+            f"mesh: {devices.size} devices; a grid of {rays} rays x {strengths} strengths can be"
+            f" dealt to {', '.join(map(str, sorted(sizes)))}"
+        )
+    return Mesh(devices.reshape(sizes[devices.size], -1), ("ray", "strength"))
+
+
+def device_counts(rays: int, strengths: int) -> dict[int, int]:
+    """The numbers of devices that can share a grid, each with how many of them share the rays."""
+    return {
+        a * b: a
+        for b in range(strengths, 0, -1)
+        for a in range(1, rays + 1)
+        if rays % a == 0 and strengths % b == 0
+    }
 
 
 def sweep_memory(features: int, targets: int, batch_size: int = 1, itemsize: int = 8) -> int:
@@ -194,54 +255,35 @@ def _stacked(noises: Sequence[Sequence[Any]], features: int) -> RayPoint:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
 
 
-@jax.jit(static_argnames=("clean", "batch_size", "dtype", "progress"))
-@highest
-def _sweep(
-    moments: Moments,
-    points: RayPoint,
-    weights: Array,
-    latent_dims: Array,
-    *,
-    clean: bool,
-    batch_size: int,
-    dtype: Any,
-    progress: Callable[[], None] | None,
-) -> Sweep:
-    label_moment = moments.label_moment.astype(dtype)
-    strengths, levels = points.share.shape[1], weights.shape[0]
-
-    def one_ray(row: RayPoint) -> tuple[Any, Array]:
-        direction = row.direction.covariance(moments.second_moment)
-        ray = jax.tree.map(
-            lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
-            factorise(moments, direction),
+def _in_precision(moments: Moments, precision: str | None) -> tuple[Moments, Any]:
+    """The moments in the dtype of the factorisation, and the dtype of the points."""
+    have = moments.second_moment.dtype
+    if precision is None:
+        return moments, have
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: {precision!r}; one of {', '.join(PRECISIONS)}")
+    if precision == "float32":
+        single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), moments)
+        return single, jnp.dtype("float32")
+    if have != jnp.float64:
+        raise ValueError(
+            f"precision: {precision!r} needs float64 moments, these are {have};"
+            " enable jax_enable_x64 before they are made"
         )
+    return moments, jnp.dtype("float32" if precision == "mixed" else "float64")
 
-        def one_point(index: Array) -> tuple[Array, ...]:
-            here = RayPoint(None, *(v[index // levels] for v in (row.share, row.scale, row.keep)))
-            found = optimum(at(ray, here, label_moment), weights[index % levels], clean)
-            if progress is not None:
-                jax.debug.callback(lambda _: progress(), found.rank)
-            alignment = jnp.cumsum(direction_weights(found.coordinates.T, label_moment)[0])
-            alignment = alignment / ray.attainable
-            rounding = jnp.abs(1 - alignment[-1]) if clean else jnp.asarray(jnp.nan, dtype)
-            curves = found.supervised_loss, found.reconstruction_loss, alignment
-            return *(curve[latent_dims - 1] for curve in curves), rounding
 
-        grid = jnp.arange(strengths * levels, dtype=jnp.int32)
-        batches = None if batch_size == 1 else batch_size
-        return jax.lax.map(one_point, grid, batch_size=batches), ray.rank
+def _host_for(dtype: Any) -> Any:
+    """The CPU, where float64 is needed and the default device has none; else None."""
+    if dtype == jnp.float64 and jax.default_backend() == "tpu":
+        return jax.local_devices(backend="cpu")[0]
+    return None
 
-    (*curves, rounding), ranks = jax.lax.map(one_ray, points)
-    shape = (points.share.shape[0], strengths, levels)
-    supervised, reconstruction, alignment = (curve.reshape(*shape, -1) for curve in curves)
-    return Sweep(
-        latent_dim=latent_dims,
-        reconstruction_weight=weights,
-        explained=1 - supervised / jnp.trace(label_moment),
-        supervised_loss=supervised,
-        reconstruction_loss=reconstruction,
-        alignment=alignment,
-        rounding=rounding.reshape(shape),
-        rank=jnp.max(ranks),
-    )
+
+def _leading(largest: int, moments: Moments, strengths: int, tolerance: float) -> int:
+    """The latent dimensions that a subspace must serve; 0 where it would not pay."""
+    leading = -(-largest // 16) * 16
+    size = subspace_size(leading, moments.targets)
+    # A subspace costs about as much as a point or two in full; see benchmarks/sweep.py.
+    pays = tolerance > 0 and strengths >= 4 and size <= 0.7 * moments.features
+    return leading if pays else 0

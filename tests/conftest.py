@@ -1,6 +1,7 @@
 """Every test sees several devices, float64, strict dtype promotion and warnings as errors."""
 
 import os
+import tempfile
 
 import jax
 import pytest
@@ -9,6 +10,9 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Compiled programs are kept for this run of the tests alone.
+CACHE = tempfile.TemporaryDirectory()
+os.environ["XDG_CACHE_HOME"] = CACHE.name
 
 
 @pytest.fixture

@@ -1,10 +1,13 @@
 """The command line, as a user runs it."""
 
+import errno
 import json
+import re
 
 import numpy as np
 import pytest
 
+import reconjax
 from reconjax.cli import main
 
 
@@ -103,7 +106,7 @@ def test_no_files_but_what_is_asked(run, tmp_path, monkeypatch):
 def test_sweep_writes_the_grid(run, npz, tmp_path):
     status, out, _ = run(
         "sweep", npz(), "--patches", "1", "3x2", "--ratios", "0", "0.5", "0.9",
-        "--weights", "0", "1", "inf", "--out", tmp_path / "out", "--json",
+        "--weights", "0", "1", "inf", "--precision", "float64", "--out", tmp_path / "out", "--json",
     )  # fmt: skip
     assert status == 0
     result = json.loads(out)
@@ -135,7 +138,7 @@ def test_sweep_writes_the_grid(run, npz, tmp_path):
 def test_sweep_of_the_other_noises(run, noise, tmp_path):
     strength = ["--stds", "0.5"] if noise == "gaussian" else ["--ratios", "0.5"]
     patches = ["--patches", "2"] if noise == "exact" else []
-    argv = ["sweep", "digits", "--noise", noise, *strength, *patches]
+    argv = ["sweep", "digits", "--noise", noise, *strength, *patches, "--precision", "float64"]
     status, out, _ = run(*argv, "--out", tmp_path, "--json")
     assert status == 0
     assert json.loads(out)["noise"] == noise
@@ -157,15 +160,104 @@ def test_the_best_of_a_bad_grid_is_not_called_no_noise(run):
     assert full["at"] == "no noise is as good"
 
 
-def test_float32_says_so_and_stays_close(run, tmp_path):
+def test_every_precision_says_so_and_how_far_off_it_is(run, tmp_path):
     argv = ["sweep", "digits", "--patches", "2", "--ratios", "0.5", "--json", "--out"]
-    _, out, _ = run(*argv, tmp_path / "64")
-    assert json.loads(out)["precision"] == "float64"
-    _, out, _ = run(*argv, tmp_path / "32", "--float32")
-    assert "float32" in json.loads(out)["precision"]
-    double, single = (np.load(tmp_path / name / "sweep.npz")["explained"] for name in ("64", "32"))
-    assert single.dtype == np.float32
-    np.testing.assert_allclose(single, double, atol=1e-3)
+    explained, error = {}, {}
+    for precision in ("float64", "mixed", "float32"):
+        result = json.loads(run(*argv, tmp_path / precision, "--precision", precision)[1])
+        assert result["precision"] == precision
+        with np.load(tmp_path / precision / "sweep.npz") as arrays:
+            explained[precision] = arrays["explained"]
+            assert result["error"] == pytest.approx(arrays["error"].max())
+        error[precision] = result["error"]
+    assert json.loads(run(*argv, tmp_path / "default")[1])["precision"] == "mixed"
+    assert error["float64"] < 1e-9
+    for precision in ("mixed", "float32"):
+        assert explained[precision].dtype == np.float32
+        off = np.max(np.abs(explained[precision] - explained["float64"]))
+        assert off < 4 * error[precision] < 0.05
+
+
+def test_a_largest_latent_dim_with_its_tolerance(run, tmp_path):
+    argv = ["sweep", "scenes:size=8,samples=1000", "--ratios", "0.1", "0.3", "0.6", "0.9"]
+    argv += ["--patches", "1", "2", "--out"]
+    whole = run(*argv, tmp_path / "whole", "--latent-dims", *range(1, 13))
+    fast = run(*argv, tmp_path / "fast", "--max-latent-dim", 12, "--tolerance", 0.02)
+    full = run(*argv, tmp_path / "full", "--max-latent-dim", 12, "--tolerance", 0)
+    assert [found[0] for found in (whole, fast, full)] == [0, 0, 0]
+    assert "solved in a subspace: 2 of 2 rays" in fast[1]
+    assert "subspace" not in full[1]
+    found = {n: dict(np.load(tmp_path / n / "sweep.npz")) for n in ("whole", "fast", "full")}
+    assert found["fast"]["latent_dim"].tolist() == list(range(1, 13))
+    np.testing.assert_array_equal(found["full"]["explained"], found["whole"]["explained"])
+    np.testing.assert_allclose(
+        found["fast"]["explained"], found["whole"]["explained"], rtol=0, atol=0.02
+    )
+    assert found["fast"]["reduced"].all()
+    assert not found["full"]["reduced"].any()
+
+
+@pytest.mark.parametrize("command", ["align", "sweep"])
+def test_what_does_not_fit_into_memory_is_refused_before_any_work(run, command, monkeypatch):
+    def work(*args, **kwargs):
+        raise AssertionError("work was done")
+
+    monkeypatch.setattr(reconjax, "moments_from_batches", work)
+    status, out, err = run(command, "digits", "--memory", "0.0001")
+    assert status == 2
+    assert not out
+    assert re.search(r"D = 64 features need about \S+ GiB; 0.0001 GiB are there", err)
+    assert err.count("\n") == 1
+
+
+def test_devices_share_the_grid(run, tmp_path):
+    argv = ["sweep", "digits", "--patches", "1", "2", "--ratios", "0.3", "0.9", "--out"]
+    precise = ["--precision", "float64", "--devices"]
+    for count in (1, 4):
+        assert run(*argv, tmp_path / str(count), *precise, count)[0] == 0
+    one, four = (dict(np.load(tmp_path / n / "sweep.npz")) for n in ("1", "4"))
+    for name, values in one.items():
+        np.testing.assert_allclose(four[name], values, rtol=0, atol=1e-10, err_msg=name)
+    status, _, err = run(*argv, tmp_path / "3", "--devices", "3")
+    assert status == 2
+    assert "--devices: 3 cannot share a grid of 2 patch shapes x 2 strengths" in err
+    assert "1, 2, 4 can" in err
+    assert "--devices: 99; 4 are there" in run(*argv, tmp_path / "99", "--devices", "99")[2]
+
+
+def test_a_full_disk_is_said_in_a_line_and_loses_nothing(run, tmp_path, monkeypatch):
+    argv = ["sweep", "digits", "--patches", "1", "2", "4", "--ratios", "0.5", "--out", tmp_path]
+    savez, saved = np.savez, []
+
+    def full_after_two(file, **arrays):
+        if len(saved) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        saved.append(file)
+        savez(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", full_after_two)
+    status, _, err = run(*argv)
+    assert status == 2
+    assert err.splitlines()[-1].startswith("reconjax sweep: ")
+    assert "No space left on device" in err
+    assert str(tmp_path) in err
+    monkeypatch.setattr(np, "savez", savez)
+    status, _, err = run(*argv)
+    assert status == 0
+    assert "going on: 2 of 3 rays are finished" in err
+
+
+def test_a_reader_that_fails_is_said_in_a_line(run, tmp_path, monkeypatch):
+    def broken(self, batch_size=4096):
+        yield self.examples(np.arange(10))
+        raise OSError(errno.EIO, "Input/output error", "shard-3")
+
+    monkeypatch.setattr("reconjax.data.split.Split.batches", broken)
+    status, _, err = run("sweep", "digits", "--out", tmp_path)
+    assert status == 2
+    assert "Input/output error" in err
+    assert "shard-3" in err
+    assert err.count("\n") == 1
 
 
 def test_noisy_readout_explains_less(run, tmp_path):

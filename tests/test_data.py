@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -469,6 +470,54 @@ def test_labels_are_read_without_decoding(tiny, monkeypatch):
 
     monkeypatch.setattr(tfds.features.Image, "decode_example_np", no_decoding)
     assert (split.labels == CLASSES).all()
+
+
+def test_large_images_are_decoded_by_several_threads_in_order(tiny, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    from reconjax.data import records
+
+    monkeypatch.setattr(records, "_WORTH_THREADS", 1)
+    monkeypatch.setattr(records, "_THREADS", 3)
+    threads, decode = set(), tfds.features.Image.decode_example_np
+
+    def seen(self, example):
+        threads.add(threading.current_thread().name)
+        return decode(self, example)
+
+    monkeypatch.setattr(tfds.features.Image, "decode_example_np", seen)
+    split = load_tfds("tiny", tiny).train
+    assert (whole(split)[0] == PIXELS).all()
+    assert any(name.startswith("reconjax-decode") for name in threads)
+    assert not [t for t in threading.enumerate() if t.name.startswith("reconjax-decode")]
+
+
+def test_labels_have_no_pass_of_their_own_when_images_are_read(tiny, monkeypatch):
+    from reconjax.data import records
+
+    def refuse(self, indices):
+        raise AssertionError("labels were read alone")
+
+    monkeypatch.setattr(records.RecordFile, "read_labels", refuse)
+    assert (whole(load_tfds("tiny", tiny).train)[1] == CLASSES).all()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_images_that_cannot_be_decoded_are_damage(tiny, monkeypatch, threads):
+    import tensorflow_datasets as tfds
+
+    from reconjax.data import records
+
+    monkeypatch.setattr(records, "_WORTH_THREADS", 1)
+    monkeypatch.setattr(records, "_THREADS", threads)
+
+    def broken(self, example):
+        raise OSError("truncated\nfile")
+
+    split = load_tfds("tiny", tiny).train
+    monkeypatch.setattr(tfds.features.Image, "decode_example_np", broken)
+    split = load_tfds("tiny", tiny).train
+    fails(ValueError, lambda: whole(split), "tiny (train) is damaged: truncated file")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib
 import math
+import threading
 
 import chex
 import jax
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import reconjax as rj
+from reconjax import prefetch
 from reconjax.exact_sums import ExactSums
 
 FIELDS = ("mean_x", "mean_y", "second_moment", "cross_moment", "label_moment")
@@ -204,6 +206,160 @@ def test_merge_keeps_a_common_scale():
     assert_moments(rj.merge(*parts), wanted)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("mean", [0.0, 1e4], ids=["centered", "far"])
+def test_digits_do_not_get_lost_as_batches_add_up(dtype, mean):
+    # Plain merging is off by 5e-6 after 4096 batches in float32, and by 3e-4 with the mean.
+    rng = np.random.default_rng(0)
+    scales = np.geomspace(1e-3, 1e3, 12)
+    x = rng.normal(size=(2048 * 16, 12)) @ rng.normal(size=(12, 12))
+    x = ((x / x.std(0) + mean) * scales).astype(dtype)
+    labels = np.arange(len(x)) % 3
+    # Sorted by the first feature: the first batches tell little of the rest.
+    x = x[np.argsort(x[:, 0])]
+    batches = ((x[i : i + 16], labels[i : i + 16]) for i in range(0, len(x), 16))
+    found = rj.moments_from_batches(batches, num_classes=3, dtype=dtype)
+    # The reference in long double: NumPy's sums in float64 err by more than what is asked for.
+    wide, onehot = x.astype(np.longdouble), np.eye(3)[labels]
+    mean_x = wide.sum(axis=0) / len(x)
+    wide = (wide - mean_x).astype(np.float64)
+    second = wide.T @ wide / len(x)
+    std = np.sqrt(np.diagonal(second))
+    eps = float(np.finfo(dtype).eps)
+    found = jax.tree.map(np.asarray, found)
+    error = np.abs(found.second_moment - second) / np.outer(std, std)
+    assert np.max(error) < 8 * eps * (1 if dtype == np.float32 else 4)
+    cross = np.abs(found.cross_moment - wide.T @ (onehot - 1 / 3) / len(x)) / std[:, None]
+    assert np.max(cross) < 100 * eps
+    assert np.max(np.abs(found.mean_x - mean_x) / (np.abs(mean_x) + std)) < 4 * eps
+
+
+@pytest.mark.parametrize("features", [383, 384, 1000, 2000])
+def test_halves_of_products_make_the_whole(features):
+    # From 384 features on the matrix is made of panels; past 1536 there are 8.
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(30, features)), np.arange(30) % 3
+    found = rj.moments(x, labels)
+    assert_moments(found, expected(x, labels))
+    np.testing.assert_array_equal(found.second_moment, found.second_moment.T)
+    pixels = rng.integers(0, 256, (30, features), dtype=np.uint8)
+    found = rj.moments(pixels, labels)
+    assert_moments(found, expected(pixels / 255, labels))
+    np.testing.assert_array_equal(found.second_moment, found.second_moment.T)
+
+
+def test_a_buffer_may_be_used_for_every_batch():
+    x, labels = data()
+    pixels = np.clip(20 * x + 100, 0, 255).astype(np.uint8)
+
+    def reused(images):
+        buffer, targets = np.empty_like(images[:12]), np.empty_like(labels[:12])
+        for i in range(0, 60, 12):
+            buffer[:], targets[:] = images[i : i + 12], labels[i : i + 12]
+            yield buffer, targets
+            buffer[:], targets[:] = 0, 0
+
+    for images, scale in ((x, 1), (pixels, 255)):
+        found = rj.moments_from_batches(reused(images), num_classes=3)
+        assert_moments(found, expected(images / scale, labels))
+
+
+def test_the_reader_has_the_precision_of_the_caller(float32):
+    x, labels = data()
+    batches = ((jnp.asarray(x[i : i + 20]), labels[i : i + 20]) for i in (0, 20, 40))
+    found = rj.moments_from_batches(batches, num_classes=3)
+    assert found.second_moment.dtype == jnp.float32
+
+
+def test_batches_are_read_while_others_are_summed_and_not_far_ahead():
+    x, labels = data()
+    read = []
+
+    def counted():
+        for i in range(50):
+            read.append(i)
+            yield x, labels
+
+    taken = 0
+    with prefetch.prefetch(counted()) as ahead:
+        for _ in ahead:
+            taken += 1
+            assert len(read) <= taken + 3  # 2 in the queue, 1 in the reader's hand
+    assert_moments(
+        rj.moments_from_batches(counted(), num_classes=3),
+        expected(np.tile(x, (50, 1)), np.tile(labels, 50)),
+    )
+
+
+@pytest.mark.parametrize("depart", ["error in the batches", "error in a batch"])
+def test_an_error_ends_the_reader(depart):
+    x, labels = data()
+
+    def failing():
+        yield x, labels
+        yield (x, labels) if depart == "error in the batches" else (x, labels[:3])
+        raise ConnectionError("lost")
+
+    kind = ConnectionError if depart == "error in the batches" else ValueError
+    with pytest.raises(kind):
+        rj.moments_from_batches(failing(), num_classes=3)
+    assert not [t for t in threading.enumerate() if t.name == "reconjax-prefetch"]
+
+
+# Several devices
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("batch", [7, 19, 60])
+def test_8_bit_moments_of_several_devices_are_those_of_one(count, batch):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (60, 4, 5, 1), dtype=np.uint8)
+    labels = np.arange(60) % 3
+
+    def found(**options):
+        batches = ((pixels[i : i + batch], labels[i : i + batch]) for i in range(0, 60, batch))
+        return rj.moments_from_batches(batches, num_classes=3, **options)
+
+    devices = jax.devices()[-count:]
+    several = found(devices=devices)
+    assert several.second_moment.devices() == {devices[0]}
+    for one, other in zip(jax.tree.leaves(found()), jax.tree.leaves(several), strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert one.dtype == other.dtype
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("weights", [None, [0.5, 1.0, 3.0]])
+def test_float_moments_of_several_devices_are_merged(count, weights):
+    x, labels = data()
+    each = None if weights is None else np.asarray(weights)[labels]
+    for arrays in (np.asarray, jnp.asarray):  # on the host, and all on the first device
+        batches = [(arrays(x[i : i + 7]), labels[i : i + 7]) for i in range(0, 60, 7)]
+        found = rj.moments_from_batches(
+            batches, num_classes=3, class_weight=weights, devices=jax.devices()[:count]
+        )
+        assert_moments(found, expected(x, labels, each))
+
+
+def test_exact_and_rounded_parts_of_several_devices_add_up():
+    x, labels = data()
+    pixels = np.clip(20 * x + 100, 0, 255).astype(np.uint8)
+    batches = [
+        ((pixels if i % 3 else pixels / 255)[i : i + 5], labels[i : i + 5]) for i in range(0, 60, 5)
+    ]
+    found = rj.moments_from_batches(batches, num_classes=3, devices=jax.devices()[:3])
+    assert_moments(found, expected(pixels / 255, labels))
+
+
+@pytest.mark.parametrize(
+    ("devices", "match"),
+    [([], "devices: none; at least 1"), (["cpu"], "devices: 'cpu'; those of this process")],
+)
+def test_devices_that_are_none_are_refused(devices, match):
+    with pytest.raises(ValueError, match=match):
+        rj.moments_from_batches([data()], num_classes=3, devices=devices)
+
+
 # Class weights
 
 
@@ -310,13 +466,14 @@ def test_sums_of_8_bit_images_are_exact():
         for row, label in zip(x, labels, strict=True)
     ]
     gram = [[sum(row[i] * row[j] for row in rows) for j in range(8)] for i in range(8)]
-    assert sums._gram.tolist() == gram
-    assert sums._sums.tolist() == [sum(row[i] for row in rows) for i in range(8)]
+    found_gram, found_sums = sums.totals()
+    assert found_gram.tolist() == gram
+    assert found_sums.tolist() == [sum(row[i] for row in rows) for i in range(8)]
     # The moments: one rounding of each quotient, so almost all of float64's digits.
     found = rj.moments(x, labels)
     for i in range(5):
         for j in range(5):
-            exact = gram[i][j] * 3000 - sums._sums.tolist()[i] * sums._sums.tolist()[j]
+            exact = gram[i][j] * 3000 - int(found_sums[i]) * int(found_sums[j])
             value = exact / (3000**2 * 255**2)
             assert math.isclose(found.second_moment[i, j], value, rel_tol=1e-12, abs_tol=1e-15)
 
@@ -336,11 +493,47 @@ def test_padding_and_sizes_of_exact_sums():
     x, y = np.array([[255, 0], [9, 9]], np.uint8), np.array([1, 0])
     sums.add(x, y, np.array([1, 0]))
     assert sums.samples == 1
-    assert sums._sums.tolist() == [127, -128, 0, 1]
+    assert sums.totals()[1].tolist() == [127, -128, 0, 1]
     with pytest.raises(ValueError, match="one of 3 features after 2"):
         sums.add(np.zeros((2, 3), np.uint8), y, np.ones(2))
     with pytest.raises(ValueError, match=r"one of 65537; at most 65536 are allowed"):
         sums.add(np.zeros((2**16 + 1, 2), np.uint8), np.zeros(2**16 + 1), np.ones(2**16 + 1))
+
+
+def test_exact_sums_outlast_int32():
+    # 3 · 2^16 samples of pixels 0 and 255: their sums of products pass 2^31.
+    samples = 2**16
+    x = np.zeros((samples, 2), np.uint8)
+    x[::2, 1] = 255
+    sums = ExactSums(2, 1)
+    for _ in range(3):
+        sums.add(x, np.zeros(samples, np.int32), np.ones(samples))
+    sums.add(x[:10], np.zeros(10, np.int32), np.ones(10))
+    gram, total = sums.totals()
+    odd = even = 3 * samples // 2 + 5
+    assert gram[0, 0] == (odd + even) * 128**2 > 2**31
+    assert gram[1, 1] == even * 127**2 + odd * 128**2
+    assert gram[0, 1] == gram[1, 0] == -128 * (127 * even - 128 * odd)
+    assert total.tolist() == [-128 * 2 * odd, 127 * even - 128 * odd, 2 * odd]
+    assert gram[2].tolist() == total.tolist()
+
+
+def test_panels_of_sums_are_exact():
+    # 450 columns: 2 panels. The extremes of pixels in blocks that float32 just holds exactly.
+    rng = np.random.default_rng(0)
+    x = rng.choice(np.array([0, 1, 254, 255], np.uint8), (2500, 447))
+    labels = rng.integers(0, 3, 2500)
+    one, two = ExactSums(447, 3), ExactSums(447, 3)
+    present = np.ones(2500)
+    present[2000:] = 0  # padding
+    one.add(x, labels, present)
+    two.add(x[2000:], labels[2000:], np.ones(500))
+    one.merge(two)
+    rows = np.concatenate([x.astype(np.int64) - 128, np.eye(3, dtype=np.int64)[labels]], axis=1)
+    gram, total = one.totals()
+    np.testing.assert_array_equal(gram, rows.T @ rows)
+    np.testing.assert_array_equal(total, rows.sum(axis=0))
+    assert one.samples == 2500
 
 
 # jit and vmap
@@ -381,9 +574,16 @@ def test_shorter_batches_and_other_data_do_not_trace_again(monkeypatch):
     rj.moments(x, labels)
     rj.moments(x + 1, labels[::-1])
     batches = [(x, labels), (x[:5], labels[:5]), (x[:17], labels[:17])]
-    rj.moments_from_batches(batches, num_classes=3)
     with pytest.raises(AssertionError, match="traced"):
         rj.moments(x[:17], labels[:17])
+    chex.clear_trace_counter()
+    streamed = chex.assert_max_traces(module._add.__wrapped__, n=1)
+    streamed = jax.jit(streamed, static_argnames=("dtype", "num_classes"))
+    monkeypatch.setattr(module, "_batch_moments", module._batch_moments.__wrapped__.__wrapped__)
+    monkeypatch.setattr(module, "_add", streamed)
+    rj.moments_from_batches(batches, num_classes=3)
+    with pytest.raises(AssertionError, match="traced"):
+        rj.moments_from_batches(batches[1:], num_classes=3)
 
 
 # Errors
@@ -440,7 +640,8 @@ def test_data_that_no_theorem_can_use_are_refused(x, y, options, match):
         ([(X, Y), (X, -Y)], {"num_classes": 3}, "y: label -2"),
         ([(X, Y), (X, Y[:2])], {"num_classes": 3}, "y: 2 labels for 8 samples"),
         ([(X, 0 * Y)] * 2, {"num_classes": 3}, "y: constant"),
-        ([(X, Y), (X[:, :2], Y)], {"num_classes": 3}, "2 features|3 features"),
+        ([(X, Y), (X[:, :2], Y)], {"num_classes": 3}, "batches: one of 2 features after 3"),
+        ([(X, Y), (X, X[:, :2])], {"num_classes": 3}, "batches: one of 2 targets after 3"),
         (
             [(X.astype(np.uint8), Y), (X[:, :2].astype(np.uint8), Y)],
             {"num_classes": 3},

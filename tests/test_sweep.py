@@ -12,9 +12,10 @@ import pytest
 from oracle import SHAPE
 
 import reconjax as rj
-from reconjax.data import digits
+from reconjax.data import digits, load
 
 module = importlib.import_module("reconjax.sweep")
+grid_module = importlib.import_module("reconjax.grid")
 
 WEIGHTS = [0.0, 1e-3, 1.0, 1e3, np.inf]
 PATCHES = [(2, 2), (1, 4)]
@@ -85,8 +86,8 @@ def test_losses_are_those_of_the_oracle_at_every_point(data, grid):
     )
     assert clean.supervised_loss.shape == (len(noises), 3, 5, 32)
     assert int(clean.rank) == int(noisy.rank) == np.linalg.matrix_rank(x)
-    assert np.all(clean.rounding < 1e-8)
-    assert np.all(np.isnan(noisy.rounding))
+    assert np.all(clean.error < 1e-8)
+    assert np.all(noisy.error < 1e-8)
     oracles = GRIDS[grid][1](oracle.noiseless(x, y))
     for point in np.ndindex(len(noises), 3, 5):
         i, j, k = point
@@ -142,9 +143,9 @@ def test_points_solved_side_by_side_are_the_same():
     chex.assert_trees_all_close(together, one_by_one, atol=1e-10, rtol=0)
 
 
-def test_dtype_float32_is_close_to_float64():
+def test_mixed_precision_is_close_to_float64():
     moments, noises = plain(), GRIDS["masks"][0]()
-    fast = rj.sweep(moments, noises, WEIGHTS, dtype="float32")
+    fast = rj.sweep(moments, noises, WEIGHTS, precision="mixed")
     slow = rj.sweep(moments, noises, WEIGHTS)
     assert fast.supervised_loss.dtype == jnp.float32
     variance = float(jnp.trace(moments.second_moment))
@@ -178,13 +179,172 @@ def test_without_float64_digits_agree_with_float64(float32):
     assert np.max(np.abs(gap)) < 1e-4 * variance
 
 
+@pytest.mark.parametrize("precision", ["mixed", "float32"])
+@pytest.mark.parametrize("readout", ["clean", "noisy"])
+@pytest.mark.parametrize("data", ["plain", "unbalanced", "scenes", "digits"])
+def test_the_error_is_about_that_against_float64(data, readout, precision):
+    weights = [1e-2, 1.0, np.inf]
+    if data in ("scenes", "digits"):
+        found = load({"scenes": "scenes:size=8,samples=600"}.get(data, data))
+        images, labels = found.train.examples(np.arange(600))
+        noises = rj.mask_grid(images.shape[1:], [1, 2], [0.0, 0.5, 0.9])
+    else:
+        images, labels = oracle.dataset(data)
+        noises = rj.mask_grid(SHAPE, [(1, 1), (2, 2)], [0.0, 0.5, 0.9])
+    moments = rj.moments(images, labels)
+    exact = rj.sweep(moments, noises, weights, readout=readout, precision="float64")
+    rough = rj.sweep(moments, noises, weights, readout=readout, precision=precision)
+    assert rough.explained.dtype == jnp.float32
+    assert np.all(exact.error < 1e-9)
+    error = np.max(np.abs(np.asarray(rough.explained) - np.asarray(exact.explained)), axis=-1)
+    # An estimate, not a bound; but no error is much larger, and the largest is not far off.
+    estimate = np.asarray(rough.error)
+    assert np.all(error < 4 * estimate)
+    assert np.mean(error < estimate) >= 0.8
+    assert np.max(estimate) < 300 * np.max(error)
+
+
+def test_precision_float64_is_refused_without_it(float32):
+    moments = rj.moments(np.eye(4, dtype=np.float32), np.arange(4))
+    noises = rj.pixel_grid((4,), [0.1])
+    for precision in ("float64", "mixed"):
+        with pytest.raises(ValueError, match=f"'{precision}' needs float64 moments.*float32"):
+            rj.sweep(moments, noises, precision=precision)
+    assert rj.sweep(moments, noises, precision="float32").explained.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("precision", ["mixed", "float64"])
+def test_rays_that_the_host_factorised_give_the_same(monkeypatch, precision):
+    # As on a TPU, whose default device has no float64: here another CPU plays the host.
+    moments, noises = plain(), GRIDS["masks"][0]()
+    expected = rj.sweep(moments, noises, WEIGHTS, precision=precision)
+    monkeypatch.setattr(module, "_host_for", lambda dtype: jax.devices()[1])
+    found = rj.sweep(moments, noises, WEIGHTS, precision=precision)
+    assert found.explained.devices() == {jax.devices()[0]}
+    close(found.explained, expected.explained, 1e-12 if precision == "float64" else 2e-3)
+    assert int(found.rank) == int(expected.rank)
+
+
+# In a subspace
+
+
+@functools.cache
+def images_of_scenes():
+    """Moments of 8 x 8 images in colour, D = 192."""
+    found = load("scenes:size=8,samples=3000").train
+    return rj.moments(*found.examples(np.arange(len(found))))
+
+
+def wide():
+    """Moments of 256 features whose spectrum hardly falls off."""
+    rng = np.random.default_rng(0)
+    codes = rng.normal(size=(2000, 256)) * np.arange(1.0, 257) ** -0.1
+    rotation = np.linalg.qr(rng.normal(size=(256, 256)))[0]
+    return rj.moments(codes @ rotation, np.argmax(codes[:, ::50], axis=1))
+
+
+@pytest.mark.parametrize("precision", ["float64", "mixed"])
+@pytest.mark.parametrize("readout", ["clean", "noisy"])
+def test_a_ray_in_a_subspace_is_as_good_as_it_says(readout, precision):
+    moments = images_of_scenes()
+    noises = rj.mask_grid((8, 8, 3), [1, 2, 4], np.linspace(0, 0.9, 5))
+    dims, weights = np.arange(1, 17), [1.0, np.inf]
+    options = {"readout": readout, "precision": precision}
+    whole = rj.sweep(moments, noises, weights, dims, **options)
+    found = rj.sweep(moments, noises, weights, dims, tolerance=0.02, **options)
+    assert np.all(found.reduced)
+    assert not np.any(whole.reduced)
+    error = np.abs(np.asarray(found.explained) - np.asarray(whole.explained))
+    assert np.max(error) < 0.02
+    assert np.max(error) < 3 * np.max(np.asarray(found.error))
+    assert int(found.rank) == int(whole.rank) == 192
+    # Without noise the principal directions are the solution.
+    tolerance = 1e-9 if precision == "float64" else 1e-3
+    close(found.explained[:, 0, 1], whole.explained[:, 0, 1], tolerance)
+    close(found.alignment[:, 0, 1], whole.alignment[:, 0, 1], tolerance)
+    variance = float(jnp.trace(moments.second_moment))
+    gap = np.asarray(found.reconstruction_loss) - np.asarray(whole.reconstruction_loss)
+    assert np.max(np.abs(gap[:, :, 1])) < 1e-3 * variance
+    if precision == "float64":
+        # A smaller space reconstructs less, at every K.
+        assert np.min(gap[:, :, 1]) > -1e-9 * variance
+
+
+def test_a_ray_that_a_subspace_cannot_serve_is_solved_in_full():
+    moments = wide()
+    noises = rj.mask_grid((16, 16, 1), [1, 4], np.linspace(0, 0.9, 5))
+    dims = np.arange(1, 20)
+    found = rj.sweep(moments, noises, np.inf, dims, tolerance=1e-12)
+    whole = rj.sweep(moments, noises, np.inf, dims)
+    assert not np.any(found.reduced)
+    chex.assert_trees_all_close(found, whole, atol=1e-12, rtol=0)
+
+
+def test_where_a_subspace_does_not_pay_none_is_used():
+    noises = rj.mask_grid((16, 16, 1), [1], np.linspace(0, 0.9, 5))
+    for ratios, dims in (([0.0, 0.5, 0.9], [20]), (np.linspace(0, 0.9, 5), [200])):
+        noises = rj.mask_grid((16, 16, 1), [1], ratios)
+        assert not np.any(rj.sweep(wide(), noises, np.inf, dims, tolerance=0.5).reduced)
+
+
+@pytest.mark.parametrize("data", ["short", "constant pixels"])
+def test_a_subspace_of_singular_data(data):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(120, 256)) * np.arange(1.0, 257) ** -0.75
+    if data == "constant pixels":
+        x = np.concatenate([x] * 30) + 0.1 * rng.normal(size=(3600, 256)) / np.arange(1.0, 257)
+        x[:, ::5] = 1.0
+    labels = rng.integers(0, 4, len(x))
+    moments = rj.moments(x, labels)
+    noises = rj.mask_grid((16, 16, 1), [2, 16], np.linspace(0, 0.9, 5))
+    dims = np.arange(1, 33)
+    whole = rj.sweep(moments, noises, np.inf, dims)
+    found = rj.sweep(moments, noises, np.inf, dims, tolerance=0.05)
+    assert np.any(found.reduced)
+    close(found.explained, whole.explained, 0.05)
+    assert int(found.rank) == int(whole.rank)
+
+
+# On many devices
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_devices_that_share_the_grid_give_what_one_gives(count):
+    moments = plain()
+    noises = rj.mask_grid(SHAPE, [(1, 1), (2, 2)], [0.0, 0.3, 0.6] if count == 3 else [0.1, 0.5])
+    calls = []
+    progress = functools.partial(calls.append, 1)
+    mesh = jax.make_mesh((count,), ("anything",), devices=jax.devices()[:count])
+    found = rj.sweep(moments, noises, WEIGHTS, mesh=mesh, progress=progress)
+    expected = rj.sweep(moments, noises, WEIGHTS)
+    chex.assert_trees_all_close(found, expected, atol=1e-12, rtol=0)
+    jax.effects_barrier()
+    assert len(calls) == expected.explained[..., 0].size
+
+
+def test_devices_share_rays_in_a_subspace_too():
+    moments = images_of_scenes()
+    noises = rj.mask_grid((8, 8, 3), [1, 2], np.linspace(0.1, 0.9, 8))
+    dims = np.arange(1, 17)
+    mesh = jax.make_mesh((4,), ("d",), devices=jax.devices()[:4])
+    found = rj.sweep(moments, noises, np.inf, dims, tolerance=0.02, mesh=mesh)
+    assert found.reduced.tolist() == [True, True]
+    close(found.explained, rj.sweep(moments, noises, np.inf, dims).explained, 0.02)
+
+
+def test_devices_that_do_not_divide_the_grid_are_refused():
+    mesh = jax.make_mesh((4,), ("d",), devices=jax.devices()[:4])
+    with pytest.raises(ValueError, match=r"mesh: 4 devices; a grid of 3 rays x 3 .* 1, 3, 9$"):
+        rj.sweep(plain(), rj.mask_grid(SHAPE, [1, 2, 4], [0.1, 0.5, 0.6], partial=True), mesh=mesh)
+
+
 # One compilation, bounded memory, progress
 
 
 def test_other_values_do_not_trace_again_but_other_shapes_do(monkeypatch):
-    traced = chex.assert_max_traces(module._sweep.__wrapped__, n=1)
-    static = ("clean", "batch_size", "dtype", "progress")
-    monkeypatch.setattr(module, "_sweep", jax.jit(traced, static_argnames=static))
+    traced = chex.assert_max_traces(grid_module.solve_grid.__wrapped__, n=1)
+    again = jax.jit(traced, static_argnames=("options", "mesh"))
+    monkeypatch.setattr(module, "solve_grid", again)
     moments = plain()
     first = rj.sweep(moments, rj.mask_grid(SHAPE, [1, 2], [0.1, 0.2]), [0.0, 1.0], [1, 2, 3])
     other = rj.mask_grid(SHAPE, [(4, 2), (1, 4)], [0.9, 0.0])
@@ -198,15 +358,14 @@ def compiled_memory(features, strengths, weights, batch_size):
     rng = np.random.default_rng(0)
     moments = rj.moments(rng.normal(size=(70, features)), np.arange(70) % 10)
     noises = rj.pixel_grid((features,), np.linspace(0.1, 0.9, strengths))
-    lowered = module._sweep.lower(
+    lowered = grid_module.solve_grid.lower(
         moments,
         module._stacked(noises, features),
         jnp.linspace(0.0, 1.0, weights),
         jnp.array([3], jnp.int32),
-        clean=True,
-        batch_size=batch_size,
-        dtype=jnp.dtype("float64"),
-        progress=None,
+        jnp.asarray(0.0),
+        None,
+        options=grid_module.Options(True, batch_size, jnp.dtype("float64"), None, 0),
     )
     return lowered.compile().memory_analysis()
 
@@ -265,6 +424,8 @@ def test_grids_that_are_none_are_refused(noises, match):
         ({"latent_dims": [1, 2.5]}, r"latent_dims: \[1, 2.5\]; whole numbers are needed"),
         ({"latent_dims": np.nan}, "latent_dims: nan; whole numbers are needed"),
         ({"latent_dims": []}, "latent_dims: .* at least one"),
+        ({"tolerance": -0.1}, r"tolerance: -0.1; it must be in \[0, 1\)"),
+        ({"precision": "half"}, "precision: 'half'; one of float64, mixed, float32"),
         ({"batch_size": 0}, "batch_size: 0; it must be at least 1"),
         ({"readout": "dirty"}, "readout: 'dirty'; 'clean' or 'noisy'"),
     ],

@@ -98,20 +98,19 @@ def _open_split(tfds: Any, builder: Any, split: str, image_key: str) -> RecordSp
     ]
     # PartialDecoding, which would leave out all other features, is for tf.data alone.
     skip = {key: tfds.decode.SkipDecoding() for key in images}
-    others = {key: decoder for key, decoder in skip.items() if key != image_key}
     name = f"{builder.name} ({split})"
     if not builder.info.splits[split].num_examples:
         raise ValueError(f"{name} is empty: it must hold some examples")
     try:
-        records = builder.as_data_source(split, decoders=others or None)
-        undecoded = builder.as_data_source(split, decoders=skip)
+        records = builder.as_data_source(split, decoders=skip)
     except NotImplementedError:
         raise ValueError(
             f"{builder.name} under {builder.data_dir} is stored as "
             f"{builder.info.file_format.value}, which needs TensorFlow: prepare it as array_record"
         ) from None
-    file = RecordFile(name, records, undecoded, image_key, "label")
-    shape = builder.info.features[image_key].shape
+    feature = builder.info.features[image_key]
+    file = RecordFile(name, records, feature.decode_example_np, image_key, "label")
+    shape = feature.shape
     if None in shape:  # the description leaves it open, though images may well agree
         (first,), _ = file.read(np.array([0]))
         shape = first.shape

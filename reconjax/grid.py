@@ -1,0 +1,321 @@
+"""The compiled part of a sweep: every point of a grid of noises, on one device or on many."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.sharding import Mesh, PartitionSpec
+
+from reconjax.alignment import direction_weights
+from reconjax.moments import Moments, highest
+from reconjax.noise import RayPoint
+from reconjax.optimum import Optimum, optimum, weights
+from reconjax.ray import Ray, at, deviation, factorise
+from reconjax.reduced import noisy_factor, oversampled, ray_basis, restricted, step
+from reconjax.spectrum import spectrum
+
+# Random combinations of directions whose residual stands for that of all of them.
+PROBES = 8
+
+
+class Curves(NamedTuple):
+    """What a grid of P rays, R strengths, L weights and Kn latent dimensions gives.
+
+    Attributes:
+      supervised_loss: (P, R, L, Kn), like the reconstruction loss and the alignment.
+      reconstruction_loss: see `supervised_loss`.
+      alignment: see `supervised_loss`.
+      error: (P, R, L) estimated error of the explained share.
+      reduced: (P,) whether the ray was solved in a subspace.
+      rank: (P,) number of directions of the data.
+    """
+
+    supervised_loss: Array
+    reconstruction_loss: Array
+    alignment: Array
+    error: Array
+    reduced: Array
+    rank: Array
+
+
+class Options(NamedTuple):
+    """What is part of the compiled program.
+
+    Attributes:
+      clean: read out on clean inputs.
+      batch_size: points solved side by side.
+      dtype: of the points.
+      progress: called for every finished point.
+      leading: the latent dimensions that a subspace must serve; 0: none, solve in full.
+    """
+
+    clean: bool
+    batch_size: int
+    dtype: Any
+    progress: Callable[[], None] | None
+    leading: int
+
+
+@jax.jit(static_argnames=("options", "mesh"))
+@highest
+def solve_grid(
+    moments: Moments,
+    points: RayPoint,
+    levels: Array,
+    latent_dims: Array,
+    tolerance: Array,
+    rays: Ray | None,
+    *,
+    options: Options,
+    mesh: Mesh | None = None,
+) -> Curves:
+    """All curves, on one device or with the grid dealt to those of a mesh ("ray", "strength").
+
+    Args:
+      moments: of the data.
+      points: (P, R) points, the direction's leaves (P, ...).
+      levels: (L,) λ.
+      latent_dims: (Kn,) K.
+      tolerance: of the explained share, for rays in a subspace.
+      rays: (P, ...) rays that are factorised already, or None.
+      options: static.
+      mesh: every device, and every process, gets the whole result.
+    """
+
+    def solve(
+        moments: Moments,
+        points: RayPoint,
+        levels: Array,
+        latent_dims: Array,
+        tolerance: Array,
+        rays: Ray | None,
+    ) -> Curves:
+        principal = _principal(moments, oversampled(options.leading)) if options.leading else None
+
+        def one_ray(both: tuple[RayPoint, Ray | None]) -> Curves:
+            row, ray = both
+            task = _Task(moments, row, levels, latent_dims, options)
+            if principal is not None:
+                return _in_subspace(task, principal, tolerance)
+            return _in_full(task, factorise(moments, task.direction()) if ray is None else ray)
+
+        return jax.lax.map(one_ray, (points, rays))
+
+    if mesh is None:
+        return solve(moments, points, levels, latent_dims, tolerance, rays)
+
+    def part(*arguments: Any) -> Curves:
+        found = solve(*arguments)
+
+        def whole(curve: Array) -> Array:
+            if curve.ndim > 1:
+                curve = jax.lax.all_gather(curve, "strength", axis=1, tiled=True)
+            return jax.lax.all_gather(curve, "ray", tiled=True)
+
+        reduced = jax.lax.pmin(found.reduced.astype(jnp.int32), "strength") > 0
+        return jax.tree.map(whole, found._replace(reduced=reduced))
+
+    everywhere, rows = PartitionSpec(), PartitionSpec("ray")
+    along = PartitionSpec("ray", "strength")
+    grid: Any = RayPoint(rows, *(along,) * 3)  # type: ignore[arg-type]
+    specs = (everywhere, grid, *(everywhere,) * 3, rows)
+    sharded = jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=everywhere, check_vma=False)
+    return sharded(moments, points, levels, latent_dims, tolerance, rays)
+
+
+@jax.jit(static_argnames="dtype")
+@highest
+def factorised(moments: Moments, points: RayPoint, *, dtype: Any) -> Ray:
+    """(P, ...) the rays of a grid, factorised one after the other and kept in another dtype."""
+
+    def one_ray(row: RayPoint) -> Ray:
+        direction = row.direction.covariance(moments.second_moment)
+        return _cast(factorise(moments, direction), dtype)
+
+    return jax.lax.map(one_ray, points)
+
+
+class _Task(NamedTuple):
+    """One ray and what is asked of it."""
+
+    moments: Moments
+    row: RayPoint
+    levels: Array
+    latent_dims: Array
+    options: Options
+
+    def direction(self) -> Array:
+        return self.row.direction.covariance(self.moments.second_moment)
+
+    def grid(self) -> Array:
+        return jnp.arange(self.row.share.shape[0] * self.levels.shape[0], dtype=jnp.int32)
+
+    def point(self, index: Array) -> tuple[RayPoint, Array]:
+        """The noise and λ of one point."""
+        strength, level = jnp.divmod(index, jnp.int32(self.levels.shape[0]))
+        row = self.row
+        here = (values[strength] for values in (row.share, row.scale, row.keep))
+        return RayPoint(None, *here), self.levels[level]
+
+    def solve(self, ray: Ray, index: Array) -> Optimum:
+        point, level = self.point(index)
+        label_moment = self.moments.label_moment.astype(ray.clean.dtype)
+        return optimum(at(ray, point, label_moment), level, self.options.clean)
+
+    def curves(self, ray: Ray, found: Optimum, attainable: Array) -> tuple[Array, ...]:
+        """Supervised and reconstruction loss, alignment and error of a point."""
+        label_moment = self.moments.label_moment.astype(ray.clean.dtype)
+        alignment = jnp.cumsum(direction_weights(found.coordinates.T, label_moment)[0])
+        curves = found.supervised_loss, found.reconstruction_loss, alignment / attainable
+        total = jnp.trace(label_moment)
+        error = jnp.max(_mixing(found))
+        if self.options.clean:
+            # On all directions the clean read-out explains all that can be explained.
+            short = jnp.abs(jnp.sum(found.coordinates**2) - ray.explainable)
+            error = jnp.maximum(error, short)
+        # The factor is what the estimate was off by at most, but for a few points, on real data.
+        error = 3 * error / total + 8 * float(jnp.finfo(total.dtype).eps)
+        return *(curve[self.latent_dims - 1] for curve in curves), error
+
+    def finished(self, index: Array) -> None:
+        progress = self.options.progress
+        if progress is not None:
+            # With an argument, points that are solved side by side are told one by one.
+            jax.debug.callback(lambda _: progress(), index)
+
+    def shaped(self, curves: Any, reduced: Array, rank: Array) -> Curves:
+        shape = self.row.share.shape[0], self.levels.shape[0]
+        found = [curve.reshape(*shape, *curve.shape[1:]) for curve in curves]
+        return Curves(*found, reduced, rank)  # type: ignore[call-arg]
+
+
+def _in_full(task: _Task, ray: Ray) -> Curves:
+    """A ray with every direction of the data."""
+    ray = _cast(ray, task.options.dtype)
+
+    def one_point(index: Array) -> tuple[Array, ...]:
+        curves = task.curves(ray, task.solve(ray, index), ray.attainable)
+        task.finished(index)
+        return curves
+
+    batch_size = task.options.batch_size
+    batches = None if batch_size == 1 else batch_size
+    curves = jax.lax.map(one_point, task.grid(), batch_size=batches)
+    return task.shaped(curves, jnp.asarray(False), ray.rank)
+
+
+class _Principal(NamedTuple):
+    """What no noise changes: leading directions, Eq. 7's normaliser, and the rank."""
+
+    directions: Array
+    attainable: Array
+    rank: Array
+
+
+def _principal(moments: Moments, count: int) -> _Principal:
+    found = spectrum(moments)
+    attainable = direction_weights(found.labels, moments.label_moment)[0]
+    return _Principal(found.eigenvectors[:, :count], jnp.sum(attainable), found.rank)
+
+
+def _in_subspace(task: _Task, principal: _Principal, tolerance: Array) -> Curves:
+    """A ray in a subspace where that is good enough, else in full."""
+    moments, direction, options = task.moments, task.direction(), task.options
+    strongest = jnp.max(task.row.share)
+    basis = ray_basis(moments, direction, principal.directions, strongest)
+    exact = restricted(moments, direction, basis)
+    ray = _cast(exact, options.dtype)
+    attainable = principal.attainable.astype(options.dtype)
+    count = principal.directions.shape[1]
+    transform = basis @ exact.transform
+
+    def one_point(worst: tuple[Array, ...], index: Array) -> tuple[Any, Any]:
+        found = task.solve(ray, index)
+        vectors = deviation(ray, task.point(index)[0])[:, None] * found.rotation[:, :count]
+        size = _residual(task, direction, ray, transform, found, index)
+        here = size, index, vectors
+        worse = size > worst[0]
+        worst = jax.tree.map(lambda new, old: jnp.where(worse, new, old), here, worst)
+        return worst, task.curves(ray, found, attainable)
+
+    start = (
+        jnp.asarray(-1.0, moments.second_moment.dtype),
+        jnp.int32(0),
+        jnp.zeros((basis.shape[1], count), options.dtype),
+    )
+    (_, index, vectors), curves = jax.lax.scan(one_point, start, task.grid())
+
+    # One step further at the worst point: what it changes is what was missing.
+    point, level = task.point(index)
+    dtype = moments.second_moment.dtype
+    vectors = transform @ vectors.astype(dtype)
+    vectors = vectors / jnp.maximum(jnp.linalg.norm(vectors, axis=0), jnp.finfo(dtype).tiny)
+    factor = noisy_factor(moments, direction, point.share)
+    further = step(moments, factor, vectors, *weights(level, dtype))
+    wider = jnp.linalg.qr(jnp.concatenate([vectors, further], axis=1))[0]
+    better = task.solve(_cast(restricted(moments, direction, wider), options.dtype), index)
+    change = better.supervised_loss[task.latent_dims - 1] - curves[0][index]
+    # A step that finds half of what is missing would show half of it.
+    missing = 2 * jnp.max(jnp.abs(change)) / jnp.trace(moments.label_moment).astype(options.dtype)
+
+    def accepted() -> Curves:
+        if options.progress is not None:
+            jax.lax.map(task.finished, task.grid())
+        *found, error = curves
+        found = (*found, jnp.maximum(error, missing))
+        return task.shaped(found, jnp.asarray(True), principal.rank)
+
+    return jax.lax.cond(
+        missing <= tolerance.astype(options.dtype),
+        accepted,
+        lambda: _in_full(task, factorise(moments, direction)),
+    )
+
+
+def _residual(
+    task: _Task,
+    direction: Array,
+    ray: Ray,
+    transform: Array,
+    found: Optimum,
+    index: Array,
+) -> Array:
+    """‖F Fᵀ V Θ⁻¹ − G V‖ / ‖G V‖ of the leading directions, from a few random combinations."""
+    moments, leading, dtype = task.moments, task.options.leading, transform.dtype
+    point, level = task.point(index)
+    share, scale, keep = (value.astype(dtype) for value in point[1:])
+    theta = found.eigenvalues[:leading].astype(dtype)
+    inverse = jnp.where(theta > 0, 1 / jnp.where(theta > 0, theta, 1.0), 0.0)
+    probes = jax.random.normal(jax.random.key(0), (leading, PROBES), dtype)
+    probes = jnp.concatenate([inverse[:, None] * probes, probes], axis=1)
+    deviations = deviation(ray, point).astype(dtype) * jax.lax.rsqrt(scale)
+    mixed = found.rotation[:, :leading].astype(dtype) @ probes
+    mixed = transform @ (deviations[:, None] * mixed)
+    by_inverse, plain = mixed[:, :PROBES], mixed[:, PROBES:]
+    second, cross = moments.second_moment, moments.cross_moment
+    alpha, weight = weights(level, dtype)
+    left = weight * (second @ (second @ by_inverse)) + alpha * (cross @ (cross.T @ by_inverse))
+    right = scale * ((1 - share) * (second @ plain) + share * (direction @ plain))
+    return jnp.linalg.norm(keep**2 * left - right) / jnp.linalg.norm(right)
+
+
+def _mixing(found: Optimum) -> Array:
+    """(R,) estimated error of the supervised loss by rounding in the eigendecomposition.
+
+    It is exact for a matrix that is off by rounding, by E with entries of deviation σ, which to
+    first order mixes the directions i <= K < j by E_ij / (θ_i - θ_j).
+    """
+    theta, labels = found.eigenvalues, found.coordinates
+    sigma = float(jnp.finfo(theta.dtype).eps) * jnp.max(theta)
+    effect = (labels @ labels.T) ** 2 / ((theta[:, None] - theta) ** 2 + sigma**2)
+    # Row i, column K: the sum over all j > K.
+    beyond = jnp.cumsum(effect[:, ::-1], axis=1)[:, ::-1] - effect
+    return 2 * sigma * jnp.sqrt(jnp.sum(jnp.triu(beyond), axis=0))
+
+
+def _cast(ray: Ray, dtype: Any) -> Ray:
+    return jax.tree.map(
+        lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, ray
+    )
