@@ -11,7 +11,6 @@ from reconjax.moments import (
     balanced_class_weight,
     merge,
     moments,
-    moments_from_batches,
     standardized,
     uncentered,
 )
@@ -26,6 +25,7 @@ from reconjax.noise import (
 )
 from reconjax.solver import Problem, Solution, optimal_codes, problem, solve, theorem1
 from reconjax.spectrum import SampleSide, Spectrum, project, spectrum, spectrum_from_samples
+from reconjax.streaming import moments_from_batches
 from reconjax.sweep import Sweep, gaussian_grid, mask_grid, pixel_grid, sweep, sweep_memory
 
 __all__ = [

@@ -159,9 +159,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--tolerance",
         type=_tolerance,
-        default=1e-4,
+        default=3e-4,
         help="with --max-latent-dim: the error of the explained share that may be estimated,"
-        " else a patch shape is solved in full; 0: always (1e-4)",
+        " else a patch shape is solved in full; 0: always (3e-4)",
     )
     one.add_argument(
         "--precision",

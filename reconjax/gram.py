@@ -1,4 +1,4 @@
-"""The Gram matrix of the columns of a matrix, without computing both halves of it."""
+"""Matrix products that are known to be symmetric, without computing both halves of them."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -8,13 +8,20 @@ BLOCK = 512
 
 
 def gram(x: Array) -> Array:
-    """Xᵀ X (D, D), symmetric, of x (n, D), in the precision of the products around it.
+    """Xᵀ X (D, D) of x (n, D), in the precision of the products around it."""
+    return symmetric_product(x, x)
 
-    From 1024 columns on it is 3/4 of the work of `x.T @ x`, from 2048 on 5/8.
+
+def symmetric_product(a: Array, b: Array) -> Array:
+    """Aᵀ B (D, D) of a, b (n, D), where it is known to be symmetric.
+
+    From 1024 columns on it is 3/4 of the work of `a.T @ b`, from 2048 on 5/8.
     """
-    columns = x.shape[1]
+    columns = a.shape[1]
     if columns < 2 * BLOCK:
-        return x.T @ x
-    left, right = x[:, : columns // 2], x[:, columns // 2 :]
-    across = right.T @ left
-    return jnp.block([[gram(left), across.T], [across, gram(right)]])
+        return a.T @ b
+    cut = columns // 2
+    across = a[:, cut:].T @ b[:, :cut]
+    left = symmetric_product(a[:, :cut], b[:, :cut])
+    right = symmetric_product(a[:, cut:], b[:, cut:])
+    return jnp.block([[left, across.T], [across, right]])

@@ -159,10 +159,10 @@ class _Task(NamedTuple):
         here = (values[strength] for values in (row.share, row.scale, row.keep))
         return RayPoint(None, *here), self.levels[level]
 
-    def solve(self, ray: Ray, index: Array) -> Optimum:
+    def solve(self, ray: Ray, index: Array, leading: int | None = None) -> Optimum:
         point, level = self.point(index)
         label_moment = self.moments.label_moment.astype(ray.clean.dtype)
-        return optimum(at(ray, point, label_moment), level, self.options.clean)
+        return optimum(at(ray, point, label_moment), level, self.options.clean, leading)
 
     def curves(self, ray: Ray, found: Optimum, attainable: Array) -> tuple[Array, ...]:
         """Supervised and reconstruction loss, alignment and error of a point."""
@@ -171,7 +171,7 @@ class _Task(NamedTuple):
         curves = found.supervised_loss, found.reconstruction_loss, alignment / attainable
         total = jnp.trace(label_moment)
         error = jnp.max(_mixing(found))
-        if self.options.clean:
+        if self.options.clean and found.rotation.shape[0] == found.rotation.shape[1]:
             # On all directions the clean read-out explains all that can be explained.
             short = jnp.abs(jnp.sum(found.coordinates**2) - ray.explainable)
             error = jnp.maximum(error, short)
@@ -232,8 +232,8 @@ def _in_subspace(task: _Task, principal: _Principal, tolerance: Array) -> Curves
     transform = basis @ exact.transform
 
     def one_point(worst: tuple[Array, ...], index: Array) -> tuple[Any, Any]:
-        found = task.solve(ray, index)
-        vectors = deviation(ray, task.point(index)[0])[:, None] * found.rotation[:, :count]
+        found = task.solve(ray, index, count)
+        vectors = deviation(ray, task.point(index)[0])[:, None] * found.rotation
         size = _residual(task, direction, ray, transform, found, index)
         here = size, index, vectors
         worse = size > worst[0]
@@ -255,7 +255,7 @@ def _in_subspace(task: _Task, principal: _Principal, tolerance: Array) -> Curves
     factor = noisy_factor(moments, direction, point.share)
     further = step(moments, factor, vectors, *weights(level, dtype))
     wider = jnp.linalg.qr(jnp.concatenate([vectors, further], axis=1))[0]
-    better = task.solve(_cast(restricted(moments, direction, wider), options.dtype), index)
+    better = task.solve(_cast(restricted(moments, direction, wider), options.dtype), index, count)
     change = better.supervised_loss[task.latent_dims - 1] - curves[0][index]
     # A step that finds half of what is missing would show half of it.
     missing = 2 * jnp.max(jnp.abs(change)) / jnp.trace(moments.label_moment).astype(options.dtype)
@@ -305,14 +305,18 @@ def _mixing(found: Optimum) -> Array:
     """(R,) estimated error of the supervised loss by rounding in the eigendecomposition.
 
     It is exact for a matrix that is off by rounding, by E with entries of deviation σ, which to
-    first order mixes the directions i <= K < j by E_ij / (θ_i - θ_j).
+    first order mixes the directions i <= K < j by E_ij / (θ_i - θ_j). Directions that are closer
+    than rounding are mixed at will, but each is still of unit length: its squares add up to 1.
     """
     theta, labels = found.eigenvalues, found.coordinates
     sigma = float(jnp.finfo(theta.dtype).eps) * jnp.max(theta)
-    effect = (labels @ labels.T) ** 2 / ((theta[:, None] - theta) ** 2 + sigma**2)
+    sigma = jnp.where(sigma > 0, sigma, 1.0)
+    mixed = 1 / (((theta[:, None] - theta) / sigma) ** 2 + 1)
+    length = jnp.sqrt(jnp.maximum(jnp.sum(mixed, axis=1), 1.0))
+    effect = (labels @ labels.T) ** 2 * mixed / (length[:, None] * length)
     # Row i, column K: the sum over all j > K.
     beyond = jnp.cumsum(effect[:, ::-1], axis=1)[:, ::-1] - effect
-    return 2 * sigma * jnp.sqrt(jnp.sum(jnp.triu(beyond), axis=0))
+    return 2 * jnp.sqrt(jnp.maximum(jnp.sum(jnp.triu(beyond), axis=0), 0.0))
 
 
 def _cast(ray: Ray, dtype: Any) -> Ray:

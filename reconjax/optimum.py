@@ -61,10 +61,14 @@ class Optimum(NamedTuple):
 
 
 @highest
-def optimum(whitened: Whitened, reconstruction_weight: Array, clean: bool) -> Optimum:
-    """The core of every solver: eigenvectors of the whitened F Fᵀ, then the nested read-out."""
+def optimum(
+    whitened: Whitened, reconstruction_weight: Array, clean: bool, leading: int | None = None
+) -> Optimum:
+    """The core of every solver: eigenvectors of the whitened F Fᵀ, then the nested read-out.
+
+    With `leading`, only so many features are read out and returned: R stands for their number.
+    """
     alpha, weight = weights(reconstruction_weight, whitened.inputs.dtype)
-    size = whitened.inputs.shape[0]
     labels = whitened.labels
     objective = jax.lax.cond(
         weight > 0,
@@ -72,6 +76,8 @@ def optimum(whitened: Whitened, reconstruction_weight: Array, clean: bool) -> Op
         lambda: _supervised_limit(whitened),
     )
     eigenvalues, rotation = eigh_descending(objective)
+    eigenvalues, rotation = eigenvalues[:leading], rotation[:, :leading]
+    size = eigenvalues.shape[0]
 
     supervised = labels @ rotation
     by_labels = jnp.sum(supervised**2, axis=0)

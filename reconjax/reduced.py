@@ -21,14 +21,14 @@ from jax import Array
 from reconjax.moments import Moments
 from reconjax.ray import Ray, factorise
 
-# Of the strongest noise of the ray: where, beside no noise, the basis is made.
-NODES = (1.0, 1 / 3)
-STEPS = 2
+# Where, beside no noise, the basis is made: shares of the strongest noise of the ray, and how many
+# steps are taken there, from what the one before has found.
+NODES = ((1 / 3, 1), (1.0, 2))
 
 
 def oversampled(latent_dim: int) -> int:
     """Number of directions that are iterated for the leading `latent_dim`."""
-    return latent_dim + max(8, latent_dim // 8)
+    return latent_dim + max(min(latent_dim, 64), latent_dim // 8)
 
 
 def subspace_size(latent_dim: int, targets: int) -> int:
@@ -45,11 +45,10 @@ def ray_basis(moments: Moments, direction: Array, principal: Array, strongest: A
       principal: (D, b) leading eigenvectors of M.
       strongest: the largest ρ of the ray's points.
     """
-    parts = [principal]
-    for node in NODES:
+    parts, found = [principal], principal
+    for node, steps in NODES:
         factor = noisy_factor(moments, direction, node * strongest)
-        found = principal
-        for _ in range(STEPS):
+        for _ in range(steps):
             found = jnp.linalg.qr(step(moments, factor, found))[0]
         labels = jax.scipy.linalg.cho_solve(factor, moments.cross_moment)
         parts += [found, _unit(labels)]
@@ -80,8 +79,13 @@ def step(
     weight: Array | float = 1.0,
 ) -> Array:
     """G⁻¹ (λ M² + α C Cᵀ) X for X (D, b), with columns of unit length."""
-    second, cross = moments.second_moment, moments.cross_moment
-    found = weight * (second @ (second @ vectors)) + alpha * (cross @ (cross.T @ vectors))
+    # It makes a basis, not a solution: float32 is enough for the products.
+    single = (
+        a.astype(vectors.dtype) for a in (moments.second_moment, moments.cross_moment, vectors)
+    )
+    second, cross, columns = single
+    by_inputs, by_labels = second @ (second @ columns), cross @ (cross.T @ columns)
+    found = weight * by_inputs.astype(vectors.dtype) + alpha * by_labels.astype(vectors.dtype)
     return _unit(jax.scipy.linalg.cho_solve(factor, found))
 
 

@@ -125,7 +125,7 @@ def sweep(
       tolerance: where the largest K is far below D, an error of `explained` up to this is
         accepted, for several times the speed: a ray is solved in a subspace of about 3 K
         directions if its error there, which is measured at the point with the largest residual,
-        is not larger, and in full otherwise; `Sweep.reduced` tells. 1e-4 is a good choice.
+        is not larger, and in full otherwise; `Sweep.reduced` tells. 3e-4 is a good choice.
       batch_size: points solved side by side (in full).
       mesh: devices that share the grid, for one call over all of them, also of several hosts. Their
         number must be a x b with a a divisor of P and b one of R. Every process passes the same

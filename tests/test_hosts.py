@@ -144,6 +144,14 @@ def free_port():
 
 def run_all(commands, environments=({}, {})):
     """The standard outputs of programs that run side by side; none may fail or hang."""
+    found = ends_of(commands, environments)
+    for status, _, errors in found:
+        assert status == 0, errors
+    return [output for _, output, _ in found]
+
+
+def ends_of(commands, environments=({}, {})):
+    """(status, standard output, standard error) of programs that run side by side."""
     clean = {name: value for name, value in os.environ.items() if not CLUSTER.match(name)}
     running = [
         subprocess.Popen(
@@ -161,9 +169,7 @@ def run_all(commands, environments=({}, {})):
         for process in running:
             process.kill()
             process.wait()
-    for process, (_, errors) in zip(running, outputs, strict=True):
-        assert process.returncode == 0, errors
-    return [output for output, _ in outputs]
+    return [(process.returncode, *both) for process, both in zip(running, outputs, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -503,3 +509,28 @@ if __name__ == "__main__":
         one_of_two(sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))
     else:
         lonely(*sys.argv[2:])
+
+
+def test_the_command_line_on_two_processes_writes_what_one_writes(tmp_path):
+    command = ["-m", "reconjax", "sweep", "digits", "--patches", "1", "2"]
+    command += ["--ratios", "0.25", "0.75", "--latent-dims", "4", "16", "--precision", "float64"]
+    address = f"localhost:{free_port()}"
+    job = ["--out", str(tmp_path / "two"), "--coordinator", address, "--processes", "2"]
+    devices = {"JAX_NUM_CPU_DEVICES": "2", "XDG_CACHE_HOME": str(tmp_path)}
+    first, second = run_all([[*command, *job, "--process", i] for i in "01"], [devices, devices])
+    assert "wrote" in first
+    assert "wrote" not in second
+    run_all([[*command, "--out", str(tmp_path / "one")]], [devices])
+    one, two = (dict(np.load(tmp_path / name / "sweep.npz")) for name in ("one", "two"))
+    for name, values in one.items():
+        np.testing.assert_allclose(two[name], values, rtol=0, atol=1e-10, err_msg=name)
+
+
+def test_the_command_line_of_a_job_ends_in_one_line_on_all_processes(tmp_path):
+    command = ["-m", "reconjax", "sweep", "digits", "--patches", "1", "2", "4"]
+    address = f"localhost:{free_port()}"
+    job = ["--ratios", "0.5", "--coordinator", address, "--processes", "2", "--process"]
+    devices = {"JAX_NUM_CPU_DEVICES": "2", "XDG_CACHE_HOME": str(tmp_path)}
+    for status, _, errors in ends_of([[*command, *job, i] for i in "01"], [devices, devices]):
+        assert status == 2
+        assert "--devices: 4 cannot share a grid of 3 patch shapes x 1" in errors

@@ -567,9 +567,10 @@ def test_num_classes_is_needed_under_jit():
 
 def test_shorter_batches_and_other_data_do_not_trace_again(monkeypatch):
     module = importlib.import_module("reconjax.moments")
-    traced = chex.assert_max_traces(module._batch_moments.__wrapped__, n=1)
+    once = module.batch_moments.__wrapped__
+    traced = chex.assert_max_traces(once, n=1)
     counted = jax.jit(traced, static_argnames=("dtype", "num_classes"))
-    monkeypatch.setattr(module, "_batch_moments", counted)
+    monkeypatch.setattr(module, "batch_moments", counted)
     x, labels = data()
     rj.moments(x, labels)
     rj.moments(x + 1, labels[::-1])
@@ -577,10 +578,11 @@ def test_shorter_batches_and_other_data_do_not_trace_again(monkeypatch):
     with pytest.raises(AssertionError, match="traced"):
         rj.moments(x[:17], labels[:17])
     chex.clear_trace_counter()
-    streamed = chex.assert_max_traces(module._add.__wrapped__, n=1)
+    streaming = importlib.import_module("reconjax.streaming")
+    streamed = chex.assert_max_traces(streaming._add.__wrapped__, n=1)
     streamed = jax.jit(streamed, static_argnames=("dtype", "num_classes"))
-    monkeypatch.setattr(module, "_batch_moments", module._batch_moments.__wrapped__.__wrapped__)
-    monkeypatch.setattr(module, "_add", streamed)
+    monkeypatch.setattr(streaming, "batch_moments", once.__wrapped__)
+    monkeypatch.setattr(streaming, "_add", streamed)
     rj.moments_from_batches(batches, num_classes=3)
     with pytest.raises(AssertionError, match="traced"):
         rj.moments_from_batches(batches[1:], num_classes=3)
