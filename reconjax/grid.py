@@ -13,7 +13,14 @@ from reconjax.moments import Moments, highest
 from reconjax.noise import RayPoint
 from reconjax.optimum import Optimum, optimum, weights
 from reconjax.ray import Ray, at, deviation, factorise
-from reconjax.reduced import noisy_factor, oversampled, ray_basis, restricted, step
+from reconjax.reduced import (
+    label_directions,
+    noisy_factor,
+    oversampled,
+    ray_basis,
+    restricted,
+    step,
+)
 from reconjax.spectrum import spectrum
 
 # Random combinations of directions whose residual stands for that of all of them.
@@ -231,34 +238,44 @@ def _in_subspace(task: _Task, principal: _Principal, tolerance: Array) -> Curves
     count = principal.directions.shape[1]
     transform = basis @ exact.transform
 
+    levels = task.levels.shape[0]
+
     def one_point(worst: tuple[Array, ...], index: Array) -> tuple[Any, Any]:
         found = task.solve(ray, index, count)
         vectors = deviation(ray, task.point(index)[0])[:, None] * found.rotation
         size = _residual(task, direction, ray, transform, found, index)
+        level = index % levels
         here = size, index, vectors
-        worse = size > worst[0]
-        worst = jax.tree.map(lambda new, old: jnp.where(worse, new, old), here, worst)
+        worse = size > worst[0][level]
+        worst = jax.tree.map(
+            lambda new, old: old.at[level].set(jnp.where(worse, new, old[level])), here, worst
+        )
         return worst, task.curves(ray, found, attainable)
 
-    start = (
-        jnp.asarray(-1.0, moments.second_moment.dtype),
-        jnp.int32(0),
-        jnp.zeros((basis.shape[1], count), options.dtype),
-    )
-    (_, index, vectors), curves = jax.lax.scan(one_point, start, task.grid())
-
-    # One step further at the worst point: what it changes is what was missing.
-    point, level = task.point(index)
     dtype = moments.second_moment.dtype
-    vectors = transform @ vectors.astype(dtype)
-    vectors = vectors / jnp.maximum(jnp.linalg.norm(vectors, axis=0), jnp.finfo(dtype).tiny)
-    factor = noisy_factor(moments, direction, point.share)
-    further = step(moments, factor, vectors, *weights(level, dtype))
-    wider = jnp.linalg.qr(jnp.concatenate([vectors, further], axis=1))[0]
-    better = task.solve(_cast(restricted(moments, direction, wider), options.dtype), index, count)
-    change = better.supervised_loss[task.latent_dims - 1] - curves[0][index]
+    start = (
+        jnp.full(levels, -1.0, dtype),
+        jnp.zeros(levels, jnp.int32),
+        jnp.zeros((levels, basis.shape[1], count), options.dtype),
+    )
+    (_, *worst), curves = jax.lax.scan(one_point, start, task.grid())
+
+    def missing_at(at_worst: tuple[Array, ...]) -> Array:
+        """What one step further changes at the worst point of a weight."""
+        index, vectors = at_worst
+        point, level = task.point(index)
+        vectors = transform @ vectors.astype(dtype)
+        vectors = vectors / jnp.maximum(jnp.linalg.norm(vectors, axis=0), jnp.finfo(dtype).tiny)
+        factor = noisy_factor(moments, direction, point.share)
+        further = step(moments, factor, vectors, *weights(level, dtype))
+        further = jnp.concatenate([vectors, further, label_directions(moments, factor)], axis=1)
+        wider = _cast(restricted(moments, direction, jnp.linalg.qr(further)[0]), options.dtype)
+        better = task.solve(wider, index, count)
+        return jnp.max(jnp.abs(better.supervised_loss[task.latent_dims - 1] - curves[0][index]))
+
     # A step that finds half of what is missing would show half of it.
-    missing = 2 * jnp.max(jnp.abs(change)) / jnp.trace(moments.label_moment).astype(options.dtype)
+    total = jnp.trace(moments.label_moment).astype(options.dtype)
+    missing = 2 * jnp.max(jax.lax.map(missing_at, tuple(worst))) / total
 
     def accepted() -> Curves:
         if options.progress is not None:

@@ -50,8 +50,7 @@ def ray_basis(moments: Moments, direction: Array, principal: Array, strongest: A
         factor = noisy_factor(moments, direction, node * strongest)
         for _ in range(steps):
             found = jnp.linalg.qr(step(moments, factor, found))[0]
-        labels = jax.scipy.linalg.cho_solve(factor, moments.cross_moment)
-        parts += [found, _unit(labels)]
+        parts += [found, label_directions(moments, factor)]
     # Principal directions are orthonormal as they are.
     rest = jnp.concatenate(parts[1:], axis=1)
     for _ in range(2):
@@ -87,6 +86,11 @@ def step(
     by_inputs, by_labels = second @ (second @ columns), cross @ (cross.T @ columns)
     found = weight * by_inputs.astype(vectors.dtype) + alpha * by_labels.astype(vectors.dtype)
     return _unit(jax.scipy.linalg.cho_solve(factor, found))
+
+
+def label_directions(moments: Moments, factor: tuple[Array, bool]) -> Array:
+    """G⁻¹ C (D, C), with columns of unit length: the encoder of the labels alone."""
+    return _unit(jax.scipy.linalg.cho_solve(factor, moments.cross_moment))
 
 
 def restricted(moments: Moments, direction: Array, basis: Array) -> Ray:

@@ -52,7 +52,9 @@ def test_sweep_is_measured_against_the_direct_algorithm_and_the_floor(tmp_path, 
     assert (part["samples"], part["features"]) == (200, 16)
     assert part["difference"] < 1e-6
     assert list(part["ways"]) == [
-        f"{precision}, 2 ratios{few}" for few in ("", ", K <= 2") for precision in PRECISIONS
+        f"{precision}, 2 ratios{few}"
+        for few in ("", ", K <= 4", ", K <= 1")
+        for precision in PRECISIONS
     ]
     for way, row in part["ways"].items():
         assert row["points"] == 6
