@@ -242,50 +242,45 @@ def _in_subspace(task: _Task, principal: _Principal, tolerance: Array) -> Curves
 
     def one_point(worst: tuple[Array, ...], index: Array) -> tuple[Any, Any]:
         found = task.solve(ray, index, count)
-        vectors = deviation(ray, task.point(index)[0])[:, None] * found.rotation
         size = _residual(task, direction, ray, transform, found, index)
         level = index % levels
-        here = size, index, vectors
         worse = size > worst[0][level]
-        worst = jax.tree.map(
-            lambda new, old: old.at[level].set(jnp.where(worse, new, old[level])), here, worst
+        worst = tuple(
+            old.at[level].set(jnp.where(worse, new, old[level]))
+            for new, old in zip((size, index), worst, strict=True)
         )
         return worst, task.curves(ray, found, attainable)
 
     dtype = moments.second_moment.dtype
-    start = (
-        jnp.full(levels, -1.0, dtype),
-        jnp.zeros(levels, jnp.int32),
-        jnp.zeros((levels, basis.shape[1], count), options.dtype),
-    )
-    (_, *worst), curves = jax.lax.scan(one_point, start, task.grid())
+    start = jnp.full(levels, -1.0, dtype), jnp.zeros(levels, jnp.int32)
+    (_, worst), curves = jax.lax.scan(one_point, start, task.grid())
 
-    def missing_at(at_worst: tuple[Array, ...]) -> Array:
-        """What one step further changes at the worst point of a weight."""
-        index, vectors = at_worst
+    def missing_at(index: Array) -> Array:
+        """What one step further changes at a point, in the precision of the whitening."""
         point, level = task.point(index)
-        vectors = transform @ vectors.astype(dtype)
+        here = task.solve(exact, index, count)
+        vectors = transform @ (deviation(exact, point)[:, None] * here.rotation)
         vectors = vectors / jnp.maximum(jnp.linalg.norm(vectors, axis=0), jnp.finfo(dtype).tiny)
         factor = noisy_factor(moments, direction, point.share)
         further = step(moments, factor, vectors, *weights(level, dtype))
         further = jnp.concatenate([vectors, further, label_directions(moments, factor)], axis=1)
-        wider = _cast(restricted(moments, direction, jnp.linalg.qr(further)[0]), options.dtype)
-        better = task.solve(wider, index, count)
-        return jnp.max(jnp.abs(better.supervised_loss[task.latent_dims - 1] - curves[0][index]))
+        wider = restricted(moments, direction, jnp.linalg.qr(further)[0])
+        change = task.solve(wider, index, count).supervised_loss - here.supervised_loss
+        return jnp.max(jnp.abs(change[task.latent_dims - 1]))
 
     # A step that finds half of what is missing would show half of it.
-    total = jnp.trace(moments.label_moment).astype(options.dtype)
-    missing = 2 * jnp.max(jax.lax.map(missing_at, tuple(worst))) / total
+    total = jnp.trace(moments.label_moment)
+    missing = 2 * jnp.max(jax.lax.map(missing_at, worst)) / total
 
     def accepted() -> Curves:
         if options.progress is not None:
             jax.lax.map(task.finished, task.grid())
         *found, error = curves
-        found = (*found, jnp.maximum(error, missing))
+        found = (*found, jnp.maximum(error, missing.astype(options.dtype)))
         return task.shaped(found, jnp.asarray(True), principal.rank)
 
     return jax.lax.cond(
-        missing <= tolerance.astype(options.dtype),
+        missing <= tolerance.astype(dtype),
         accepted,
         lambda: _in_full(task, factorise(moments, direction)),
     )
