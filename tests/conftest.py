@@ -15,6 +15,15 @@ CACHE = tempfile.TemporaryDirectory()
 os.environ["XDG_CACHE_HOME"] = CACHE.name
 
 
+@pytest.fixture(autouse=True, scope="module")
+def programs_of_one_module():
+    """Forgets the programs compiled for a module: each takes some of a process's memory maps, whose
+    number the system limits.
+    """
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def float32():
     """The default of JAX: no float64 at all."""
