@@ -9,7 +9,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from reconjax.moments import Moments, highest
-from reconjax.spectrum import Spectrum, eigh_descending
+from reconjax.rounding import mixing
+from reconjax.spectrum import Spectrum, eigh_descending, inverse_root
 
 CONVENTIONS = ("eq7", "loss", "sec58", "reference")
 
@@ -29,6 +30,8 @@ class Alignment(NamedTuple):
       eigenvalues: (D,) variance along each direction, in squared units of x.
       total: scalar, ‖Ŷᵀ Ŷ-weighted normaliser of Eq. 7 over that of Sec. 5.8; 1 would mean that
         the inputs determine the labels linearly.
+      error: scalar, estimated largest error of `explained` in K by the rounding of the spectrum.
+        An estimate, not a bound; what float32 has cut off altogether it cannot know (see `rank`).
       rank: int32 scalar.
       samples: number of samples N.
     """
@@ -42,6 +45,7 @@ class Alignment(NamedTuple):
     reconstruction_loss: Array
     eigenvalues: Array
     total: Array
+    error: Array
     rank: Array
     samples: Array
 
@@ -156,9 +160,25 @@ def _alignment(spectrum: Spectrum, convention: str) -> Alignment:
         reconstruction_loss=jnp.sum(spectrum.eigenvalues) - _curve(spectrum.eigenvalues, features),
         eigenvalues=_padded(spectrum.eigenvalues, features, 0.0),
         total=total,
+        error=_error(spectrum) / jnp.trace(label_moment),
         rank=spectrum.rank,
         samples=spectrum.samples,
     )
+
+
+def _error(spectrum: Spectrum) -> Array:
+    """Estimated error of the explained label variance, the largest in K.
+
+    Directions that rounding mixes across K change what is explained, and with M off by E the sum
+    over i <= K of ‖ŷ_i‖² is off by that of ŷ_i·ŷ_j E_ij / √(d_i d_j) over i, j <= K.
+    """
+    values, labels = spectrum.eigenvalues, spectrum.labels.T
+    eps = float(jnp.finfo(values.dtype).eps)
+    inverse = inverse_root(values)
+    within = ((labels @ labels.T) * inverse[:, None] * inverse) ** 2
+    within = jnp.cumsum(2 * jnp.sum(jnp.tril(within), axis=1) - jnp.diagonal(within))
+    inside = eps * values[0] * jnp.sqrt(2 * within)
+    return jnp.max(inside + mixing(values, labels, values))
 
 
 def _curve(steps: Array, features: int) -> Array:

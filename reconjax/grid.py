@@ -21,6 +21,7 @@ from reconjax.reduced import (
     restricted,
     step,
 )
+from reconjax.rounding import mixing
 from reconjax.spectrum import spectrum
 
 # Random combinations of directions whose residual stands for that of all of them.
@@ -91,30 +92,12 @@ def solve_grid(
       mesh: every device, and every process, gets the whole result.
     """
 
-    def solve(
-        moments: Moments,
-        points: RayPoint,
-        levels: Array,
-        latent_dims: Array,
-        tolerance: Array,
-        rays: Ray | None,
-    ) -> Curves:
-        principal = _principal(moments, oversampled(options.leading)) if options.leading else None
-
-        def one_ray(both: tuple[RayPoint, Ray | None]) -> Curves:
-            row, ray = both
-            task = _Task(moments, row, levels, latent_dims, options)
-            if principal is not None:
-                return _in_subspace(task, principal, tolerance)
-            return _in_full(task, factorise(moments, task.direction()) if ray is None else ray)
-
-        return jax.lax.map(one_ray, (points, rays))
-
+    arguments = (moments, points, levels, latent_dims, tolerance, rays)
     if mesh is None:
-        return solve(moments, points, levels, latent_dims, tolerance, rays)
+        return _solve_rays(*arguments, options)
 
     def part(*arguments: Any) -> Curves:
-        found = solve(*arguments)
+        found = _solve_rays(*arguments, options)
 
         def whole(curve: Array) -> Array:
             if curve.ndim > 1:
@@ -129,7 +112,29 @@ def solve_grid(
     grid: Any = RayPoint(rows, *(along,) * 3)  # type: ignore[arg-type]
     specs = (everywhere, grid, *(everywhere,) * 3, rows)
     sharded = jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=everywhere, check_vma=False)
-    return sharded(moments, points, levels, latent_dims, tolerance, rays)
+    return sharded(*arguments)
+
+
+def _solve_rays(
+    moments: Moments,
+    points: RayPoint,
+    levels: Array,
+    latent_dims: Array,
+    tolerance: Array,
+    rays: Ray | None,
+    options: Options,
+) -> Curves:
+    """The rays that one device has, one after the other."""
+    principal = _principal(moments, oversampled(options.leading)) if options.leading else None
+
+    def one_ray(both: tuple[RayPoint, Ray | None]) -> Curves:
+        row, ray = both
+        task = _Task(moments, row, levels, latent_dims, options)
+        if principal is not None:
+            return _in_subspace(task, principal, tolerance)
+        return _in_full(task, factorise(moments, task.direction()) if ray is None else ray)
+
+    return jax.lax.map(one_ray, (points, rays))
 
 
 @jax.jit(static_argnames="dtype")
@@ -177,7 +182,7 @@ class _Task(NamedTuple):
         alignment = jnp.cumsum(direction_weights(found.coordinates.T, label_moment)[0])
         curves = found.supervised_loss, found.reconstruction_loss, alignment / attainable
         total = jnp.trace(label_moment)
-        error = jnp.max(_mixing(found))
+        error = jnp.max(mixing(found.eigenvalues, found.coordinates))
         if self.options.clean and found.rotation.shape[0] == found.rotation.shape[1]:
             # On all directions the clean read-out explains all that can be explained.
             short = jnp.abs(jnp.sum(found.coordinates**2) - ray.explainable)
@@ -311,24 +316,6 @@ def _residual(
     left = weight * (second @ (second @ by_inverse)) + alpha * (cross @ (cross.T @ by_inverse))
     right = scale * ((1 - share) * (second @ plain) + share * (direction @ plain))
     return jnp.linalg.norm(keep**2 * left - right) / jnp.linalg.norm(right)
-
-
-def _mixing(found: Optimum) -> Array:
-    """(R,) estimated error of the supervised loss by rounding in the eigendecomposition.
-
-    It is exact for a matrix that is off by rounding, by E with entries of deviation σ, which to
-    first order mixes the directions i <= K < j by E_ij / (θ_i - θ_j). Directions that are closer
-    than rounding are mixed at will, but each is still of unit length: its squares add up to 1.
-    """
-    theta, labels = found.eigenvalues, found.coordinates
-    sigma = float(jnp.finfo(theta.dtype).eps) * jnp.max(theta)
-    sigma = jnp.where(sigma > 0, sigma, 1.0)
-    mixed = 1 / (((theta[:, None] - theta) / sigma) ** 2 + 1)
-    length = jnp.sqrt(jnp.maximum(jnp.sum(mixed, axis=1), 1.0))
-    effect = (labels @ labels.T) ** 2 * mixed / (length[:, None] * length)
-    # Row i, column K: the sum over all j > K.
-    beyond = jnp.cumsum(effect[:, ::-1], axis=1)[:, ::-1] - effect
-    return 2 * jnp.sqrt(jnp.maximum(jnp.sum(jnp.triu(beyond), axis=0), 0.0))
 
 
 def _cast(ray: Ray, dtype: Any) -> Ray:

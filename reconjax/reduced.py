@@ -78,13 +78,8 @@ def step(
     weight: Array | float = 1.0,
 ) -> Array:
     """G⁻¹ (λ M² + α C Cᵀ) X for X (D, b), with columns of unit length."""
-    # It makes a basis, not a solution: float32 is enough for the products.
-    single = (
-        a.astype(vectors.dtype) for a in (moments.second_moment, moments.cross_moment, vectors)
-    )
-    second, cross, columns = single
-    by_inputs, by_labels = second @ (second @ columns), cross @ (cross.T @ columns)
-    found = weight * by_inputs.astype(vectors.dtype) + alpha * by_labels.astype(vectors.dtype)
+    second, cross = moments.second_moment, moments.cross_moment
+    found = weight * (second @ (second @ vectors)) + alpha * (cross @ (cross.T @ vectors))
     return _unit(jax.scipy.linalg.cho_solve(factor, found))
 
 

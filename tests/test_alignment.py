@@ -7,6 +7,7 @@ import oracle
 import pytest
 
 import reconjax as rj
+from reconjax.data import load
 
 DATA = ["plain", "short", "constant pixels", "low rank", "unbalanced"]
 
@@ -311,3 +312,25 @@ def test_what_has_no_alignment_is_refused():
     for latent_dim in (0, -3, 1.5):
         with pytest.raises(ValueError, match=f"latent_dim: {latent_dim}; it must be a whole"):
             rj.proposition1(spectrum, latent_dim)
+
+
+# Rounding
+
+
+@pytest.mark.parametrize("name", ["digits", "scenes:size=16", "plain", "unbalanced"])
+def test_the_error_of_float32_is_estimated(name):
+    if name in DATA:
+        images, labels = oracle.dataset(name)
+    else:
+        train = load(name).train
+        images, labels = train.examples(np.arange(len(train)))
+    moments = rj.moments(images, labels)
+    exact = rj.alignment(rj.spectrum(moments))
+    single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), moments)
+    found = rj.alignment(rj.spectrum(single))
+    # What the cut-off took from the last directions is not part of the estimate.
+    last = min(int(found.rank), int(exact.rank)) - 1
+    change = np.asarray(found.explained, float) - np.asarray(exact.explained)
+    error = np.max(np.abs(change[:last]))
+    assert error / 3 < float(found.error) < 100 * error
+    assert float(exact.error) < 1e-6 * float(found.error)
