@@ -91,13 +91,16 @@ def problem(moments: Moments, noise: Any = None) -> Problem:
       noise: any noise of `reconjax.noise`, made for inputs of this size.
 
     Raises:
-      ValueError: the noise was made for another number of features.
+      ValueError: the noise was made for another number of features, or moves the mean of inputs
+        whose moments are not centered; a function without moments (see `noise.estimated`).
     """
     m, c = moments.second_moment, moments.cross_moment
     if noise is None:
         noisy, noisy_labels, noisy_inputs = m, c, m
     else:
         check_noise_size(noise, moments.features)
+        if not moments.centered and getattr(noise, "offset", lambda: None)() is not None:
+            raise ValueError("noise: it moves the mean of the inputs; centered moments are needed")
         noisy, noisy_labels, noisy_inputs = noise.second_moment(m), noise.mean(c), noise.mean(m)
     return Problem(noisy, noisy_labels, noisy_inputs, m, c, moments.label_moment, jnp.trace(m))
 
@@ -222,12 +225,10 @@ def check_latent_dim(latent_dim: int, largest: int) -> None:
 
 
 def check_noise_size(noise: Any, features: int) -> None:
-    """Raises ValueError if a mask in the noise was made for another number of features."""
-    groups = getattr(noise, "groups", None)
-    if groups is not None and groups.shape[-1] != features:
-        raise ValueError(
-            f"noise: made for {groups.shape[-1]} features; the moments have {features}"
-        )
+    """Raises ValueError if a part of the noise was made for another number of features."""
+    size = getattr(noise, "features", None)
+    if size not in (None, features):
+        raise ValueError(f"noise: made for {size} features; the moments have {features}")
     for part in getattr(noise, "noises", ()):
         check_noise_size(part, features)
 

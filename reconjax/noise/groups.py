@@ -1,0 +1,57 @@
+"""Which features a mask keeps or drops together."""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from reconjax.noise.base import Shape, as_features, image_size, window_size
+
+
+def patch_groups(
+    patch_shape: int | Shape,
+    image_shape: Shape,
+    *,
+    share_channels: bool = True,
+    partial: bool = False,
+) -> np.ndarray:
+    """(D,) int32: the patch to which each value of a flattened (H, W, C) image belongs.
+
+    Raises:
+      ValueError: a patch that does not divide the image (unless `partial`), or an image shape that
+        is not (H, W) or (H, W, C).
+    """
+    height, width, channels = image_size(image_shape)
+    patch = window_size("patch_shape", patch_shape, image_shape)
+    if not partial and (height % patch[0] or width % patch[1]):
+        raise ValueError(
+            f"patch_shape: {patch[0]}x{patch[1]} does not divide the {height}x{width} image;"
+            " choose a divisor, or allow partial edge patches with partial=True"
+        )
+    rows, columns = np.arange(height) // patch[0], np.arange(width) // patch[1]
+    groups = rows[:, None] * (columns[-1] + 1) + columns
+    groups = np.repeat(groups[..., None], channels, axis=2)
+    if not share_channels:
+        groups = groups * channels + np.arange(channels)
+    return groups.reshape(-1).astype(np.int32)
+
+
+def value_groups(example_shape: Shape, *, share_channels: bool = False) -> np.ndarray:
+    """(D,) int32: each value of (D,) or (H, W, C) by itself, or each pixel."""
+    channels = example_shape[-1] if share_channels and len(example_shape) > 1 else 1
+    return np.arange(math.prod(example_shape), dtype=np.int32) // channels
+
+
+def group_fields(groups: np.ndarray, fill: ArrayLike | None) -> dict[str, Any]:
+    """What every mask is made of: groups (D,) of 0 .. n - 1, their number n, and the fill (D,).
+
+    Raises:
+      ValueError: a fill of another size, or not finite.
+    """
+    return {
+        "groups": jnp.asarray(groups, jnp.int32),
+        "count": int(groups.max()) + 1,
+        "fill": None if fill is None else as_features("fill", fill, groups.size),
+    }

@@ -1,0 +1,136 @@
+"""The text that names a noise, of which `reconjax.noise.text` makes the same noise."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jax.typing import ArrayLike
+
+from reconjax.noise import additive, basis, compose, masks, operators, random_masks, visibility
+from reconjax.noise.groups import patch_groups
+from reconjax.noise.text import Context
+
+
+def noise_text(noise: Any, example_shape: Sequence[int], data: Any = None) -> str:
+    """The text that names a noise: `parse_noise` makes the same of it, to 6 digits.
+
+    Args:
+      noise: any that a text can name.
+      example_shape: as in `parse_noise`.
+      data: as in `parse_noise`; needed for fills alone.
+
+    Raises:
+      ValueError: a noise that no text names (a matrix, a function, ratios by patch, ...).
+    """
+    return _text(noise, Context(tuple(example_shape), data))
+
+
+def _text(noise: Any, context: Context) -> str:
+    if isinstance(noise, compose.Mixture):
+        each = (
+            f"{_number(weight)}*{_text(one, context)}"
+            for weight, one in zip(noise.probabilities, noise.noises, strict=True)
+        )
+        return "|".join(each)
+    if isinstance(noise, compose.Chain):
+        each = (
+            f"({_text(one, context)})" if isinstance(one, compose.Mixture) else _text(one, context)
+            for one in noise.noises
+        )
+        return "+".join(each)
+    parts = _term_text(noise, context)
+    if parts is None:
+        raise ValueError(f"noise: {type(noise).__name__} with these parameters has no text form")
+    return ":".join(parts)
+
+
+def _term_text(noise: Any, context: Context) -> list[str] | None:
+    """Name and values, or None."""
+    match noise:
+        case compose.Identity():
+            return ["identity"]
+        case additive.Gaussian() | additive.Speckle() | operators.Blur():
+            return [type(noise).__name__.lower(), _number(noise.std)]
+        case additive.Thinning(poisson=True):
+            return ["thin", _number(noise.ratio), _number(noise.photons)]
+        case operators.Shift(wrap=False):
+            return ["shift", str(noise.largest)]
+        case operators.Flip():
+            return ["vflip" if noise.vertical else "flip", _number(noise.probability)]
+        case operators.Crop():
+            return ["crop", _size(noise.window)]
+        case basis.InBasis(noise=masks.Mask() as inner):
+            alone = inner.fill is None and inner.ratio.ndim == 0 and inner.count == inner.features
+            return ["pca-mask", _number(inner.ratio)] if alone else None
+        case masks.GroupMask():
+            parts = _mask_text(noise, context.shape)
+            return None if parts is None else parts + _fill_text(noise, context)
+    return None
+
+
+def _mask_text(noise: Any, shape: tuple[int, ...]) -> list[str] | None:
+    if isinstance(noise, visibility.BlockMask):
+        return ["cutout" if noise.partial else "block", _size(noise.window)]
+    groups = np.asarray(noise.groups)
+    single = noise.count == groups.size
+    match noise:
+        case masks.Mask() if noise.ratio.ndim:
+            return None
+        case masks.SaltAndPepper():
+            values = [_number(noise.ratio), _number(noise.amplitude)]
+            return ["saltpepper", *values] if single else None
+        case masks.Mask() if len(shape) != 3:
+            return ["pixel", _number(noise.ratio)] if single else None
+        case masks.Mask():
+            values = [_number(noise.ratio)]
+            if single and shape[-1] > 1:
+                return ["pixel", *values]
+            channels = np.tile(np.arange(shape[-1]), shape[0] * shape[1])
+            if shape[-1] > 1 and np.array_equal(groups, channels):
+                return ["channel", *values]
+            name = "mask"
+        case random_masks.ExactMask():
+            name, values = "exact", [_exact_ratio(int(noise.kept), noise.count)]
+        case random_masks.RandomMask(ratio=random_masks.Uniform() as ratio):
+            name = "random-exact" if noise.exact else "random-mask"
+            values = [f"{_number(ratio.low)}-{_number(ratio.high)}"]
+        case _:
+            return None
+    patch = _patch(groups, shape)
+    return None if patch is None else [name, *values, _size(patch)]
+
+
+def _patch(groups: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """The patch shape whose groups these are."""
+    if math.prod(shape) != groups.size or len(shape) != 3:
+        return None
+    first = groups.reshape(shape)[:, :, 0] == groups[0]
+    patch = int(first[:, 0].sum()), int(first[0].sum())
+    if shape[0] % patch[0] or shape[1] % patch[1]:
+        return None
+    return patch if np.array_equal(patch_groups(patch, shape), groups) else None
+
+
+def _fill_text(noise: Any, context: Context) -> list[str]:
+    if noise.fill is None:
+        return []
+    raw = np.asarray(noise.fill) + context.mean()
+    if np.ptp(raw) > 1e-6 * (1 + np.abs(raw).max()):
+        raise ValueError("noise: a fill that is not one raw intensity has no text form")
+    return [f"fill={_number(raw.mean())}"]
+
+
+def _exact_ratio(kept: int, count: int) -> str:
+    """The shortest ratio that keeps so many."""
+    ratio = 1 - kept / count
+    texts = (f"{math.floor(ratio * 10**d + 1e-6) / 10**d:.{d}g}" for d in range(1, 16))
+    return next(t for t in texts if math.floor((1 - float(t)) * count + 1e-9) == kept)
+
+
+def _number(value: ArrayLike) -> str:
+    return f"{float(np.asarray(value)):.6g}"
+
+
+def _size(window: tuple[int, int]) -> str:
+    return f"{window[0]}x{window[1]}"
