@@ -144,6 +144,18 @@ def test_from_arrays_refuses(arguments, parts):
     fails(ValueError, lambda: Dataset.from_arrays(**arguments), *parts)
 
 
+def test_labels_may_be_missing(tmp_path):
+    np.savez(tmp_path / "mine.npz", x_train=PIXELS, x_test=PIXELS[:2])
+    data = load_npz(tmp_path / "mine.npz")
+    assert (data.num_classes, data.class_names) == (0, ())
+    assert (whole(data.train)[0] == PIXELS).all()
+    assert (whole(data.train)[1] == np.zeros(11)).all()
+    assert len(data.test) == 2
+    for argument, value in (("y_test", [0, 1]), ("class_names", ["a"])):
+        given = {"x_train": PIXELS, "x_test": PIXELS[:2], argument: value}
+        fails(ValueError, lambda given=given: Dataset.from_arrays(**given), argument, "y_train")
+
+
 def test_batches_are_the_whole_in_order():
     split = Dataset.from_arrays(PIXELS, CLASSES).train
     images, labels = zip(*split.batches(4), strict=True)
@@ -335,8 +347,8 @@ def test_npz_refuses(tmp_path):
     path = tmp_path / "mine.npz"
     fails(FileNotFoundError, lambda: load_npz(path), "mine.npz", "no such file")
 
-    np.savez(path, x_train=PIXELS, other=CLASSES)
-    fails(ValueError, lambda: load_npz(path), "no y_train", "found x_train, other")
+    np.savez(path, images=PIXELS, other=CLASSES)
+    fails(ValueError, lambda: load_npz(path), "no x_train", "found images, other")
 
     np.savez(path, x_train=PIXELS, y_train=CLASSES)
     content = path.read_bytes()

@@ -13,7 +13,10 @@ from reconjax.data.split import ArraySplit, Split
 
 @dataclass(frozen=True)
 class Dataset:
-    """A labelled set of images or vectors; class k is called `class_names[k]`."""
+    """A set of images or vectors; class k is called `class_names[k]`.
+
+    Without labels there are no classes, and every label is 0.
+    """
 
     name: str
     class_names: tuple[str, ...]
@@ -55,7 +58,7 @@ class Dataset:
     def from_arrays(
         cls,
         x_train: Any,
-        y_train: Any,
+        y_train: Any = None,
         x_test: Any = None,
         y_test: Any = None,
         class_names: Sequence[str] | None = None,
@@ -67,9 +70,9 @@ class Dataset:
             x_train: (N, H, W, C), (N, H, W), which gets a channel, or (N, D). uint8 and floats
                 stay as they are; other integers become uint8 if all lie in 0..255, else float32;
                 truth values become float32.
-            y_train: (N,) whole numbers from 0 on; at least two classes.
+            y_train: (N,) whole numbers from 0 on; at least two classes. None for no labels.
             x_test: like `x_train`, with examples of the same shape; None for no test split.
-            y_test: like `y_train`; given with `x_test` or not at all.
+            y_test: like `y_train`; given with `x_test` and `y_train` or not at all.
             class_names: one for each class at least; by default "0", "1", ... up to the largest
                 label of both splits.
             name: what to call the set.
@@ -78,6 +81,8 @@ class Dataset:
             ValueError: one line that names the argument, what is wrong with it and what is
                 allowed, for input that is none of the above or holds NaN or infinity.
         """
+        if y_train is None:
+            return cls._without_labels(x_train, x_test, y_test, class_names, name)
         if (x_test is None) != (y_test is None):
             given, missing = ("y_test", "x_test") if x_test is None else ("x_test", "y_test")
             raise ValueError(f"{given} is given without {missing}: give both or neither")
@@ -98,6 +103,20 @@ class Dataset:
 
         names = _class_names(class_names, classes)
         return cls(name=name, class_names=names, train=train, test=test)
+
+    @classmethod
+    def _without_labels(
+        cls, x_train: Any, x_test: Any, y_test: Any, class_names: Any, name: str
+    ) -> "Dataset":
+        for argument, value in (("y_test", y_test), ("class_names", class_names)):
+            if value is not None:
+                raise ValueError(f"{argument} is given without y_train: give both or neither")
+        images = as_images(x_train, "x_train")
+        train, test = ArraySplit(images, np.zeros(len(images), np.int64)), None
+        if x_test is not None:
+            held_out = one_scale(images, as_images(x_test, "x_test"))
+            test = ArraySplit(held_out, np.zeros(len(held_out), np.int64))
+        return cls(name=name, class_names=(), train=train, test=test)
 
 
 def _class_names(given: Sequence[str] | None, classes: int) -> tuple[str, ...]:

@@ -10,20 +10,20 @@ import numpy as np
 
 from reconjax.data.dataset import Dataset
 
-_NEEDED = ("x_train", "y_train")
-_OPTIONAL = ("x_test", "y_test", "class_names")
+_NEEDED = ("x_train",)
+_OPTIONAL = ("y_train", "x_test", "y_test", "class_names")
 
 
 def load_npz(path: str | PathLike[str]) -> Dataset:
-    """Read x_train, y_train and, if there, x_test, y_test and class_names from a .npz file.
+    """Read x_train and, if there, y_train, x_test, y_test and class_names from a .npz file.
 
     The arrays are those of `Dataset.from_arrays`; the set is called by the file's stem. Nothing
     pickled is read.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, no .npz, holds objects, lacks x_train or y_train, or
-            holds arrays that `Dataset.from_arrays` refuses. One line, like the former.
+        ValueError: the file is damaged, no .npz, holds objects, lacks x_train, or holds
+            arrays that `Dataset.from_arrays` refuses. One line, like the former.
     """
     path = Path(path).expanduser()
     if not path.is_file():
