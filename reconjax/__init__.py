@@ -7,6 +7,7 @@ The closed forms of "How Learning by Reconstruction Produces Uninformative Featu
 
 from reconjax.alignment import Alignment, Proposition1, alignment, proposition1
 from reconjax.certificate import Certificate, certificate
+from reconjax.folds import combined, each_fold, fold_moments
 from reconjax.moments import (
     Moments,
     balanced_class_weight,
@@ -47,12 +48,22 @@ from reconjax.noise import (
 )
 from reconjax.solver import Problem, Solution, optimal_codes, problem, solve, theorem1
 from reconjax.spectrum import SampleSide, Spectrum, project, spectrum, spectrum_from_samples
+from reconjax.statistics import (
+    Bootstrap,
+    HeldOut,
+    bootstrap,
+    held_out,
+    held_out_explained,
+    search_p_values,
+)
 from reconjax.streaming import moments_from_batches
 from reconjax.sweep import Sweep, gaussian_grid, mask_grid, pixel_grid, sweep, sweep_memory
 
 __all__ = [
     "Alignment",
+    "Bootstrap",
     "Certificate",
+    "HeldOut",
     "Moments",
     "Problem",
     "Proposition1",
@@ -64,17 +75,23 @@ __all__ = [
     "balanced_class_weight",
     "block_mask",
     "blur",
+    "bootstrap",
     "certificate",
     "chain",
     "channel_dropout",
     "colored_gaussian",
+    "combined",
     "crop",
+    "each_fold",
     "estimated",
     "exact_patch_mask",
     "flip",
+    "fold_moments",
     "from_function",
     "gaussian",
     "gaussian_grid",
+    "held_out",
+    "held_out_explained",
     "identity",
     "linear",
     "mask_grid",
@@ -96,6 +113,7 @@ __all__ = [
     "proposition1",
     "random_patch_mask",
     "salt_and_pepper",
+    "search_p_values",
     "shift",
     "smooth_gaussian",
     "solve",

@@ -12,7 +12,7 @@ from reconjax.alignment import direction_weights
 from reconjax.moments import Moments, highest
 from reconjax.noise import RayPoint
 from reconjax.optimum import Optimum, optimum, weights
-from reconjax.ray import Ray, at, deviation, factorise
+from reconjax.ray import Judge, Ray, at, deviation, factorise, judge, judged
 from reconjax.reduced import (
     label_directions,
     noisy_factor,
@@ -23,6 +23,7 @@ from reconjax.reduced import (
 )
 from reconjax.rounding import mixing
 from reconjax.spectrum import spectrum
+from reconjax.statistics import HeldOut
 
 # Random combinations of directions whose residual stands for that of all of them.
 PROBES = 8
@@ -38,6 +39,8 @@ class Curves(NamedTuple):
       error: (P, R, L) estimated error of the explained share.
       reduced: (P,) whether the ray was solved in a subspace.
       rank: (P,) number of directions of the data.
+      held_out: (P, R, L, Kn) explained share on the test split, or None.
+      agreement: (P, R, L, Kn, B) by folds of the test split, or None; see `Sweep`.
     """
 
     supervised_loss: Array
@@ -46,6 +49,8 @@ class Curves(NamedTuple):
     error: Array
     reduced: Array
     rank: Array
+    held_out: Array | None = None
+    agreement: Array | None = None
 
 
 class Options(NamedTuple):
@@ -75,6 +80,7 @@ def solve_grid(
     latent_dims: Array,
     tolerance: Array,
     rays: Ray | None,
+    held_out: HeldOut | None = None,
     *,
     options: Options,
     mesh: Mesh | None = None,
@@ -88,16 +94,17 @@ def solve_grid(
       latent_dims: (Kn,) K.
       tolerance: of the explained share, for rays in a subspace.
       rays: (P, ...) rays that are factorised already, or None.
+      held_out: what the test split says, or None.
       options: static.
       mesh: every device, and every process, gets the whole result.
     """
 
-    arguments = (moments, points, levels, latent_dims, tolerance, rays)
+    arguments = (moments, points, levels, latent_dims, tolerance, rays, held_out)
     if mesh is None:
-        return _solve_rays(*arguments, options)
+        return _solve_rays(options, *arguments)
 
     def part(*arguments: Any) -> Curves:
-        found = _solve_rays(*arguments, options)
+        found = _solve_rays(options, *arguments)
 
         def whole(curve: Array) -> Array:
             if curve.ndim > 1:
@@ -110,26 +117,27 @@ def solve_grid(
     everywhere, rows = PartitionSpec(), PartitionSpec("ray")
     along = PartitionSpec("ray", "strength")
     grid: Any = RayPoint(rows, *(along,) * 3)  # type: ignore[arg-type]
-    specs = (everywhere, grid, *(everywhere,) * 3, rows)
+    specs = (everywhere, grid, *(everywhere,) * 3, rows, everywhere)
     sharded = jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=everywhere, check_vma=False)
     return sharded(*arguments)
 
 
 def _solve_rays(
+    options: Options,
     moments: Moments,
     points: RayPoint,
     levels: Array,
     latent_dims: Array,
     tolerance: Array,
     rays: Ray | None,
-    options: Options,
+    held_out: HeldOut | None,
 ) -> Curves:
     """The rays that one device has, one after the other."""
     principal = _principal(moments, oversampled(options.leading)) if options.leading else None
 
     def one_ray(both: tuple[RayPoint, Ray | None]) -> Curves:
         row, ray = both
-        task = _Task(moments, row, levels, latent_dims, options)
+        task = _Task(moments, row, levels, latent_dims, held_out, options)
         if principal is not None:
             return _in_subspace(task, principal, tolerance)
         return _in_full(task, factorise(moments, task.direction()) if ray is None else ray)
@@ -156,6 +164,7 @@ class _Task(NamedTuple):
     row: RayPoint
     levels: Array
     latent_dims: Array
+    held_out: HeldOut | None
     options: Options
 
     def direction(self) -> Array:
@@ -191,6 +200,22 @@ class _Task(NamedTuple):
         error = 3 * error / total + 8 * float(jnp.finfo(total.dtype).eps)
         return *(curve[self.latent_dims - 1] for curve in curves), error
 
+    def judge(self, transform: Array) -> Judge | None:
+        """The test split in the coordinates of the ray."""
+        if self.held_out is None:
+            return None
+        noise = None
+        if not self.options.clean:
+            noise = self.row.direction.covariance(self.held_out.second_moment)
+        return _cast(judge(self.held_out, transform, noise), self.options.dtype)
+
+    def judged(self, by: Judge | None, ray: Ray, found: Optimum, index: Array) -> tuple[Array, ...]:
+        """Explained share and agreement on the test split, where there is one."""
+        if by is None:
+            return ()
+        curves = judged(by, ray, self.point(index)[0], found)
+        return tuple(curve[self.latent_dims - 1] for curve in curves)
+
     def finished(self, index: Array) -> None:
         progress = self.options.progress
         if progress is not None:
@@ -200,15 +225,18 @@ class _Task(NamedTuple):
     def shaped(self, curves: Any, reduced: Array, rank: Array) -> Curves:
         shape = self.row.share.shape[0], self.levels.shape[0]
         found = [curve.reshape(*shape, *curve.shape[1:]) for curve in curves]
-        return Curves(*found, reduced, rank)  # type: ignore[call-arg]
+        return Curves(*found[:4], reduced, rank, *found[4:])  # type: ignore[call-arg]
 
 
 def _in_full(task: _Task, ray: Ray) -> Curves:
     """A ray with every direction of the data."""
+    by = task.judge(ray.transform)
     ray = _cast(ray, task.options.dtype)
 
     def one_point(index: Array) -> tuple[Array, ...]:
-        curves = task.curves(ray, task.solve(ray, index), ray.attainable)
+        found = task.solve(ray, index)
+        curves = task.curves(ray, found, ray.attainable)
+        curves = *curves, *task.judged(by, ray, found, index)
         task.finished(index)
         return curves
 
@@ -242,6 +270,7 @@ def _in_subspace(task: _Task, principal: _Principal, tolerance: Array) -> Curves
     attainable = principal.attainable.astype(options.dtype)
     count = principal.directions.shape[1]
     transform = basis @ exact.transform
+    by = task.judge(transform)
 
     levels = task.levels.shape[0]
 
@@ -254,7 +283,8 @@ def _in_subspace(task: _Task, principal: _Principal, tolerance: Array) -> Curves
             old.at[level].set(jnp.where(worse, new, old[level]))
             for new, old in zip((size, index), worst, strict=True)
         )
-        return worst, task.curves(ray, found, attainable)
+        curves = task.curves(ray, found, attainable)
+        return worst, (*curves, *task.judged(by, ray, found, index))
 
     dtype = moments.second_moment.dtype
     start = jnp.full(levels, -1.0, dtype), jnp.zeros(levels, jnp.int32)
@@ -280,9 +310,8 @@ def _in_subspace(task: _Task, principal: _Principal, tolerance: Array) -> Curves
     def accepted() -> Curves:
         if options.progress is not None:
             jax.lax.map(task.finished, task.grid())
-        *found, error = curves
-        found = (*found, jnp.maximum(error, missing.astype(options.dtype)))
-        return task.shaped(found, jnp.asarray(True), principal.rank)
+        error = jnp.maximum(curves[3], missing.astype(options.dtype))
+        return task.shaped((*curves[:3], error, *curves[4:]), jnp.asarray(True), principal.rank)
 
     return jax.lax.cond(
         missing <= tolerance.astype(dtype),
@@ -318,7 +347,7 @@ def _residual(
     return jnp.linalg.norm(keep**2 * left - right) / jnp.linalg.norm(right)
 
 
-def _cast(ray: Ray, dtype: Any) -> Ray:
+def _cast(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(
-        lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, ray
+        lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree
     )

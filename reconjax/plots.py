@@ -31,14 +31,26 @@ STYLE: Any = {
     "savefig.bbox": "tight",
 }
 
+HELD_OUT: Any = {"linestyle": "--", "linewidth": 1.1}
+BAND: Any = {"alpha": 0.2, "linewidth": 0}
 
-def alignment_figure(curves: Mapping[str, Alignment], *, title: str | None = None) -> Figure:
+
+def alignment_figure(
+    curves: Mapping[str, Alignment],
+    *,
+    title: str | None = None,
+    bands: Mapping[str, Mapping[str, tuple[Any, Any]]] | None = None,
+    held_out: Mapping[str, Any] | None = None,
+) -> Figure:
     """Alignment with chance lines, by K and by K / D, and the explained share (Fig. 2).
 
     Args:
       curves: name of the data set -> `reconjax.alignment` of it.
       title: above the figure.
+      bands: name of the data set -> "alignment" and "explained" -> (D,), (D,) ends of intervals.
+      held_out: name of the data set -> (D,) explained on the test split.
     """
+    bands, held_out = bands or {}, held_out or {}
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(13, 4), layout="constrained")
         by_dim, by_share, explained = figure.subplots(1, 3)
@@ -48,12 +60,15 @@ def alignment_figure(curves: Mapping[str, Alignment], *, title: str | None = Non
             share = dims / dims[-1]
             line = {"color": color, "label": name}
             chance = {"color": color, "linestyle": ":", "linewidth": 1.1, "alpha": 0.8}
-            by_dim.plot(dims, np.asarray(curve.alignment), **line)
-            by_dim.plot(dims, np.asarray(curve.chance), **chance)
-            by_share.plot(share, np.asarray(curve.alignment), **line)
-            by_share.plot(share, np.asarray(curve.chance), **chance)
+            for axes, x in ((by_dim, dims), (by_share, share)):
+                axes.plot(x, np.asarray(curve.alignment), **line)
+                axes.plot(x, np.asarray(curve.chance), **chance)
+                _band(axes, x, bands.get(name, {}).get("alignment"), color)
             explained.plot(dims, np.asarray(curve.explained), **line)
             explained.plot(dims, np.asarray(curve.explained_chance), **chance)
+            _band(explained, dims, bands.get(name, {}).get("explained"), color)
+            if name in held_out:
+                explained.plot(dims, np.asarray(held_out[name]), color=color, **HELD_OUT)
         for axes in (by_dim, explained):
             _latent_axis(axes)
         by_share.set_xlabel("latent dimension K / input dimension D")
@@ -65,6 +80,10 @@ def alignment_figure(curves: Mapping[str, Alignment], *, title: str | None = Non
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
             axes.set_ylim(bottom=0)
         by_dim.plot([], [], color="grey", linestyle=":", linewidth=1.1, label="chance")
+        if held_out:
+            by_dim.plot([], [], color="grey", label="held-out", **HELD_OUT)
+        if any(bands.values()):
+            by_dim.fill_between([], [], color="grey", label="90 % interval", **BAND)
         figure.legend(*by_dim.get_legend_handles_labels(), loc="outside right center")
         if title:
             figure.suptitle(title)
@@ -82,6 +101,8 @@ def sweep_figure(
     title: str | None = None,
     strength: str = "mask ratio",
     quantity: str = "alignment",
+    bands: tuple[Any, Any] | None = None,
+    held_out: Any = None,
 ) -> Figure:
     """Change against no noise: one panel a ray, one line a strength (the layout of Fig. 6).
 
@@ -95,6 +116,8 @@ def sweep_figure(
       title: above the figure.
       strength: what the lines differ in.
       quantity: what the curves are.
+      bands: (P, R, L, Kn) twice, the ends of intervals of the relative changes.
+      held_out: (P, R, L, Kn) relative changes on the test split.
     """
     curves, base = np.asarray(alignment), np.asarray(baseline)
     with matplotlib.rc_context(STYLE):
@@ -104,10 +127,22 @@ def sweep_figure(
         for p, row in enumerate(rows):
             for c, column in enumerate(columns):
                 axes = panels[p, c]
-                sweep_panel(axes, latent_dim, curves[p, :, c], base[c], lines)
+                sweep_panel(
+                    axes,
+                    latent_dim,
+                    curves[p, :, c],
+                    base[c],
+                    lines,
+                    bands=None if bands is None else tuple(end[p, :, c] for end in bands),
+                    held_out=None if held_out is None else held_out[p, :, c],
+                )
                 axes.set_title(", ".join(part for part in (row, column) if part))
                 axes.label_outer()
             panels[p, 0].set_ylabel(f"change of {quantity}")
+        if held_out is not None:
+            panels[0, 0].plot([], [], color="grey", label="held-out", **HELD_OUT)
+        if bands is not None:
+            panels[0, 0].fill_between([], [], color="grey", label="90 % interval", **BAND)
         handles, labels = panels[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, title=strength, loc="outside right upper")
         if title:
@@ -116,15 +151,29 @@ def sweep_figure(
 
 
 def sweep_panel(
-    axes: Axes, latent_dim: Any, curves: Any, baseline: Any, lines: Sequence[str]
+    axes: Axes,
+    latent_dim: Any,
+    curves: Any,
+    baseline: Any,
+    lines: Sequence[str],
+    *,
+    bands: Any = None,
+    held_out: Any = None,
 ) -> None:
-    """One panel of Fig. 6: curves (R, Kn) relative to the baseline (Kn,), from cyan to pink."""
+    """One panel of Fig. 6: curves (R, Kn) relative to the baseline (Kn,), from cyan to pink.
+
+    The `bands`, (R, Kn) twice, and `held_out` (R, Kn) are relative changes already.
+    """
     dims, curves, base = np.asarray(latent_dim), np.asarray(curves), np.asarray(baseline)
     shown = dims >= dims[-1] / 96  # as in the paper; below, ratios of tiny numbers fill the panel
     colors = matplotlib.colormaps["cool"](np.linspace(0, 1, max(len(lines), 2)))
     axes.axhline(0, color="black", linewidth=1)
-    for curve, color, line in zip(curves, colors, lines, strict=False):
+    for index, (curve, color, line) in enumerate(zip(curves, colors, lines, strict=False)):
         axes.plot(dims[shown], curve[shown] / base[shown] - 1, color=color, label=line)
+        if bands is not None:
+            _band(axes, dims[shown], [end[index][shown] for end in bands], color)
+        if held_out is not None:
+            axes.plot(dims[shown], held_out[index][shown], color=color, **HELD_OUT)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     _latent_axis(axes)
 
@@ -199,6 +248,11 @@ def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 110) -> Non
     """Writes the figure, whole or not at all; the suffix gives the format."""
     with replacing(path) as part:
         figure.savefig(part, dpi=dpi)
+
+
+def _band(axes: Axes, x: Any, ends: Any, color: Any) -> None:
+    if ends is not None:
+        axes.fill_between(x, np.asarray(ends[0]), np.asarray(ends[1]), color=color, **BAND)
 
 
 def _latent_axis(axes: Axes) -> None:

@@ -28,8 +28,9 @@ from reconjax.alignment import direction_weights
 from reconjax.gram import gram
 from reconjax.moments import Moments
 from reconjax.noise import RayPoint
-from reconjax.optimum import Whitened
+from reconjax.optimum import Optimum, Whitened
 from reconjax.spectrum import eigh_descending, significant
+from reconjax.statistics import HeldOut, nested_loss
 
 
 class Ray(NamedTuple):
@@ -153,3 +154,63 @@ def at(ray: Ray, point: RayPoint, label_moment: Array) -> Whitened:
         label_moment=label_moment,
         input_variance=ray.variance,
     )
+
+
+class Judge(NamedTuple):
+    """A test split in the coordinates Tᵀ x of a ray, m of them; see `HeldOut`.
+
+    Attributes:
+      clean: (m, m) second moment of the clean inputs.
+      noise: (m, m) that of B on the test split; None where the read-out is clean.
+      cross: (m, C) with the labels.
+      folds: (m, B, C) the same of each fold.
+      label_variance: as in `HeldOut`.
+    """
+
+    clean: Array
+    noise: Array | None
+    cross: Array
+    folds: Array
+    label_variance: Array
+
+
+def judge(held_out: HeldOut, transform: Array, noise: Array | None) -> Judge:
+    """The test split, given T (D, m), and B (D, D) there where the read-out is noisy."""
+    return Judge(
+        clean=transform.T @ held_out.second_moment @ transform,
+        noise=None if noise is None else transform.T @ noise @ transform,
+        cross=transform.T @ held_out.cross_moment,
+        folds=jnp.einsum("dm,bdc->mbc", transform, held_out.folds),
+        label_variance=held_out.label_variance,
+    )
+
+
+def judged(judge: Judge, ray: Ray, point: RayPoint, found: Optimum) -> tuple[Array, Array]:
+    """What the test split says of the optimum at a point of a ray, for every K.
+
+    Returns:
+      (K,) the share of the label variance that encoder and head explain there, and (K, B) the
+      agreement of their prediction with the labels of each fold, as a share of it.
+    """
+    share, scale, keep = (value.astype(ray.clean.dtype) for value in point[1:])
+    unit = jax.lax.rsqrt(scale)
+    vectors = deviation(ray, point)[:, None] * found.rotation
+    gram = vectors.T @ judge.clean @ vectors
+    cross = unit * (vectors.T @ judge.cross)
+    folds = unit * jnp.einsum("mk,mbc->kbc", vectors, judge.folds)
+    if judge.noise is not None:
+        gram = (1 - share) * gram + share * (vectors.T @ judge.noise @ vectors)
+        cross, folds = keep * cross, keep * folds
+    elif found.readout_factor is not None:
+        # The features of which `coordinates` are the head have unit second moment on clean data.
+        factor = found.readout_factor
+
+        def whiten(right: Array) -> Array:
+            return jax.scipy.linalg.solve_triangular(factor, right, lower=True)
+
+        gram = whiten(whiten(unit**2 * gram).T)
+        cross = whiten(cross)
+        folds = whiten(folds.reshape(len(folds), -1)).reshape(folds.shape)
+    total, coordinates = judge.label_variance, found.coordinates
+    agreement = jnp.cumsum(jnp.einsum("kc,kbc->kb", coordinates, folds), axis=0)
+    return 1 - nested_loss(coordinates, cross, gram, total) / total, agreement / total

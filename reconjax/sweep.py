@@ -15,6 +15,7 @@ from reconjax.moments import Moments
 from reconjax.noise import RayPoint, exact_patch_mask, gaussian, patch_mask, pixel_dropout
 from reconjax.reduced import subspace_size
 from reconjax.solver import check_latent_dim, check_readout, check_weight
+from reconjax.statistics import HeldOut
 
 PRECISIONS = ("float64", "mixed", "float32")
 
@@ -36,6 +37,10 @@ class Sweep(NamedTuple):
         directions that float32 has cut off already; see `rank`.
       reduced: (P,) bool, whether the ray was solved in a subspace; see `tolerance` of `sweep`.
       rank: number of directions of the data; the curves are flat from there on.
+      held_out: (P, R, L, Kn) 1 − loss / label variance on the test split, of the encoders and heads
+        of the training split: it falls where they overfit. None without `held_out`.
+      agreement: (P, R, L, Kn, B) E[y · f(x)] / label variance on each fold of the test split, f(x)
+        being the prediction of encoder and head (of x' for "noisy"); see `search_p_values`.
     """
 
     latent_dim: Array
@@ -47,6 +52,8 @@ class Sweep(NamedTuple):
     error: Array
     reduced: Array
     rank: Array
+    held_out: Array | None = None
+    agreement: Array | None = None
 
 
 def mask_grid(
@@ -98,6 +105,7 @@ def sweep(
     latent_dims: ArrayLike | None = None,
     *,
     readout: str = "clean",
+    held_out: HeldOut | None = None,
     precision: str | None = None,
     tolerance: float = 0.0,
     batch_size: int = 1,
@@ -119,6 +127,7 @@ def sweep(
       reconstruction_weights: (L,) λ in [0, inf].
       latent_dims: (Kn,) K in 1 .. D; all of them by default.
       readout: "clean" fits the head on clean inputs (Eq. 9), "noisy" on x' (Sec. 5.4).
+      held_out: the test split, from `reconjax.statistics.held_out`.
       precision: "float64"; "mixed": spectrum and whitening, where float32 would lose the
         directions that carry labels, in float64 (on the host's CPU where the accelerator has none)
         and the points in float32; or "float32" throughout. By default that of the moments; the
@@ -140,7 +149,7 @@ def sweep(
     Raises:
       ValueError: a noise without a ray, noises of one row on different rays, rows of different
         lengths, an empty grid; λ, K, batch_size, tolerance or precision out of range; a mesh that
-        does not divide the grid.
+        does not divide the grid; a test split of other sizes.
     """
     check_readout(readout)
     check_weight(reconstruction_weights)
@@ -160,6 +169,11 @@ def sweep(
         raise ValueError(f"batch_size: {batch_size}; it must be at least 1")
     if not 0 <= tolerance < 1:
         raise ValueError(f"tolerance: {tolerance}; it must be in [0, 1)")
+    if held_out is not None and held_out.cross_moment.shape != moments.cross_moment.shape:
+        raise ValueError(
+            f"held_out: features and targets {held_out.cross_moment.shape};"
+            f" the moments have {moments.cross_moment.shape}"
+        )
     moments, dtype = _in_precision(moments, precision)
     points = _stacked(noises, features)
     rays_and_strengths = points.share.shape
@@ -173,7 +187,10 @@ def sweep(
             rays = factorised(*jax.device_put((moments, points), host), dtype=dtype)
         # Past the whitening, nothing is left that needs float64.
         moments = jax.tree.map(lambda leaf: leaf.astype(dtype), moments)
-    arguments = (moments, points, weights, dims, np.asarray(tolerance), rays)
+    if held_out is not None:
+        floats = moments.second_moment.dtype
+        held_out = jax.tree.map(lambda leaf: leaf.astype(floats), held_out)
+    arguments = (moments, points, weights, dims, np.asarray(tolerance), rays, held_out)
     if grid_mesh is not None or host is not None:
         # Free of any device: the mesh, or the default device, places them.
         arguments = jax.tree.map(np.asarray, arguments)
@@ -215,13 +232,24 @@ def device_counts(rays: int, strengths: int) -> dict[int, int]:
     }
 
 
-def sweep_memory(features: int, targets: int, batch_size: int = 1, itemsize: int = 8) -> int:
+def sweep_memory(
+    features: int,
+    targets: int,
+    batch_size: int = 1,
+    itemsize: int = 8,
+    *,
+    held_out_folds: int = 0,
+) -> int:
     """Bytes that `sweep` holds at its peak, its arguments included and its result not.
 
     An upper estimate: 8 (D, D) arrays for moments, spectrum and ray, 8 more for every point that
-    is solved at the same time, and the labels' coordinates.
+    is solved at the same time, and the labels' coordinates; with a test split, 2 and 2 more, and
+    the labels' coordinates of its folds.
     """
-    return itemsize * (features**2 * (8 + 8 * batch_size) + 8 * targets * features)
+    squares, labels = 8 + 8 * batch_size, 8
+    if held_out_folds:
+        squares, labels = squares + 2 + 2 * batch_size, labels + 3 * held_out_folds
+    return itemsize * (features**2 * squares + labels * targets * features)
 
 
 def _stacked(noises: Sequence[Sequence[Any]], features: int) -> RayPoint:
@@ -241,7 +269,11 @@ def _stacked(noises: Sequence[Sequence[Any]], features: int) -> RayPoint:
         direction = points[0].direction
         for point in points:
             if type(point.direction) is not type(direction) or not jax.tree.all(
-                jax.tree.map(lambda a, b: bool(jnp.all(a == b)), point.direction, direction)
+                jax.tree.map(
+                    lambda a, b: bool(np.all(np.asarray(a) == np.asarray(b))),
+                    point.direction,
+                    direction,
+                )
             ):
                 raise ValueError("noises: the noises of one row lie on different rays")
         for leaf in jax.tree.leaves(direction):

@@ -9,6 +9,7 @@ import pytest
 
 import reconjax
 from reconjax.cli import main
+from reconjax.data import load
 
 
 @pytest.fixture
@@ -87,6 +88,75 @@ def test_fewer_samples_than_features(run, npz):
     np.testing.assert_allclose(wide["alignment"][:19], alignment[:19], atol=1e-10)
 
 
+def test_align_says_how_sure_it_is(run):
+    result = json.loads(run("align", "digits", "--json")[1])
+    assert result["folds"] == 19
+    for name in ("alignment", "explained"):
+        error = np.array(result[f"{name}_standard_error"])
+        assert np.all((error[:50] > 1e-4) & (error[:50] < 0.05))
+        corrected = np.array(result[f"{name}_corrected"])
+        assert np.all(np.abs(corrected - result[name]) < 6 * error + 1e-9)
+    # Heads overfit: the population's curve and that of the test split lie below.
+    assert result["explained_corrected"][60] < result["explained"][60]
+    data = load("digits")
+    (x, labels), (test_x, test_labels) = (
+        split.examples(np.arange(len(split))) for split in (data.train, data.test)
+    )
+    x, test_x = (images.reshape(len(images), -1).astype(float) for images in (x, test_x))
+    one_hot = np.eye(10)
+    y, test_y = (one_hot[c] - one_hot[labels].mean(0) for c in (labels, test_labels))
+    x, test_x = x - x.mean(0), test_x - x.mean(0)
+    directions = np.linalg.svd(x, full_matrices=False)[2].T
+    for k in (1, 8, 40, 61):
+        v = directions[:, :k]
+        residual = test_x @ v @ np.linalg.lstsq(x @ v, y)[0] - test_y
+        expected = 1 - np.sum(residual**2) / np.sum(test_y**2)
+        assert result["held_out"][k - 1] == pytest.approx(expected, abs=1e-8)
+    bare = json.loads(run("align", "digits", "--json", "--bootstrap", "0")[1])
+    assert bare["folds"] == 0
+    assert "explained_standard_error" not in bare
+    np.testing.assert_allclose(bare["explained"], result["explained"], rtol=0, atol=1e-10)
+
+
+def test_sweep_says_how_sure_it_is(run, tmp_path):
+    argv = ["sweep", "digits", "--patches", "4", "--ratios", "0", "0.25", "0.9", "--latent-dims"]
+    argv += ["4", "16", "--precision", "float64", "--out", tmp_path, "--bootstrap", "7"]
+    status, out, _ = run(*argv)
+    assert status == 0
+    assert "standard error, by halves of 7 folds" in out
+    assert "the 360 samples of the test split" in out
+    found = dict(np.load(tmp_path / "sweep.npz"))
+    for name in ("explained", "gain"):
+        assert found[f"{name}_corrected"].shape == (1, 3, 1, 2)
+        assert np.all(found[f"{name}_standard_error"][:, 1:] > 0)
+    assert np.all(found["gain_standard_error"][:, 0] == 0)
+    assert np.all(found["p_value"][:, 0] == 1)
+    assert found["held_out_without"].shape == (1, 2)
+    assert np.all((found["p_value"] > 0) & (found["p_value"] <= 1))
+    few, many = json.loads(run(*argv, "--json")[1])["best"]
+    for row, k in ((few, 0), (many, 1)):
+        best = int(np.argmax(found["explained"][0, :, 0, k]))
+        for name in ("explained_standard_error", "gain_standard_error", "held_out", "p_value"):
+            assert row[name] == pytest.approx(found[name][0, best, 0, k])
+        assert row["held_out_without"] == pytest.approx(found["held_out_without"][0, k])
+    # A gain on the training data that the test split does not see is not called one.
+    assert few["held_out"] < few["held_out_without"]
+    assert few["p_value"] > 0.5
+
+
+def test_without_a_test_split_nothing_is_held_out(run, npz):
+    rng = np.random.default_rng(0)
+    path = npz(x_train=rng.normal(size=(40, 8)), y_train=np.arange(40) % 3)
+    out = run("align", path)[1]
+    assert "standard error, by halves of 11 folds" in out
+    assert "held-out" not in out
+    argv = ["--noise", "pixel", "--ratios", "0", "0.5", "--latent-dims", "2", "--bootstrap", "0"]
+    out = run("sweep", path, *argv)[1]
+    assert "standard error" not in out
+    assert "small gains may be chance" in out
+    assert "held-out" not in out
+
+
 def test_align_table_and_files(run, tmp_path):
     status, out, _ = run("align", "digits", "--out", tmp_path / "new" / "folder")
     assert status == 0
@@ -156,7 +226,7 @@ def test_the_best_of_a_bad_grid_is_not_called_no_noise(run):
     bad, full = json.loads(run(*argv, "--json")[1])["best"]
     assert bad["gain"] < -0.01
     assert bad["at"] == "patch 2x4, ratio 0.5"
-    assert full["gain"] == pytest.approx(0, abs=1e-9)
+    assert full["gain"] == pytest.approx(0, abs=1e-6)
     assert full["at"] == "no noise is as good"
 
 
@@ -192,6 +262,11 @@ def test_a_largest_latent_dim_with_its_tolerance(run, tmp_path):
     np.testing.assert_array_equal(found["full"]["explained"], found["whole"]["explained"])
     np.testing.assert_allclose(
         found["fast"]["explained"], found["whole"]["explained"], rtol=0, atol=0.02
+    )
+    for name in ("held_out", "p_value"):
+        assert found["fast"][name].shape == (2, 4, 1, 12)
+    np.testing.assert_allclose(
+        found["fast"]["held_out"], found["whole"]["held_out"], rtol=0, atol=0.03
     )
     assert found["fast"]["reduced"].all()
     assert not found["full"]["reduced"].any()
@@ -334,6 +409,12 @@ def test_bad_arrays_are_refused_in_one_line(run, npz, case):
         (["sweep", "digits", "--latent-dims", "65"], ["65", "64"]),
         (["sweep", "digits", "--latent-dims", "0"], ["0", "64"]),
         (["sweep", "digits", "--batch-size", "0"], ["batch_size"]),
+        (["sweep", "digits", "--bootstrap", "12"], ["--bootstrap: 12", "0, 7, 11, 19"]),
+        (["align", "digits", "--bootstrap", "-1"], ["--bootstrap: -1", "0, 7, 11, 19"]),
+        (
+            ["align", "digits", "--bootstrap", "7", "--max-samples", "60"],
+            ["--bootstrap: 7", "fewer samples than features"],
+        ),
         (["align", "no-such-set"], ["no-such-set", "digits"]),
         (["align", "digts"], ["did you mean digits?"]),
         (["align", "images.npy"], ["images.npy", "np.savez"]),

@@ -40,6 +40,46 @@ def test_sweep_figure_has_one_panel_a_ray_and_one_line_a_strength():
         assert changes == [0, 1, 2, 3]  # relative to the baseline
 
 
+def dashed(axes):
+    return [line.get_ydata() for line in axes.lines if line.get_linestyle() == "--"]
+
+
+def test_intervals_are_bands_and_what_is_held_out_is_dashed():
+    rng = np.random.default_rng(0)
+    curve = alignment(spectrum(moments(rng.normal(size=(50, 6)), np.arange(50) % 3)))
+    low, high = np.asarray(curve.explained) - 0.1, np.asarray(curve.explained) + 0.2
+    figure = alignment_figure(
+        {"data": curve},
+        bands={"data": {"explained": (low, high)}},
+        held_out={"data": low},
+    )
+    by_dim, _, explained = figure.axes
+    (band,) = explained.collections
+    drawn = band.get_paths()[0].vertices
+    assert {*np.round(low, 9), *np.round(high, 9)} <= {*np.round(drawn[:, 1], 9)}
+    np.testing.assert_allclose(dashed(explained)[0], low)
+    assert {"held-out", "90 % interval", "chance"} <= set(texts(figure))
+    assert all(len(path.vertices) == 0 for c in by_dim.collections for path in c.get_paths())
+    assert {"held-out", "90 % interval"} & set(texts(alignment_figure({"data": curve}))) == set()
+
+    changes = rng.uniform(-0.1, 0.1, size=(2, 3, 1, 10))
+    figure = sweep_figure(
+        np.arange(1, 11),
+        1 + changes,
+        np.ones((1, 10)),
+        rows=["a", "b"],
+        lines=["1", "2", "3"],
+        bands=(changes - 0.1, changes + 0.1),
+        held_out=changes / 2,
+    )
+    for axes, of_row in zip(figure.axes, changes, strict=True):
+        bands = [path for c in axes.collections for path in c.get_paths() if len(path.vertices)]
+        assert len(bands) == 3
+        held_out = [values for values in dashed(axes) if len(values)]
+        np.testing.assert_allclose(held_out, of_row[:, 0] / 2)
+    assert {"held-out", "90 % interval"} <= set(texts(figure))
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_projection_figure_and_save(tmp_path, channels):
     images = np.random.default_rng(0).uniform(size=(2, 5, 5, channels))

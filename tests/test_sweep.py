@@ -355,10 +355,19 @@ def test_other_values_do_not_trace_again_but_other_shapes_do(monkeypatch):
         rj.sweep(moments, rj.mask_grid(SHAPE, [1, 2], [0.1]), [0.0, 1.0], [1, 2, 3])
 
 
-def compiled_memory(features, strengths, weights, batch_size):
+def compiled_memory(features, strengths, weights, batch_size, folds=0):
     rng = np.random.default_rng(0)
     moments = rj.moments(rng.normal(size=(70, features)), np.arange(70) % 10)
     noises = rj.pixel_grid((features,), np.linspace(0.1, 0.9, strengths))
+    judging = None
+    if folds:
+        cross = moments.cross_moment
+        judging = rj.HeldOut(
+            moments.second_moment,
+            cross,
+            jnp.trace(moments.label_moment),
+            jnp.stack([cross] * folds),
+        )
     lowered = grid_module.solve_grid.lower(
         moments,
         module._stacked(noises, features),
@@ -366,6 +375,7 @@ def compiled_memory(features, strengths, weights, batch_size):
         jnp.array([3], jnp.int32),
         jnp.asarray(0.0),
         None,
+        judging,
         options=grid_module.Options(True, batch_size, jnp.dtype("float64"), None, 0),
     )
     return lowered.compile().memory_analysis()
@@ -375,10 +385,15 @@ def test_memory_does_not_grow_with_the_grid_and_stays_under_the_estimate():
     small, large = (compiled_memory(64, points, 2, 1) for points in (2, 40))
     square = 8 * 64**2
     assert abs(large.temp_size_in_bytes - small.temp_size_in_bytes) < square
-    for batch_size, found in ((1, large), (4, compiled_memory(64, 8, 2, 4))):
+    judged = compiled_memory(64, 8, 2, 4, folds=5)
+    for batch_size, folds, found in (
+        (1, 0, large),
+        (4, 0, compiled_memory(64, 8, 2, 4)),
+        (4, 5, judged),
+    ):
         used = found.temp_size_in_bytes + found.argument_size_in_bytes
-        estimate = rj.sweep_memory(64, 10, batch_size)
-        assert 0.3 * estimate < used < estimate, (batch_size, used / estimate)
+        estimate = rj.sweep_memory(64, 10, batch_size, held_out_folds=folds)
+        assert 0.3 * estimate < used < estimate, (batch_size, folds, used / estimate)
 
 
 def test_progress_is_told_of_every_point():

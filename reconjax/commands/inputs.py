@@ -25,15 +25,26 @@ def start(options: argparse.Namespace) -> None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "reconjax"
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    address = options.coordinator, options.processes, options.process
-    if options.distributed or any(value is not None for value in address):
-        hosts.start(*address)
+    if joins(options):
+        hosts.start(options.coordinator, options.processes, options.process)
+
+
+def joins(options: argparse.Namespace) -> bool:
+    """Whether this is to be one of several processes."""
+    address = (getattr(options, name, None) for name in ("coordinator", "processes", "process"))
+    return getattr(options, "distributed", False) or any(value is not None for value in address)
 
 
 def dataset(options: argparse.Namespace) -> Any:
-    """The data set, opened once."""
+    """The data set, opened once.
+
+    Raises:
+      ValueError: it has no labels, and the command needs them.
+    """
     if not hasattr(options, "dataset"):
         options.dataset = load(options.data, data_dir=options.data_dir)
+        if not options.dataset.num_classes and not getattr(options, "unlabeled", False):
+            raise ValueError(f"{options.data}: has no labels (y_train); only detect needs none")
     return options.dataset
 
 
@@ -45,14 +56,20 @@ def split(options: argparse.Namespace) -> Any:
     return found
 
 
+def by_samples(options: argparse.Namespace) -> bool:
+    """Whether there are fewer samples than features, so that the N x N problem is solved."""
+    several = jax.process_count() > 1
+    fewer = len(split(options)) < dataset(options).features
+    return fewer and not (options.class_weight or options.standardize or several)
+
+
 def spectrum(options: argparse.Namespace) -> Any:
     """The float64 spectrum of the training split, by the smaller of N and D.
 
     The N-side keeps the directions that explain --variance, and none where there is no such option.
     """
     data, part = dataset(options), split(options)
-    several = jax.process_count() > 1
-    if len(part) >= data.features or options.class_weight or options.standardize or several:
+    if not by_samples(options):
         return reconjax.spectrum(moments(options))
     # Small batches into one array of the stored dtype: what is read is in memory once.
     first, _ = part.examples(np.arange(1))
