@@ -1,0 +1,33 @@
+"""Networks (Flax NNX): autoencoders, classifiers and probes.
+
+Autoencoders have `encode`, `decode` and `__call__`, classifiers `features` and `__call__`, probes
+`__call__`. They take centered floats of one shape, (N, H, W, C) images or (N, D) vectors, of any
+size that their strides allow. In training mode (as made, or after `.train()`) batch statistics are
+averaged over the mapped axis `AXIS`; everywhere else, call `.eval()` first.
+"""
+
+from reconjax.nets.autoencoder import Autoencoder, MLPAutoencoder
+from reconjax.nets.classifiers import Classifier, MLPClassifier, ResNet9
+from reconjax.nets.conv import ConvAutoencoder
+from reconjax.nets.layers import AXIS, parameter_count
+from reconjax.nets.named import AUTOENCODERS, CLASSIFIERS, NAMES, make
+from reconjax.nets.probes import LinearProbe, MLPProbe
+from reconjax.nets.resnet import ResNetAutoencoder
+
+__all__ = [
+    "AUTOENCODERS",
+    "AXIS",
+    "CLASSIFIERS",
+    "NAMES",
+    "Autoencoder",
+    "Classifier",
+    "ConvAutoencoder",
+    "LinearProbe",
+    "MLPAutoencoder",
+    "MLPClassifier",
+    "MLPProbe",
+    "ResNet9",
+    "ResNetAutoencoder",
+    "make",
+    "parameter_count",
+]

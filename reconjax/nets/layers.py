@@ -1,0 +1,287 @@
+"""What the nets are made of: layers that share their dtypes, pooling, and checks of sizes.
+
+Parameters are kept in `param_dtype` (float32), and a net computes in `dtype` (by default the same;
+bfloat16 on accelerators). Nothing is float64 unless it is asked for, whatever the default of JAX.
+Kernels start from a normal distribution of variance 2 / inputs where a ReLU follows (He et al.,
+2015), else of 1 / inputs; biases from 0.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from reconjax.nets.convolution import convolution, transposed
+
+AXIS = "data"
+"""The mapped axis over which batch statistics are averaged in training mode."""
+
+Shape = Sequence[int]
+
+
+class Net(nnx.Module):
+    """A net for centered examples of one shape."""
+
+    def __init__(self, example_shape: Shape, dtype: Any, param_dtype: Any) -> None:
+        """Keeps the shape of an example and the dtypes; `dtype` None means `param_dtype`."""
+        self.example_shape = tuple(positive("example_shape", size) for size in example_shape)
+        self.dtype = param_dtype if dtype is None else dtype
+        self.param_dtype = param_dtype
+
+    def _taken(self, x: Array) -> Array:
+        """The examples in the dtype of the computation."""
+        if x.shape[1:] != self.example_shape:
+            wanted = ", ".join(map(str, ("N", *self.example_shape)))
+            raise ValueError(f"x: shape {x.shape}; this net takes ({wanted})")
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise ValueError(f"x: {x.dtype}; nets take centered floats")
+        return jnp.asarray(x, self.dtype)
+
+
+class BatchNorm(nnx.BatchNorm):
+    """Batch normalization over the whole batch of all devices (Ioffe and Szegedy, 2015).
+
+    In training mode the moments are means over the mapped axis `AXIS`, and outside of one JAX
+    raises NameError; in evaluation mode the running moments are used. Computed in `param_dtype`
+    whatever the dtype of the net, and returned in the dtype of the input.
+    """
+
+    def __init__(self, features: int, *, param_dtype: Any, rngs: nnx.Rngs) -> None:
+        """Running moments have momentum 0.9, and are kept in `param_dtype` as everything else."""
+        super().__init__(
+            features,
+            momentum=0.9,
+            dtype=param_dtype,
+            param_dtype=param_dtype,
+            axis_name=AXIS,
+            rngs=rngs,
+        )
+        self.mean = nnx.BatchStat(jnp.zeros(features, param_dtype))
+        self.var = nnx.BatchStat(jnp.ones(features, param_dtype))
+
+    def __call__(self, x: Array, *args: Any, **kwargs: Any) -> Array:
+        """(..., C) to (..., C)."""
+        return super().__call__(x, *args, **kwargs).astype(x.dtype)
+
+
+class Conv(nnx.Conv):
+    """A convolution of odd size with zeros around the image.
+
+    Where the kernel reaches every pixel from every other, each output is a linear function of the
+    whole image. Written as such it leaves out the products with zeros around it, and the path that
+    XLA takes on the CPU for images smaller than the kernel: for 3 x 3 kernels on 2 x 2 pixels of
+    256 channels that one is 20 times slower.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, size: int, *, stride: int, bias: bool, **how: Any
+    ) -> None:
+        """A kernel (size, size, inputs, outputs)."""
+        self.stride = stride
+        super().__init__(
+            inputs, outputs, (size, size), stride, padding=size // 2, use_bias=bias, **how
+        )
+
+    def __call__(self, inputs: Array, out_sharding: Any = None) -> Array:
+        """(N, h, w, inputs) to (N, ceil(h / stride), ceil(w / stride), outputs)."""
+        bias = None if self.bias is None else self.bias[...]
+        given = (inputs, self.kernel[...], bias)
+        x, kernel, bias = self.promote_dtype(given, dtype=self.dtype)
+        n, h, w, _ = x.shape
+        reach = self.kernel_size[0] // 2
+        if max(h, w) - 1 > reach:
+            y = convolution(x, kernel, self.stride)
+        else:
+            rows, columns = range(0, h, self.stride), range(0, w, self.stride)
+            seen = [kernel[reach - i :, reach - j :][:h, :w] for i in rows for j in columns]
+            outputs = [flat(x) @ part.reshape(-1, self.out_features) for part in seen]
+            y = jnp.stack(outputs, axis=1).reshape(n, len(rows), len(columns), self.out_features)
+        return y if bias is None else y + bias
+
+
+class Deconv(nnx.Module):
+    """The transpose of a 3 x 3 convolution of stride 2, with a bias."""
+
+    def __init__(
+        self, inputs: int, outputs: int, size: tuple[int, int], gain: float, make: "Layers"
+    ) -> None:
+        """From images of half the `size` (height, width), rounded up."""
+        # A pixel of the output sees 9 / 4 pixels on the average.
+        start = kernel(4 * gain, make.rngs.params(), (3, 3, inputs, outputs), make.param_dtype)
+        self.kernel = nnx.Param(start.swapaxes(2, 3))
+        self.bias = nnx.Param(jnp.zeros(outputs, make.param_dtype))
+        self.size = size
+
+    def __call__(self, x: Array) -> Array:
+        """(N, h, w, inputs) to (N, *size, outputs)."""
+        kernel, bias = (part[...].astype(x.dtype) for part in (self.kernel, self.bias))
+        return transposed(x, kernel, self.size, 2) + bias
+
+
+class Upsample(nnx.Module):
+    """Each pixel twice in both directions, cut to `size`: (N, h, w, C) to (N, *size, C)."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        """The size (height, width) is 2 h or 2 h - 1 of an input's (h, w)."""
+        self.size = size
+
+    def __call__(self, x: Array) -> Array:
+        """Nearest neighbor."""
+        n, h, w, c = x.shape
+        twice = jnp.broadcast_to(x[:, :, None, :, None, :], (n, h, 2, w, 2, c))
+        return cut(twice.reshape(n, 2 * h, 2 * w, c), self.size)
+
+
+class Residual(nnx.Module):
+    """body(x) + shortcut(x)."""
+
+    def __init__(self, body: nnx.Sequential, shortcut: nnx.Sequential) -> None:
+        """Both give the same shape; an empty shortcut is the identity."""
+        self.body = body
+        self.shortcut = shortcut
+
+    def __call__(self, x: Array) -> Array:
+        """(N, h, w, C) to the shape that both give."""
+        return self.body(x) + self.shortcut(x)
+
+
+class Reshape(nnx.Module):
+    """(N, D) to (N, *shape)."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        """The shape has D numbers."""
+        self.shape = shape
+
+    def __call__(self, x: Array) -> Array:
+        """The same numbers."""
+        return x.reshape(len(x), *self.shape)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Makes layers in these dtypes, with keys from `rngs`."""
+
+    rngs: nnx.Rngs
+    dtype: Any
+    param_dtype: Any
+
+    def linear(self, inputs: int, outputs: int, *, relu: bool = False, bias: bool = True) -> Any:
+        """(N, inputs) to (N, outputs)."""
+        return nnx.Linear(inputs, outputs, use_bias=bias, **self._how(relu))
+
+    def conv(
+        self,
+        inputs: int,
+        outputs: int,
+        size: int = 3,
+        *,
+        stride: int = 1,
+        relu: bool = True,
+        bias: bool = False,
+    ) -> Any:
+        """(N, h, w, inputs) to (N, ceil(h / stride), ceil(w / stride), outputs); `size` is odd."""
+        return Conv(inputs, outputs, size, stride=stride, bias=bias, **self._how(relu))
+
+    def norm(self, features: int) -> BatchNorm:
+        """Batch normalization."""
+        return BatchNorm(features, param_dtype=self.param_dtype, rngs=self.rngs)
+
+    def conv_norm(self, inputs: int, outputs: int, size: int = 3, *, stride: int = 1) -> Any:
+        """A convolution without bias, normalized."""
+        conv = self.conv(inputs, outputs, size, stride=stride)
+        return nnx.Sequential(conv, self.norm(outputs))
+
+    def hidden(self, sizes: Shape) -> Iterator[Any]:
+        """Linear, normalization, ReLU from each size to the next."""
+        for inputs, outputs in pairwise(sizes):
+            yield self.linear(inputs, outputs, relu=True, bias=False)
+            yield self.norm(outputs)
+            yield jax.nn.relu
+
+    def _how(self, relu: bool) -> dict[str, Any]:
+        return {
+            "dtype": self.param_dtype if self.dtype is None else self.dtype,
+            "param_dtype": self.param_dtype,
+            "kernel_init": partial(kernel, 2.0 if relu else 1.0),
+            "rngs": self.rngs,
+        }
+
+
+def kernel(gain: float, key: Array, shape: Shape, dtype: Any) -> Array:
+    """Normal numbers of variance gain / inputs; `shape` is (..., inputs, outputs).
+
+    They are drawn by NumPy, from a seed that the key gives: JAX would compile a program for each
+    shape, which takes far longer than drawing. Where the key is traced, JAX draws, other numbers.
+    """
+    scale = math.sqrt(gain / math.prod(shape[:-1]))
+    if isinstance(key, jax.core.Tracer):
+        return scale * jax.random.normal(key, shape, dtype)
+    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    return jnp.asarray(scale * generator.standard_normal(shape, np.float32), dtype)
+
+
+def flat(x: Array) -> Array:
+    """(N, ...) to (N, D)."""
+    return x.reshape(len(x), -1)
+
+
+def max_pool(x: Array) -> Array:
+    """Maxima of 2 x 2 pixels; an odd last row or column is left out.
+
+    As maxima of slices, whose gradient is elementwise: that of a window reduction is a scatter, on
+    the CPU 20 times slower.
+    """
+    n, h, w, c = x.shape
+    x = cut(x, (h // 2 * 2, w // 2 * 2)).reshape(n, h // 2, 2, w // 2, 2, c)
+    upper, lower = x[:, :, 0], x[:, :, 1]
+    rows = jnp.maximum(upper, lower)
+    return jnp.maximum(rows[:, :, :, 0], rows[:, :, :, 1])
+
+
+def cut(x: Array, size: tuple[int, int]) -> Array:
+    """The upper left part (N, *size, C) of images (N, H, W, C)."""
+    return x[:, : size[0], : size[1]]
+
+
+def halved(size: tuple[int, int]) -> tuple[int, int]:
+    """The size after a layer of stride 2."""
+    return math.ceil(size[0] / 2), math.ceil(size[1] / 2)
+
+
+def positive(name: str, value: int) -> int:
+    """The value. Raises ValueError unless it is a whole number from 1 on."""
+    if isinstance(value, bool) or value != int(value) or value < 1:
+        raise ValueError(f"{name}: {value}; it must be a whole number >= 1")
+    return int(value)
+
+
+def sized(image_shape: Shape, strides: int) -> tuple[int, int, int]:
+    """(H, W, C) of images that are at least as large as all strides of a net together.
+
+    Raises:
+      ValueError: the shape is not (height, width, channels), or the image is smaller.
+    """
+    if len(image_shape) != 3:
+        raise ValueError(
+            f"image_shape: {tuple(image_shape)}; this net needs images of (height, width, channels)"
+        )
+    height, width, channels = (positive("image_shape", size) for size in image_shape)
+    if min(height, width) < strides:
+        raise ValueError(
+            f"image_shape: {height}x{width} is smaller than this net's strides, "
+            f"{strides}x{strides} in all"
+        )
+    return height, width, channels
+
+
+def parameter_count(model: nnx.Module) -> int:
+    """The number of trained parameters, of a net or any part of one."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))

@@ -1,0 +1,63 @@
+"""The terms of an objective over a whole split."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from flax import nnx
+
+from reconjax.data.split import Split
+from reconjax.training import parallel
+from reconjax.training.objectives import Objective
+from reconjax.training.parallel import Data
+from reconjax.training.runs import Trained
+
+
+def evaluate(
+    trained: Trained,
+    split: Split,
+    objective: Objective,
+    *,
+    batch_size: int = 512,
+    devices: Sequence[jax.Device] | None = None,
+) -> dict[str, float]:
+    """The means of an objective's terms over a split, in evaluation mode, without augmentation.
+
+    The noise of the objective is drawn as in training, and alike at every call.
+
+    Args:
+      trained: network, head and centering.
+      split: any number of examples; they are streamed.
+      objective: of `reconjax.training.objectives`.
+      batch_size: at a time, rounded up to a multiple of the number of devices.
+      devices: of all processes; all there are by default.
+
+    Returns:
+      name -> mean: "loss", and "accuracy" and others where the objective has them.
+
+    Raises:
+      ValueError: `batch_size` below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size: {batch_size}; it must be at least 1")
+    used = tuple(devices or jax.devices())
+    graphdef, *state = nnx.split((trained.model, trained.head), nnx.Param, ...)
+    program = parallel.evaluation(graphdef, used)
+    data = Data(objective, trained.inputs.mean, None, None)
+    params, rest, data = parallel.replicated((*map(nnx.as_pure, state), data), used)
+    # Also for a small split, which is padded: all splits share one program.
+    size = math.ceil(batch_size / len(used)) * len(used)
+    sums: dict[str, float] = {}
+    for start in range(0, len(split), size):
+        rows = parallel.mine(np.arange(start, start + size, dtype=np.int32), used)
+        there = rows < len(split)
+        images, labels = split.examples(np.where(there, rows, 0).reshape(-1))
+        if images.dtype != np.uint8:
+            images = images.astype(np.float32)
+        images = images.reshape(*rows.shape, *images.shape[1:])
+        labels = labels.reshape(rows.shape).astype(np.int32)
+        found = program(params, rest, data, images, labels, rows, there.astype(np.float32))
+        for name, value in found.items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+    return {name: value / len(split) for name, value in sums.items()}
