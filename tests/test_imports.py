@@ -16,6 +16,7 @@ ROOT = Path(reconjax.__file__).parent
 # What imports what: each name may import those before it. Folders count as one.
 ORDER = [
     "files",
+    "parts",
     "data",
     "prefetch",
     "exact_sums",
@@ -31,7 +32,9 @@ ORDER = [
     "solver",
     "lift",
     "alignment",
+    "angles",
     "certificate",
+    "folds",
     "statistics",
     "ray",
     "reduced",
@@ -39,8 +42,11 @@ ORDER = [
     "sweep",
     "nets",
     "training",
+    "families",
+    "compare",
+    "learned_mask",
     "plots",
-    "parts",
+    "compare_plots",
     "commands",
     "cli",
     "__main__",
@@ -51,7 +57,7 @@ COMMAND_LINE = {"commands", "cli", "__main__"}
 
 # Packages that only some modules may load, and whether they may on import.
 HEAVY = {
-    "matplotlib": {"plots"},
+    "matplotlib": {"plots", "compare_plots"},
     "sklearn": {"data"},
     "tensorflow_datasets": {"data"},
 }

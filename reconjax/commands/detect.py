@@ -49,8 +49,7 @@ def run(options: argparse.Namespace) -> None:
             bar()
     results = [_result(*one) for one in zip(texts, certificates, strict=True)]
     if out is not None:
-        from reconjax.certificate_plots import certificate_figure
-        from reconjax.plots import save
+        from reconjax.plots import certificate_figure, save
 
         named = dict(zip(texts, certificates, strict=True))
         title = f"{data.name}: what each noise can change for a linear autoencoder"

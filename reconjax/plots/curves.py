@@ -1,10 +1,5 @@
-"""Pictures of results: alignment curves (Fig. 2), sweeps (Fig. 6), projections (Fig. 10).
+"""Curves of alignment (Fig. 2), sweeps (Fig. 6) and projections (Fig. 10)."""
 
-Every function returns a `matplotlib.figure.Figure`; `save` writes it. Nothing touches pyplot's
-global state.
-"""
-
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,21 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from reconjax.alignment import Alignment
-from reconjax.files import replacing
+from reconjax.plots.style import STYLE
 from reconjax.spectrum import Spectrum, project, top_directions
-
-STYLE: Any = {
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 11,
-    "font.size": 10,
-    "grid.alpha": 0.25,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "savefig.bbox": "tight",
-}
 
 HELD_OUT: Any = {"linestyle": "--", "linewidth": 1.1}
 BAND: Any = {"alpha": 0.2, "linewidth": 0}
@@ -242,12 +224,6 @@ def projection_figure(
             axes.set_title(name.replace(", ", ",\n"), fontsize=9)
         figure.suptitle(title)
     return figure
-
-
-def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 110) -> None:
-    """Writes the figure, whole or not at all; the suffix gives the format."""
-    with replacing(path) as part:
-        figure.savefig(part, dpi=dpi)
 
 
 def _band(axes: Axes, x: Any, ends: Any, color: Any) -> None:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from reconjax.certificate import Certificate
-from reconjax.plots import STYLE
+from reconjax.plots.style import STYLE
 
 
 def certificate_figure(found: Mapping[str, Certificate], *, title: str | None = None) -> Figure:

@@ -1,0 +1,31 @@
+"""Pictures of results; each module is named after what it draws.
+
+Every function returns a `matplotlib.figure.Figure`; `save` writes it. Nothing touches pyplot's
+global state.
+"""
+
+from reconjax.plots.certificate import certificate_figure
+from reconjax.plots.curves import (
+    alignment_figure,
+    projection_figure,
+    subspace_figure,
+    sweep_figure,
+    sweep_panel,
+)
+from reconjax.plots.probes import probe_figure
+from reconjax.plots.style import STYLE, save
+from reconjax.plots.training import history_figure, reconstruction_figure
+
+__all__ = [
+    "STYLE",
+    "alignment_figure",
+    "certificate_figure",
+    "history_figure",
+    "probe_figure",
+    "projection_figure",
+    "reconstruction_figure",
+    "save",
+    "subspace_figure",
+    "sweep_figure",
+    "sweep_panel",
+]
