@@ -9,7 +9,9 @@ OUT ?= out/demo
 demo: .venv/installed
 	$(BIN)/reconjax align digits --out $(OUT)
 	$(BIN)/reconjax project digits --out $(OUT)
+	$(BIN)/reconjax detect digits --out $(OUT)
 	$(BIN)/reconjax sweep digits --patches 1 2 4 --ratios 0 0.25 0.5 0.75 0.9 0.99 --out $(OUT)
+	$(BIN)/reconjax compare digits --out $(OUT)
 
 test: .venv/installed lint
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile

@@ -1,8 +1,9 @@
 """reconjax: how far learning by reconstruction is misaligned with a task, and which noise mends it.
 
 The closed forms of "How Learning by Reconstruction Produces Uninformative Features for Perception"
-(Balestriero and LeCun, ICML 2024) in JAX. Data sets are in `reconjax.data`, plots in
-`reconjax.plots`; both are imported on their own.
+(Balestriero and LeCun, ICML 2024) in JAX. Data sets are in `reconjax.data`, networks in
+`reconjax.nets`, their training and probes in `reconjax.training`, pictures in `reconjax.plots`; these
+are imported on their own.
 """
 
 from reconjax.alignment import Alignment, Proposition1, alignment, proposition1
