@@ -2,8 +2,8 @@
 
 The closed forms of "How Learning by Reconstruction Produces Uninformative Features for Perception"
 (Balestriero and LeCun, ICML 2024) in JAX. Data sets are in `reconjax.data`, networks in
-`reconjax.nets`, their training and probes in `reconjax.training`, pictures in `reconjax.plots`; these
-are imported on their own.
+`reconjax.nets`, their training and probes in `reconjax.training`, pictures in `reconjax.plots`;
+these are imported on their own.
 """
 
 from reconjax.alignment import Alignment, Proposition1, alignment, proposition1
