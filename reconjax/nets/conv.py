@@ -10,7 +10,6 @@ from flax import nnx
 
 from reconjax.nets.autoencoder import Autoencoder
 from reconjax.nets.layers import (
-    Deconv,
     Layers,
     Reshape,
     Shape,
@@ -66,8 +65,8 @@ class ConvAutoencoder(Autoencoder):
 
         deconvs: list[Any] = []
         for inputs, outputs, size in zip(widths[::-1], ends[-2::-1], sizes[-2::-1], strict=True):
-            gain = 1.0 if size == sizes[0] else 2.0
-            deconvs += [jax.nn.relu, Deconv(inputs, outputs, size, gain, make)]
+            deconv = make.deconv(inputs, outputs, size, relu=size != sizes[0])
+            deconvs += [jax.nn.relu, deconv]
         first = make.linear(latent_dim, math.prod(map_shape), relu=True)
         decoder = nnx.Sequential(first, Reshape(map_shape), *deconvs)
         super().__init__(image_shape, latent_dim, encoder, decoder, dtype, param_dtype)

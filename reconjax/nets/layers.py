@@ -19,8 +19,6 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from reconjax.nets.convolution import convolution, transposed
-
 AXIS = "data"
 """The mapped axis over which batch statistics are averaged in training mode."""
 
@@ -92,38 +90,31 @@ class Conv(nnx.Conv):
 
     def __call__(self, inputs: Array, out_sharding: Any = None) -> Array:
         """(N, h, w, inputs) to (N, ceil(h / stride), ceil(w / stride), outputs)."""
-        bias = None if self.bias is None else self.bias[...]
-        given = (inputs, self.kernel[...], bias)
-        x, kernel, bias = self.promote_dtype(given, dtype=self.dtype)
-        n, h, w, _ = x.shape
+        n, h, w, _ = inputs.shape
         reach = self.kernel_size[0] // 2
         if max(h, w) - 1 > reach:
-            y = convolution(x, kernel, self.stride)
-        else:
-            rows, columns = range(0, h, self.stride), range(0, w, self.stride)
-            seen = [kernel[reach - i :, reach - j :][:h, :w] for i in rows for j in columns]
-            outputs = [flat(x) @ part.reshape(-1, self.out_features) for part in seen]
-            y = jnp.stack(outputs, axis=1).reshape(n, len(rows), len(columns), self.out_features)
+            return super().__call__(inputs, out_sharding)
+        bias = None if self.bias is None else self.bias[...]
+        given = (flat(inputs), self.kernel[...], bias)
+        x, kernel, bias = self.promote_dtype(given, dtype=self.dtype)
+        rows, columns = range(0, h, self.stride), range(0, w, self.stride)
+        seen = [kernel[reach - i :, reach - j :][:h, :w] for i in rows for j in columns]
+        outputs = [x @ part.reshape(-1, self.out_features) for part in seen]
+        y = jnp.stack(outputs, axis=1).reshape(n, len(rows), len(columns), self.out_features)
         return y if bias is None else y + bias
 
 
-class Deconv(nnx.Module):
-    """The transpose of a 3 x 3 convolution of stride 2, with a bias."""
+class Deconv(nnx.ConvTranspose):
+    """A transposed 3 x 3 convolution of stride 2 with a bias, cut to `size`."""
 
-    def __init__(
-        self, inputs: int, outputs: int, size: tuple[int, int], gain: float, make: "Layers"
-    ) -> None:
-        """From images of half the `size` (height, width), rounded up."""
-        # A pixel of the output sees 9 / 4 pixels on the average.
-        start = kernel(4 * gain, make.rngs.params(), (3, 3, inputs, outputs), make.param_dtype)
-        self.kernel = nnx.Param(start.swapaxes(2, 3))
-        self.bias = nnx.Param(jnp.zeros(outputs, make.param_dtype))
+    def __init__(self, inputs: int, outputs: int, size: tuple[int, int], **how: Any) -> None:
+        """The size (height, width) is 2 h or 2 h - 1 of an input's (h, w)."""
         self.size = size
+        super().__init__(inputs, outputs, (3, 3), (2, 2), **how)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, inputs: Array) -> Array:
         """(N, h, w, inputs) to (N, *size, outputs)."""
-        kernel, bias = (part[...].astype(x.dtype) for part in (self.kernel, self.bias))
-        return transposed(x, kernel, self.size, 2) + bias
+        return cut(super().__call__(inputs), self.size)
 
 
 class Upsample(nnx.Module):
@@ -190,6 +181,10 @@ class Layers:
         """(N, h, w, inputs) to (N, ceil(h / stride), ceil(w / stride), outputs); `size` is odd."""
         return Conv(inputs, outputs, size, stride=stride, bias=bias, **self._how(relu))
 
+    def deconv(self, inputs: int, outputs: int, size: tuple[int, int], *, relu: bool) -> Deconv:
+        """(N, h, w, inputs) to (N, *size, outputs), with a bias."""
+        return Deconv(inputs, outputs, size, **self._how(relu, share=1 / 4))
+
     def norm(self, features: int) -> BatchNorm:
         """Batch normalization."""
         return BatchNorm(features, param_dtype=self.param_dtype, rngs=self.rngs)
@@ -206,11 +201,12 @@ class Layers:
             yield self.norm(outputs)
             yield jax.nn.relu
 
-    def _how(self, relu: bool) -> dict[str, Any]:
+    def _how(self, relu: bool, share: float = 1.0) -> dict[str, Any]:
+        """For a layer in which an output sees that share of the kernel."""
         return {
             "dtype": self.param_dtype if self.dtype is None else self.dtype,
             "param_dtype": self.param_dtype,
-            "kernel_init": partial(kernel, 2.0 if relu else 1.0),
+            "kernel_init": partial(kernel, (2.0 if relu else 1.0) / share),
             "rngs": self.rngs,
         }
 
