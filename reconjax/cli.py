@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from reconjax.commands import align, datasets, project, sweep
-from reconjax.commands.inputs import start
+from reconjax.commands import align, compare, datasets, detect, probe, project, sweep, train
+from reconjax.commands.inputs import joins, start
+from reconjax.families import NAMES
 from reconjax.sweep import PRECISIONS
 
 DESCRIPTION = """\
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _status(options: argparse.Namespace, status: int) -> int:
     """The exit status; one of several processes ends at once, lest the others wait for it."""
-    if getattr(options, "distributed", False) or getattr(options, "coordinator", None):
+    if joins(options):
         sys.stderr.flush()
         os._exit(status)
     return status
@@ -90,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
             name, help=text, description=text, formatter_class=raw, epilog=_EXAMPLES[name]
         )
         found.set_defaults(run=run)
-        found.add_argument("--json", action="store_true", help="print one JSON object instead")
+        found.add_argument("--json", action="store_true", help="print JSON instead")
         found.add_argument("--data-dir", help="where TFDS sets are ($TFDS_DATA_DIR)")
         if data:
             found.add_argument(
@@ -115,7 +116,17 @@ def _parser() -> argparse.ArgumentParser:
             group.add_argument("--process", type=int, metavar="I", help="which this is, from 0 on")
         return found
 
+    def bootstrap(command: Any, cheap: int) -> None:
+        command.add_argument(
+            "--bootstrap",
+            type=int,
+            metavar="N",
+            help="standard errors by N class-stratified folds (7, 11, 19, 23, 31, ...), at N times"
+            f" the work; 0: none (19 for up to {cheap} features, else 0)",
+        )
+
     one = command("align", align.run)
+    bootstrap(one, align.CHEAP)
     one.add_argument(
         "--convention",
         choices=["eq7", "loss", "sec58", "reference"],
@@ -123,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         help="Eq. 7 (default), its loss form, Sec. 5.8's normaliser, or the authors' plots",
     )
     one = command("sweep", sweep.run)
+    bootstrap(one, sweep.CHEAP)
     one.add_argument(
         "--noise",
         choices=["mask", "exact", "pixel", "gaussian"],
@@ -177,9 +189,101 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--batch-size", type=int, default=1, help="grid points solved side by side; bounds memory"
     )
+    one = command("compare", compare.run)
+    one.add_argument(
+        "--families",
+        nargs="+",
+        metavar="NAME",
+        help="of {}, or texts like mask:0.5:2x2+gaussian:0.1 (all that apply)".format(
+            " ".join(NAMES)
+        ),
+    )
+    one.add_argument(
+        "--latent-dim", type=int, nargs="+", action="extend", metavar="K", help="1 .. the rank"
+    )
+    one.add_argument(
+        "--max-latent-dim", type=int, metavar="K", help="4, 16, 64, ... up to K (64)"
+    )
+    one.add_argument(
+        "--tolerance",
+        type=_tolerance,
+        default=3e-4,
+        help="error of the explained share that may be estimated where K is far below D, for"
+        " several times the speed; 0: none (3e-4)",
+    )
+    one = command("detect", detect.run)
+    one.set_defaults(unlabeled=True)
+    one.add_argument(
+        "--noise",
+        action="append",
+        metavar="TEXT",
+        help="like gaussian:0.5, mask:0.75:4x4, mask:0.5:2x2+gaussian:0.1; may be given several"
+        " times (gaussian:0.5 and mask:0.75 with patches of 1, 2 and 4)",
+    )
+    one.add_argument(
+        "--latent-dim",
+        type=int,
+        nargs="+",
+        action="extend",
+        metavar="K",
+        help="1 .. the rank of the data (1 2 4 ... and the rank)",
+    )
     one = command("project", project.run)
     one.add_argument("--variance", type=_share, default=0.75, help="share of the top part (0.75)")
     one.add_argument("--images", type=int, default=8, help="how many (8)")
+    one = command("train", train.run)
+    one.add_argument("--net", choices=train.NETS, default="mlp", help="its kind (mlp)")
+    one.add_argument("--latent-dim", type=int, metavar="K", help="of an autoencoder (32)")
+    one.add_argument(
+        "--objective",
+        choices=train.OBJECTIVES,
+        help="by default what --net and the options below ask for",
+    )
+    one.add_argument("--noise", metavar="TEXT", help="of the input, as in mask:0.5:2x2")
+    one.add_argument(
+        "--guidance-weight", type=_std, metavar="W", help="of the labels beside reconstruction"
+    )
+    one.add_argument("--loss", choices=train.LOSSES, help="on the labels (cross_entropy)")
+    one.add_argument("--epochs", type=int, default=20, help="(20)")
+    one.add_argument("--batch-size", type=int, default=128, help="over all devices (128)")
+    one.add_argument("--learning-rate", type=float, default=3e-3, help="peak of one cycle (0.003)")
+    one.add_argument("--weight-decay", type=float, default=1e-4, help="of AdamW (0.0001)")
+    one.add_argument(
+        "--augment", nargs="+", choices=train.AUGMENTATIONS, default=[], help="of the images (none)"
+    )
+    one.add_argument("--bfloat16", action="store_true", help="compute in bfloat16")
+    one.add_argument(
+        "--checkpoint-every", type=int, metavar="STEPS", help="with --out (a tenth of the run)"
+    )
+    one = command("probe", probe.run, data=False)
+    one.add_argument(
+        "features",
+        metavar="RUN_OR_NPZ",
+        help="the folder of `reconjax train --out`, or an .npz with features_train, labels_train"
+        " and, if there, features_test, labels_test (or x_train, y_train, x_test, y_test)",
+    )
+    one.add_argument(
+        "data",
+        nargs="?",
+        metavar="DATA",
+        help="of which the features are (those of the run); for an .npz it adds the raw pixels",
+    )
+    one.add_argument("--out", metavar="DIR", help="write probe.json and a picture there")
+    one.add_argument(
+        "--knn",
+        type=int,
+        nargs="+",
+        default=probe.NEIGHBORS,
+        metavar="K",
+        help="nearest neighbours ({})".format(" ".join(map(str, probe.NEIGHBORS))),
+    )
+    one.add_argument("--nonlinear", action="store_true", help="also train one of three layers")
+    one.add_argument("--untrained", action="store_true", help="also the network before training")
+    one.add_argument(
+        "--run", type=int, metavar="I", dest="which", help="which of several runs in the folder"
+    )
+    one.add_argument("--max-samples", type=int, metavar="N", help="a random part only")
+    one.add_argument("--seed", type=int, default=0, help="of what is drawn and held out (0)")
     one = command("datasets", datasets.run, data=False)
     one.add_argument("--download", nargs="+", metavar="NAME", help="prepare these TFDS sets first")
     return parser
@@ -196,8 +300,23 @@ _EXAMPLES = {
     "  reconjax sweep mine.npz --weights 0 0.1 10 inf --latent-dims 8 32 --json\n"
     "  reconjax sweep cifar10 --max-latent-dim 512\n"
     "  reconjax sweep digits --noise gaussian --stds 0.1 0.5",
+    "compare": "examples:\n  reconjax compare digits\n"
+    "  reconjax compare cifar10 --latent-dim 64 --out out\n"
+    "  reconjax compare mine.npz --families mask pixel flip+mask:0.75:4x4 --json",
+    "detect": "examples:\n  reconjax detect digits --out out\n"
+    "  reconjax detect cifar10 --noise gaussian:0.5 --noise mask:0.75:4x4 --latent-dim 32 128\n"
+    "  reconjax detect mine.npz --noise exact:0.75:2x2 --json",
     "project": "examples:\n  reconjax project digits\n"
     "  reconjax project cifar10 --variance 0.75 --images 8 --out out",
+    "train": "examples:\n  reconjax train digits\n"
+    "  reconjax train digits --noise mask:0.5:2x2 --latent-dim 16 --out out\n"
+    "  reconjax train digits --guidance-weight 0.01 --epochs 50\n"
+    "  reconjax train cifar10 --net resnet9 --augment crop flip --learning-rate 0.01 --out out\n"
+    "started again with the same --out, it goes on where it stopped",
+    "probe": "examples:\n  reconjax train digits --out run && reconjax probe run --out run/probe\n"
+    "  reconjax probe run --knn 1 10 --nonlinear --untrained\n"
+    "  reconjax probe run mnist --json\n"
+    "  reconjax probe features.npz cifar10 --data-dir ~/tfds",
     "datasets": "examples:\n  reconjax datasets\n  reconjax datasets --data-dir ~/tfds\n"
     "  reconjax datasets --download mnist",
 }

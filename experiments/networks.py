@@ -1,0 +1,128 @@
+"""What the experiments with trained networks share: their data, their parts, means over the seeds.
+
+An experiment is a list of cases. A case is trained and measured on its own and becomes one part of
+the results, so that a run that was ended goes on with the next one.
+"""
+
+import contextlib
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+import reconjax
+from experiments import report
+from reconjax.data import Dataset, Split
+from reconjax.training import Objective, Trained, fit
+
+# Samples that are in memory as floats at a time.
+ROWS = 2000
+
+
+def measured(
+    options: Any, name: str, settings: Mapping[str, Any], cases: Mapping[str, Callable[[], Any]]
+) -> dict[str, Any]:
+    """The results, with cases[part]() under every part; those that are there are not made again."""
+    results = report.resume(options.out, name, settings)
+    parts = results["parts"]
+    for part in tqdm([part for part in cases if part not in parts], desc=name, unit="part"):
+        started = time.perf_counter()
+        found = cases[part]()
+        parts[part] = report.plain({**found, "seconds": round(time.perf_counter() - started, 1)})
+        report.write(options.out, name, results)
+    return results
+
+
+def drawn(dataset: Dataset, samples: int | None, tested: int | None, seed: int) -> Dataset:
+    """A random part of both splits, in memory; None is all of a split."""
+    if dataset.test is None:
+        report.fail(f"{dataset.name}: has no test split, which this experiment needs")
+
+    def part(split: Split, count: int | None) -> tuple[np.ndarray, np.ndarray]:
+        some = split if count is None else split.sample(count, seed)
+        return some.examples(np.arange(len(some)))
+
+    return Dataset.from_arrays(
+        *part(dataset.train, samples),
+        *part(dataset.test, tested),
+        class_names=dataset.class_names,
+        name=dataset.name,
+    )
+
+
+def principal(
+    batches: Iterable[tuple[np.ndarray, np.ndarray]], dataset: Dataset, variance: float | None
+) -> reconjax.Spectrum:
+    """The spectrum of these batches of a training split, rounded to float32.
+
+    Where there are fewer samples than features, with the directions of this share of the variance.
+    """
+    if len(dataset.train) >= dataset.features:
+        found = reconjax.spectrum(
+            reconjax.moments_from_batches(batches, num_classes=dataset.num_classes)
+        )
+    else:
+        images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+        found = reconjax.spectrum_from_samples(
+            images, labels, num_classes=dataset.num_classes, variance=variance
+        )
+    return jax.tree.map(_float32, found)
+
+
+def _float32(leaf: jax.Array) -> jax.Array:
+    return leaf.astype(jnp.float32) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+
+def trained(model: Any, dataset: Dataset, objective: Objective, **how: Any) -> Trained:
+    """`reconjax.training.fit` with a bar."""
+    with bar(how["epochs"] * (len(dataset.train) // how["batch_size"])) as progress:
+        return fit(model, dataset, objective, progress=progress, **how)
+
+
+@contextlib.contextmanager
+def bar(steps: int) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
+    """The `progress` of `fit`: a bar on stderr, with the newest loss."""
+    with tqdm(total=steps, desc="steps", leave=False, delay=1) as shown:
+
+        def progress(count: int, means: Mapping[str, float]) -> None:
+            shown.set_postfix_str(f"loss {means['loss']:.3g}", refresh=False)
+            shown.update(count)
+
+        yield progress
+
+
+def log_steps(steps: int, count: int) -> list[int]:
+    """0 and about `count` steps from 1 to the last one, evenly spaced in their logarithm."""
+    return [0, *np.unique(np.rint(np.geomspace(1, steps, count)).astype(int)).tolist()]
+
+
+def mean(values: Iterable[float]) -> dict[str, Any]:
+    """Mean and its standard error, and what they are of; no error where one value is not finite."""
+    found = np.asarray(list(values), float)
+    whole = len(found) > 1 and np.isfinite(found).all()
+    error = found.std(ddof=1) / np.sqrt(len(found)) if whole else float("nan")
+    return {"mean": found.mean(), "error": error, "values": report.rounded(found)}
+
+
+def difference(values: Iterable[float], others: Iterable[float]) -> dict[str, Any]:
+    """`mean` of the paired differences, and its sign where it is more than two errors from 0."""
+    with np.errstate(invalid="ignore"):  # inf, a step that neither reached
+        found = mean(np.subtract(list(values), list(others)))
+    clear = abs(found["mean"]) > 2 * found["error"]
+    return {**found, "sign": int(np.sign(found["mean"])) if clear else 0}
+
+
+def said(found: Mapping[str, Any], scale: float = 100) -> str:
+    """Mean ± standard error as text, by default in percent."""
+    return f"{scale * found['mean']:.1f} ± {scale * found['error']:.1f}"
+
+
+def product(**axes: Iterable[Any]) -> Iterable[dict[str, Any]]:
+    """All combinations, the last axis fastest."""
+    for values in itertools.product(*axes.values()):
+        yield dict(zip(axes, values, strict=True))
