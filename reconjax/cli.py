@@ -201,9 +201,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--latent-dim", type=int, nargs="+", action="extend", metavar="K", help="1 .. the rank"
     )
-    one.add_argument(
-        "--max-latent-dim", type=int, metavar="K", help="4, 16, 64, ... up to K (64)"
-    )
+    one.add_argument("--max-latent-dim", type=int, metavar="K", help="4, 16, 64, ... up to K (64)")
     one.add_argument(
         "--tolerance",
         type=_tolerance,
