@@ -272,7 +272,7 @@ def picture(options: Any, preset: dict[str, Any], results: dict[str, Any]) -> Fi
             draw_losses(losses, dims, rows)
             losses.set_title(f"{data}, loss of guided / unguided")
             for axes in (curve, linear):
-                axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+                axes.yaxis.set_major_formatter(PercentFormatter(1))
         panels[0, 0].legend(fontsize=8)
         panels[0, 1].legend(fontsize=8)
         panels[0, 2].legend(fontsize=8)
@@ -325,7 +325,7 @@ def draw_losses(axes: Axes, dims: Sequence[int], rows: dict[str, Any]) -> None:
             label=split.replace("_", " "),
         )
     axes.axhline(0, color="black", lw=1)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     _latent_axis(axes, dims)
 
 

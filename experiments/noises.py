@@ -18,13 +18,12 @@ from tqdm import tqdm
 import reconjax
 from experiments import report, sets
 from reconjax.compare import Comparison, by_folds, compare, mean_and_error, ranking
-from reconjax.compare_plots import learned_mask_figure
 from reconjax.data import Split, load
 from reconjax.families import RATIOS, Family, families
 from reconjax.folds import each_fold
 from reconjax.learned_mask import learned_mask
 from reconjax.moments import Moments
-from reconjax.plots import STYLE
+from reconjax.plots import STYLE, learned_mask_figure
 from reconjax.statistics import HeldOut, held_out, search_p_values
 
 FOLDS = 20

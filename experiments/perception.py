@@ -65,7 +65,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "nets": {"mlp-classifier": {"widths": [16]}},
         "variants": [
             Variant("mlp-classifier", (0.5, 0.9)),
-            Variant("mlp-classifier", (0.9,), "mse", augmented=True, rescaled=True),
+            Variant("mlp-classifier", (0.9,), rescaled=True),
         ],
         "epochs": {"mlp-classifier": 4},
         "training": {"batch_size": 60, "learning_rate": 1e-2},

@@ -265,6 +265,13 @@ def _in_subspace(task: _Task, principal: _Principal, tolerance: Array) -> Curves
     moments, direction, options = task.moments, task.direction(), task.options
     strongest = jnp.max(task.row.share)
     basis = ray_basis(moments, direction, principal.directions, strongest)
+    # Rounding leaves directions without data in a basis. They do no harm to the data that it was
+    # made of, but a test split may vary along them: features that were constant are left out, and
+    # where others are linearly dependent, a test split is judged in full.
+    varies = jnp.diagonal(moments.second_moment) > 0
+    basis = jnp.where(varies[:, None], basis, 0.0)
+    judged = task.held_out is not None
+    whole = principal.rank == jnp.sum(varies, dtype=jnp.int32) if judged else jnp.asarray(True)
     exact = restricted(moments, direction, basis)
     ray = _cast(exact, options.dtype)
     attainable = principal.attainable.astype(options.dtype)
@@ -314,7 +321,7 @@ def _in_subspace(task: _Task, principal: _Principal, tolerance: Array) -> Curves
         return task.shaped((*curves[:3], error, *curves[4:]), jnp.asarray(True), principal.rank)
 
     return jax.lax.cond(
-        missing <= tolerance.astype(dtype),
+        whole & (missing <= tolerance.astype(dtype)),
         accepted,
         lambda: _in_full(task, factorise(moments, direction)),
     )

@@ -10,9 +10,9 @@ from scipy import linalg
 import reconjax
 from reconjax.cli import main
 from reconjax.compare import Comparison, compare, ranking
-from reconjax.compare_plots import comparison_figure, learned_mask_figure
 from reconjax.families import NAMES, families
 from reconjax.grid import solve_grid
+from reconjax.plots import comparison_figure, learned_mask_figure
 from reconjax.statistics import held_out
 
 SHAPE = (4, 4, 1)

@@ -46,7 +46,6 @@ ORDER = [
     "compare",
     "learned_mask",
     "plots",
-    "compare_plots",
     "commands",
     "cli",
     "__main__",
@@ -57,7 +56,7 @@ COMMAND_LINE = {"commands", "cli", "__main__"}
 
 # Packages that only some modules may load, and whether they may on import.
 HEAVY = {
-    "matplotlib": {"plots", "compare_plots"},
+    "matplotlib": {"plots"},
     "sklearn": {"data"},
     "tensorflow_datasets": {"data"},
 }

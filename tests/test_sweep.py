@@ -306,6 +306,25 @@ def test_a_subspace_of_singular_data(data):
     assert int(found.rank) == int(whole.rank)
 
 
+@pytest.mark.parametrize("dependent", [False, True])
+def test_a_test_split_that_varies_where_training_data_did_not_is_judged_as_in_full(dependent):
+    whole = load("scenes:size=8,samples=2000").train
+    images, labels = whole.examples(np.arange(2000))
+    images = images / 255.0
+    images[:1500, 0] = 0.5
+    if dependent:
+        images[:1500, 1, :, 1] = images[:1500, 1, :, 0]
+    moments = rj.moments(images[:1500], labels[:1500])
+    test = Dataset.from_arrays(images[1500:], labels[1500:]).train
+    judging = rj.held_out(rj.each_fold(test, 2, num_classes=10), moments)
+    noises = rj.mask_grid((8, 8, 3), [2], np.linspace(0.1, 0.9, 8))
+    dims = np.arange(1, 9)
+    found = rj.sweep(moments, noises, np.inf, dims, held_out=judging, tolerance=0.02)
+    assert found.reduced.tolist() == [not dependent]
+    expected = rj.sweep(moments, noises, np.inf, dims, held_out=judging)
+    close(found.held_out, expected.held_out, 0.03)
+
+
 # On many devices
 
 

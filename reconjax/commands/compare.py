@@ -67,8 +67,7 @@ def run(options: argparse.Namespace) -> None:
         "ranking": [place._asdict() for place in places],
     }
     if out is not None:
-        from reconjax.compare_plots import comparison_figure
-        from reconjax.plots import save
+        from reconjax.plots import comparison_figure, save
 
         title = f"{data.name}: families of noise against none, on {len(data.test)} held-out samples"
         figure = comparison_figure(places, held_out.folds.shape[0], title=title)

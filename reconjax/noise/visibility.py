@@ -5,7 +5,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -230,9 +229,11 @@ def visibility_mask(
 
 def _latent_factor(pairs: np.ndarray) -> np.ndarray | None:
     """The factor of the correlation whose Gaussian vector, cut at q's quantiles, has this V."""
+    from scipy.special import ndtri
+
     single = np.diagonal(pairs)
     # A group that is always kept is independent of the others.
-    threshold = scipy.special.ndtri(np.clip(single, 1e-300, 1 - 1e-16))
+    threshold = ndtri(np.clip(single, 1e-300, 1 - 1e-16))
     first, second = np.triu_indices(len(pairs), 1)
     h, k, wanted = threshold[first], threshold[second], pairs[first, second]
     # P(both below) = q q' + 1/2π ∫₀^θ exp(-(h² + k² - 2 h k sin t) / 2 cos² t) dt grows with θ,

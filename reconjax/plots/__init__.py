@@ -5,6 +5,7 @@ global state.
 """
 
 from reconjax.plots.certificate import certificate_figure
+from reconjax.plots.comparison import comparison_figure, learned_mask_figure
 from reconjax.plots.curves import (
     alignment_figure,
     projection_figure,
@@ -20,7 +21,9 @@ __all__ = [
     "STYLE",
     "alignment_figure",
     "certificate_figure",
+    "comparison_figure",
     "history_figure",
+    "learned_mask_figure",
     "probe_figure",
     "projection_figure",
     "reconstruction_figure",

@@ -74,11 +74,13 @@ class Examples(NamedTuple):
 
 
 def check_labels(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """The labels (N,) as int32.
+    """The labels (N,) as int32; those of a set without classes are not looked at.
 
     Raises:
       ValueError: a label outside 0 .. num_classes - 1.
     """
+    if not num_classes:
+        return np.zeros(len(labels), np.int32)
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= num_classes:
         wrong = low if low < 0 else high

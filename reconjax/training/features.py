@@ -162,7 +162,10 @@ def load_features(path: str | PathLike[str]) -> Dataset:
     """
     path = Path(path).expanduser()
     if not (zipfile.is_zipfile(path) and "features_train.npy" in zipfile.ZipFile(path).namelist()):
-        return load_npz(path)
+        found = load_npz(path)
+        if not found.num_classes:
+            raise ValueError(f"{path}: no y_train; a probe needs labels")
+        return found
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {ours: file[theirs] for theirs, ours in _KEYS.items() if theirs in file}

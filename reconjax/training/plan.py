@@ -140,6 +140,8 @@ def check_model(model: Any, objective: Any, dataset: Dataset) -> None:
     if made != dataset.example_shape:
         raise ValueError(f"model: made for examples of {made}, not of {dataset.example_shape}")
     autoencoder = hasattr(objective, "noise")
+    if not dataset.num_classes and (not autoencoder or objective.weight is not None):
+        raise ValueError(f"dataset: {dataset.name} has no labels; {objective.name} needs them")
     for name in ("encode", "decode") if autoencoder else ():
         if not hasattr(model, name):
             raise ValueError(

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.special import stdtrit
 
 from reconjax.compare import Place
-from reconjax.plots import STYLE
+from reconjax.plots.style import STYLE
 
 BETTER, WORSE, UNSURE = "C0", "C3", "grey"
 
