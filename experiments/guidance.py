@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from experiments import networks, report
-from reconjax.data import Dataset, load
+from reconjax.data import Dataset
 from reconjax.nets import make
 from reconjax.plots import STYLE, reconstruction_figure
 from reconjax.training import Trained, fit_runs, guided
@@ -99,7 +99,7 @@ def seeds(options: Any, preset: dict[str, Any]) -> list[int]:
 
 def cases(options: Any, preset: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
     """One pair each; seed by seed, so that what is there early is balanced."""
-    dataset = cache(lambda data: load(data, data_dir=options.data_dir))
+    dataset = cache(lambda data: networks.opened(data, options))
 
     def measured(data: str, latent_dim: int, seed: int) -> dict[str, Any]:
         drawn = networks.drawn(dataset(data), preset["samples"], preset["tested"], seed)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 import reconjax
 from experiments import report
-from reconjax.data import Dataset, Split
+from reconjax.data import Dataset, Split, load
 from reconjax.training import Objective, Trained, fit
 
 # Samples that are in memory as floats at a time.
@@ -36,6 +36,14 @@ def measured(
         parts[part] = report.plain({**found, "seconds": round(time.perf_counter() - started, 1)})
         report.write(options.out, name, results)
     return results
+
+
+def opened(data: str, options: Any) -> Dataset:
+    """The data set of this name; ends the program with one line where there is none."""
+    try:
+        return load(data, data_dir=options.data_dir)
+    except (OSError, ValueError, ImportError) as error:
+        report.fail(str(error))
 
 
 def drawn(dataset: Dataset, samples: int | None, tested: int | None, seed: int) -> Dataset:

@@ -23,7 +23,7 @@ from matplotlib.ticker import PercentFormatter
 
 from experiments import networks, report
 from reconjax import Spectrum, project
-from reconjax.data import Dataset, Split, load
+from reconjax.data import Dataset, Split
 from reconjax.moments import as_floats
 from reconjax.nets import make
 from reconjax.plots import STYLE
@@ -193,7 +193,7 @@ class Images:
 
     def __init__(self, options: Any, preset: dict[str, Any]) -> None:
         self.options, self.preset = options, preset
-        self.dataset = cache(lambda data: load(data, data_dir=options.data_dir))
+        self.dataset = cache(lambda data: networks.opened(data, options))
         self.spectrum = cache(self._spectrum)
         # Seeds, data sets and variants come one after the other: one part is needed at a time.
         self._part: tuple[Any, Dataset] | None = None

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from experiments import networks, report
-from reconjax.data import Dataset, load
+from reconjax.data import Dataset
 from reconjax.nets import make
 from reconjax.plots import STYLE
 from reconjax.training import Centered, Trained, reconstruction
@@ -119,7 +119,7 @@ def seeds(options: Any, preset: dict[str, Any]) -> list[int]:
 
 def cases(options: Any, preset: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
     """One training each; seed by seed, so that what is there early is balanced."""
-    dataset = cache(lambda data: load(data, data_dir=options.data_dir))
+    dataset = cache(lambda data: networks.opened(data, options))
 
     @cache
     def spectrum(data: str) -> Any:

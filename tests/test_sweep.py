@@ -12,7 +12,7 @@ import pytest
 from oracle import SHAPE
 
 import reconjax as rj
-from reconjax.data import digits, load
+from reconjax.data import Dataset, digits, load
 
 module = importlib.import_module("reconjax.sweep")
 grid_module = importlib.import_module("reconjax.grid")

@@ -46,6 +46,16 @@ def test_another_seed_is_refused_in_one_line(runs, capsys):
     ]
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_data_that_are_not_there_are_one_line(module, tmp_path, capsys):
+    argv = ("--data", "nothing", "--data-dir", str(tmp_path))
+    with pytest.raises(SystemExit) as error:
+        run(module, tmp_path, *argv)
+    assert error.value.code == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if "nothing" in line]
+    assert len(said) == 1
+
+
 def test_perception_has_every_arm_and_pairs_them(runs):
     found = runs[1]["perception"]
     preset = perception.PRESETS["smoke"]
