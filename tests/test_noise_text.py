@@ -193,3 +193,10 @@ def test_a_noise_of_a_text_draws_and_solves():
     x = jnp.ones((3, *SHAPE))
     assert jax.jit(noise.sample)(jax.random.key(0), x).shape == x.shape
     assert np.all(np.isfinite(rj.problem(MOMENTS, noise).noisy_second_moment))
+
+
+@pytest.mark.parametrize("std", [1150.0, 1e7, 1.5e-7, 0.1, 0.25, 3.0])
+def test_no_number_is_written_with_an_exponent(std):
+    text = rn.noise_text(rn.gaussian(std), (4,))
+    assert "e" not in text.partition(":")[2]
+    np.testing.assert_allclose(rn.parse_noise(text, (4,)).std, std, rtol=1e-5)

@@ -129,7 +129,10 @@ def _exact_ratio(kept: int, count: int) -> str:
 
 
 def _number(value: ArrayLike) -> str:
-    return f"{float(np.asarray(value)):.6g}"
+    # Without an exponent, whose sign would read as a chain.
+    return np.format_float_positional(
+        float(np.asarray(value)), precision=6, unique=False, fractional=False, trim="-"
+    )
 
 
 def _size(window: tuple[int, int]) -> str:
