@@ -17,6 +17,7 @@ from reconjax.data import Dataset, digits, load
 module = importlib.import_module("reconjax.sweep")
 grid_module = importlib.import_module("reconjax.grid")
 
+SLOW = pytest.mark.slow
 WEIGHTS = [0.0, 1e-3, 1.0, 1e3, np.inf]
 PATCHES = [(2, 2), (1, 4)]
 RATIOS = [0.0, 0.5, 0.99]
@@ -181,7 +182,9 @@ def test_without_float64_digits_agree_with_float64(float32):
 
 @pytest.mark.parametrize("precision", ["mixed", "float32"])
 @pytest.mark.parametrize("readout", ["clean", "noisy"])
-@pytest.mark.parametrize("data", ["plain", "unbalanced", "scenes", "digits"])
+@pytest.mark.parametrize(
+    "data", ["plain", "digits", *(pytest.param(n, marks=SLOW) for n in ("unbalanced", "scenes"))]
+)
 def test_the_error_is_about_that_against_float64(data, readout, precision):
     weights = [1e-2, 1.0, np.inf]
     if data in ("scenes", "digits"):
@@ -243,8 +246,15 @@ def wide():
     return rj.moments(codes @ rotation, np.argmax(codes[:, ::50], axis=1))
 
 
-@pytest.mark.parametrize("precision", ["float64", "mixed"])
-@pytest.mark.parametrize("readout", ["clean", "noisy"])
+@pytest.mark.parametrize(
+    ("readout", "precision"),
+    [
+        ("clean", "mixed"),
+        ("noisy", "float64"),
+        pytest.param("clean", "float64", marks=SLOW),
+        pytest.param("noisy", "mixed", marks=SLOW),
+    ],
+)
 def test_a_ray_in_a_subspace_is_as_good_as_it_says(readout, precision):
     moments = images_of_scenes()
     noises = rj.mask_grid((8, 8, 3), [1, 2, 4], np.linspace(0, 0.9, 5))
