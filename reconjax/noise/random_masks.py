@@ -89,8 +89,28 @@ class Beta(NamedTuple):
         return jax.scipy.special.betainc(a, b, jnp.clip(ratio, 0.0, 1.0))
 
 
+class _ExchangeableMask(GroupMask):
+    """A mask that treats all groups alike: two probabilities say all of it."""
+
+    def visibility(self, dtype: Any) -> tuple[Array, Array]:
+        """Q and V: that one group stays, and that two different ones both stay."""
+        within, between = self._probabilities(dtype)
+        return self.grouped(within, within, between)
+
+    def ray(self) -> RayPoint | None:
+        """The Bernoulli mask's ray at ρ = 1 - V between / V within; None where it fills."""
+        if self.fill is not None:
+            return None
+        within, between = self._probabilities(jnp.result_type(float))
+        return point(SameGroup(self.groups), 1 - between / within, within, within)
+
+    def _probabilities(self, dtype: Any) -> tuple[Array, Array]:
+        """That one group stays, and that two different ones both stay."""
+        raise NotImplementedError
+
+
 @pytree
-class ExactMask(GroupMask):
+class ExactMask(_ExchangeableMask):
     """Exactly m of the n groups stay, the others are dropped (as in MAE).
 
     Attributes:
@@ -108,18 +128,6 @@ class ExactMask(GroupMask):
         """The m groups of lowest score."""
         return ranks(key, (*shape, self.count)) < self.kept
 
-    def visibility(self, dtype: Any) -> tuple[Array, Array]:
-        """M / n; within a group m / n, m (m - 1) / (n (n - 1)) between groups."""
-        within, between = self._probabilities(dtype)
-        return self.grouped(within, within, between)
-
-    def ray(self) -> RayPoint | None:
-        """The Bernoulli mask's ray at ρ = (n - m) / (n - 1); None where it fills."""
-        if self.fill is not None:
-            return None
-        within, between = self._probabilities(jnp.result_type(float))
-        return point(SameGroup(self.groups), 1 - between / within, within, within)
-
     def _probabilities(self, dtype: Any) -> tuple[Array, Array]:
         """That one group stays, and that two different ones both stay."""
         m, n = jnp.asarray(self.kept, dtype), self.count
@@ -129,7 +137,7 @@ class ExactMask(GroupMask):
 
 
 @pytree
-class RandomMask(GroupMask):
+class RandomMask(_ExchangeableMask):
     """A mask whose ratio is drawn anew for every example.
 
     Attributes:
@@ -148,18 +156,6 @@ class RandomMask(GroupMask):
             stay = jnp.floor(keep * self.count + _ROUNDING)
             return ranks(second, (*shape, self.count)).astype(stay.dtype) < stay
         return jax.random.uniform(second, (*shape, self.count), jnp.float32) < keep
-
-    def visibility(self, dtype: Any) -> tuple[Array, Array]:
-        """The averages of q and V over the distribution of the ratio, by exact integration."""
-        within, between = self._probabilities(dtype)
-        return self.grouped(within, within, between)
-
-    def ray(self) -> RayPoint | None:
-        """The Bernoulli mask's ray at ρ = 1 - V between / V within; None where it fills."""
-        if self.fill is not None:
-            return None
-        within, between = self._probabilities(jnp.result_type(float))
-        return point(SameGroup(self.groups), 1 - between / within, within, within)
 
     def _probabilities(self, dtype: Any) -> tuple[Array, Array]:
         if not self.exact:
