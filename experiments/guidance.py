@@ -93,10 +93,6 @@ def key(data: str, latent_dim: int, seed: int) -> str:
     return f"{data}: K = {latent_dim}: seed {seed}"
 
 
-def seeds(options: Any, preset: dict[str, Any]) -> list[int]:
-    return [options.seed + index for index in range(preset["seeds"])]
-
-
 def cases(options: Any, preset: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
     """One pair each; seed by seed, so that what is there early is balanced."""
     dataset = cache(lambda data: networks.opened(data, options))
@@ -108,7 +104,7 @@ def cases(options: Any, preset: dict[str, Any]) -> Iterator[tuple[str, Callable[
             draw_samples(options, drawn, pair, latent_dim)
         return found
 
-    for seed in seeds(options, preset):
+    for seed in networks.seeds(options, preset):
         for data in options.data:
             for latent_dim in preset["latent_dims"]:
                 yield key(data, latent_dim, seed), partial(measured, data, latent_dim, seed)
@@ -217,7 +213,7 @@ def summary(options: Any, preset: dict[str, Any], parts: dict[str, Any]) -> dict
     for data in options.data:
         rows = found[data] = {}
         for latent_dim in preset["latent_dims"]:
-            each = [parts[key(data, latent_dim, seed)] for seed in seeds(options, preset)]
+            each = [parts[key(data, latent_dim, seed)] for seed in networks.seeds(options, preset)]
 
             def values(weight: str, name: str, each: Any = each) -> list[float]:
                 return [part["weights"][weight][name] for part in each]
@@ -259,7 +255,7 @@ def picture(options: Any, preset: dict[str, Any], results: dict[str, Any]) -> Fi
         panels = figure.subplots(len(options.data), 3, squeeze=False)
         for (curve, linear, losses), data in zip(panels, options.data, strict=True):
             for shade, latent_dim in zip(np.linspace(0.4, 0.9, len(dims)), dims, strict=True):
-                for seed in seeds(options, preset):
+                for seed in networks.seeds(options, preset):
                     part = results["parts"][key(data, latent_dim, seed)]
                     first = seed == options.seed
                     draw_pair(curve, part, float(shade), latent_dim if first else None)

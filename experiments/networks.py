@@ -38,6 +38,11 @@ def measured(
     return results
 
 
+def seeds(options: Any, preset: dict[str, Any]) -> list[int]:
+    """The seeds of an experiment, from --seed on."""
+    return [options.seed + index for index in range(preset["seeds"])]
+
+
 def opened(data: str, options: Any) -> Dataset:
     """The data set of this name; ends the program with one line where there is none."""
     try:

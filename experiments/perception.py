@@ -144,15 +144,11 @@ def key(data: str, variant: Variant, arm: Arm, seed: int) -> str:
     return f"{data}: {variant.name}: {arm.name}: seed {seed}"
 
 
-def seeds(options: Any, preset: dict[str, Any]) -> list[int]:
-    return [options.seed + index for index in range(preset["seeds"])]
-
-
 def cases(
     options: Any, preset: dict[str, Any], images: "Images"
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
     """One training each; seed by seed, so that what is there early is balanced."""
-    for seed in seeds(options, preset):
+    for seed in networks.seeds(options, preset):
         for data in options.data:
             for variant in preset["variants"]:
                 for arm in arms(variant):
@@ -266,7 +262,9 @@ def summary(options: Any, preset: dict[str, Any], parts: dict[str, Any]) -> dict
         for variant in preset["variants"]:
 
             def accuracies(arm: Arm, data: str = data, variant: Variant = variant) -> list[float]:
-                each = (parts[key(data, variant, arm, seed)] for seed in seeds(options, preset))
+                each = (
+                    parts[key(data, variant, arm, seed)] for seed in networks.seeds(options, preset)
+                )
                 return [part["test_accuracy"] for part in each]
 
             shares = {}

@@ -113,10 +113,6 @@ def key(data: str, net: str, seed: int) -> str:
     return f"{data}: {net}: seed {seed}"
 
 
-def seeds(options: Any, preset: dict[str, Any]) -> list[int]:
-    return [options.seed + index for index in range(preset["seeds"])]
-
-
 def cases(options: Any, preset: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
     """One training each; seed by seed, so that what is there early is balanced."""
     dataset = cache(lambda data: networks.opened(data, options))
@@ -130,7 +126,7 @@ def cases(options: Any, preset: dict[str, Any]) -> Iterator[tuple[str, Callable[
         drawn = networks.drawn(dataset(data), preset["samples"], 1, seed)
         return measure(preset, drawn, spectrum(data), net, seed)
 
-    for seed in seeds(options, preset):
+    for seed in networks.seeds(options, preset):
         for data in options.data:
             for net in preset["nets"]:
                 yield key(data, net, seed), partial(measured, data, net, seed)
@@ -280,7 +276,7 @@ def summary(options: Any, preset: dict[str, Any], parts: dict[str, Any]) -> dict
     found: dict[str, Any] = {}
     for data in options.data:
         for net in preset["nets"]:
-            each = [parts[key(data, net, seed)] for seed in seeds(options, preset)]
+            each = [parts[key(data, net, seed)] for seed in networks.seeds(options, preset)]
             rows = {name: networks.mean(number(part[name]) for part in each) for name in NUMBERS}
             rows["rank_correlation_by_group"] = networks.mean(by_group(part) for part in each)
             late = [number(part["half_of_labels"]) for part in each]
@@ -332,12 +328,12 @@ def picture(options: Any, preset: dict[str, Any], parts: dict[str, Any]) -> Figu
         panels = figure.subplots(len(options.data), len(nets) + 1, squeeze=False)
         for row, data in zip(panels, options.data, strict=True):
             for axes, net in zip(row, nets, strict=False):
-                each = [parts[key(data, net, seed)] for seed in seeds(options, preset)]
+                each = [parts[key(data, net, seed)] for seed in networks.seeds(options, preset)]
                 draw_residuals(axes, each, preset["latent_dim"])
                 axes.set_title(f"{data}, {net}")
             row[0].set_ylabel("residual share of each direction")
             for color, net in enumerate(nets):
-                each = [parts[key(data, net, seed)] for seed in seeds(options, preset)]
+                each = [parts[key(data, net, seed)] for seed in networks.seeds(options, preset)]
                 draw_shares(row[-1], each, net, f"C{color}")
             row[-1].set_title(f"{data}, reconstructed")
         panels[0, -1].legend(fontsize=8)

@@ -77,12 +77,21 @@ class Bootstrap(NamedTuple):
         Raises:
           ValueError: a level that is not in (0, 1).
         """
-        from scipy.special import stdtrit
-
-        if not 0 < level < 1:
-            raise ValueError(f"level: {level}; it must be in (0, 1)")
-        reach = float(stdtrit(self.folds - 1, (1 + level) / 2)) * self.standard_error
+        reach = interval_reach(self.folds, level) * self.standard_error
         return self.corrected - reach, self.corrected + reach
+
+
+def interval_reach(folds: int, level: float = 0.9) -> float:
+    """How many standard errors over B folds an interval reaches: Student's t, B - 1 degrees.
+
+    Raises:
+      ValueError: a level that is not in (0, 1).
+    """
+    from scipy.special import stdtrit
+
+    if not 0 < level < 1:
+        raise ValueError(f"level: {level}; it must be in (0, 1)")
+    return float(stdtrit(folds - 1, (1 + level) / 2))
 
 
 def bootstrap(folds: Moments, curve: Callable[[Moments], Any]) -> Any:

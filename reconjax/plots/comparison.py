@@ -7,10 +7,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from scipy.special import stdtrit
 
 from reconjax.compare import Place
 from reconjax.plots.style import STYLE
+from reconjax.statistics import interval_reach
 
 BETTER, WORSE, UNSURE = "C0", "C3", "grey"
 
@@ -26,7 +26,7 @@ def comparison_figure(
       title: above the figure.
       level: of the intervals.
     """
-    reach = float(stdtrit(folds - 1, (1 + level) / 2))
+    reach = interval_reach(folds, level)
     dims = list(dict.fromkeys(place.latent_dim for place in places))
     by_name: dict[str, list[Place]] = {}
     for place in places:
