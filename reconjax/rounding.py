@@ -22,10 +22,12 @@ def mixing(eigenvalues: Array, labels: Array, metric: Array | None = None) -> Ar
     sigma = float(jnp.finfo(eigenvalues.dtype).eps) * jnp.max(eigenvalues)
     sigma = jnp.where(sigma > 0, sigma, 1.0)
     mixed = 1 / (((eigenvalues[:, None] - eigenvalues) / sigma) ** 2 + 1)
-    length = jnp.sqrt(jnp.maximum(jnp.sum(mixed, axis=1), 1.0))
-    effect = (labels @ labels.T) ** 2 * mixed / (length[:, None] * length)
+    unit = 1 / jnp.sqrt(jnp.maximum(jnp.sum(mixed, axis=1), 1.0))
+    effect = (labels @ labels.T) ** 2 * mixed * (unit[:, None] * unit)
     if metric is not None:
         effect *= metric / jnp.where(metric > 0, metric, 1.0)[:, None]
-    # Row i, column K: the sum over all j > K.
-    beyond = jnp.cumsum(effect[:, ::-1], axis=1)[:, ::-1] - effect
-    return 2 * jnp.sqrt(jnp.maximum(jnp.sum(jnp.triu(beyond), axis=0), 0.0))
+    # The sum over i <= K < j, by what one more direction adds to it and takes from it. Without the
+    # diagonal, which is far larger than all that is wanted.
+    across = jnp.triu(effect, 1)
+    change = jnp.sum(across, axis=1) - jnp.sum(across, axis=0)
+    return 2 * jnp.sqrt(jnp.maximum(jnp.cumsum(change), 0.0))
