@@ -13,6 +13,7 @@ residual, a further step is taken and the curves are compared.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +22,9 @@ from jax import Array
 from reconjax.moments import Moments
 from reconjax.ray import Ray, factorise
 
-# Where, beside no noise, the basis is made: shares of the strongest noise of the ray, and how many
-# steps are taken there, from what the one before has found.
-NODES = ((1 / 3, 1), (1.0, 2))
+# Where, beside no noise, the basis is made, from what the one before has found: shares of the
+# strongest noise of the ray. One step is taken at the first, several at the last.
+NODES = (1 / 3, 1.0)
 
 
 def oversampled(latent_dim: int) -> int:
@@ -36,6 +37,14 @@ def subspace_size(latent_dim: int, targets: int) -> int:
     return (1 + len(NODES)) * oversampled(latent_dim) + len(NODES) * targets
 
 
+def last_steps(features: int, directions: int) -> int:
+    """Steps at the strongest noise: 2 to 5, while they cost no more than a product of D x D.
+
+    Where two directions at about K are nearly as good as each other, curves need them precisely.
+    """
+    return min(max(features // (3 * directions), 2), 5)
+
+
 def ray_basis(moments: Moments, direction: Array, principal: Array, strongest: Array) -> Array:
     """(D, m) basis of nearly all that the encoders of a ray up to a share `strongest` need.
 
@@ -46,10 +55,13 @@ def ray_basis(moments: Moments, direction: Array, principal: Array, strongest: A
       strongest: the largest ρ of the ray's points.
     """
     parts, found = [principal], principal
-    for node, steps in NODES:
+    for node, steps in zip(NODES, (1, last_steps(*principal.shape)), strict=True):
         factor = noisy_factor(moments, direction, node * strongest)
-        for _ in range(steps):
-            found = jnp.linalg.qr(step(moments, factor, found))[0]
+
+        def further(_: Any, vectors: Array, factor: tuple[Array, bool] = factor) -> Array:
+            return jnp.linalg.qr(step(moments, factor, vectors))[0]
+
+        found = jax.lax.fori_loop(0, steps, further, found)
         parts += [found, label_directions(moments, factor)]
     # Principal directions are orthonormal as they are.
     rest = jnp.concatenate(parts[1:], axis=1)
