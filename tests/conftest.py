@@ -3,6 +3,7 @@
 import os
 import tempfile
 
+import compiling
 import jax
 import pytest
 
@@ -10,17 +11,38 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Compiled programs are kept for this run of the tests alone.
-CACHE = tempfile.TemporaryDirectory()
-os.environ["XDG_CACHE_HOME"] = CACHE.name
+# Compiled programs are kept for this run of the tests alone, and shared by its processes.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    CACHE = tempfile.TemporaryDirectory()
+    os.environ["XDG_CACHE_HOME"] = CACHE.name
+jax.config.update("jax_compilation_cache_dir", f"{os.environ['XDG_CACHE_HOME']}/reconjax")
+
+# Compiled as for users: rounding is at stake, or it is what users run. Elsewhere compiling is what
+# tests cost: their programs are small and run once or twice.
+AS_FOR_USERS = {"test_moments", "test_readme", "test_the_error_is_about_that_against_float64"}
 
 
 @pytest.fixture(autouse=True, scope="module")
-def programs_of_one_module():
-    """Forgets the programs compiled for a module: each takes some of a process's memory maps, whose
-    number the system limits.
+def programs_of_one_module(request):
+    """Compiles the programs of a module, and forgets them: each takes some of a process's memory
+    maps, whose number the system limits.
     """
-    yield
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    whole = request.module.__name__ in AS_FOR_USERS
+    with compiling.as_for_users() if whole else compiling.quickly():
+        yield
+    jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def programs_of_one_test(request):
+    """Those of a test that is compiled as for users in a module that is not."""
+    if request.node.originalname not in AS_FOR_USERS:
+        yield
+        return
+    jax.clear_caches()
+    with compiling.as_for_users():
+        yield
     jax.clear_caches()
 
 

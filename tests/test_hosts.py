@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import compiling
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,8 +27,6 @@ from reconjax.data.split import ArraySplit
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "clusters.md"
 CLUSTER = re.compile(r"^(SLURM|OMPI|JAX|TPU|KUBERNETES)_")
-# Small programs that run once: compiling them well would take longer than running them.
-QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_PLATFORMS": "cpu"}
 
 
 def digits_moments(split):
@@ -153,10 +152,11 @@ def run_all(commands, environments=({}, {})):
 def ends_of(commands, environments=({}, {})):
     """(status, standard output, standard error) of programs that run side by side."""
     clean = {name: value for name, value in os.environ.items() if not CLUSTER.match(name)}
+    quick = compiling.quick_environment()
     running = [
         subprocess.Popen(
             [sys.executable, *map(str, command)],
-            env={**clean, **QUICK, "PYTHONPATH": str(ROOT), **environment},
+            env={**clean, **quick, "PYTHONPATH": str(ROOT), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -13,14 +13,6 @@ SHAPE = (3, 4, 2)
 SIZE = 24
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_to_compile():
-    """Compiling is what these tests cost: their programs are small and run once or twice."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def mask(ratio, patch, **options):
     return rj.patch_mask(ratio, patch, SHAPE, **options)
 

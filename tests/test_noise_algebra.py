@@ -25,14 +25,6 @@ COUNTS = np.round(IMAGES * 20) / 20  # whole counts of 20 photons about a mean i
 COUNTS -= np.round(COUNTS.mean(0) * 20) / 20
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_to_compile():
-    """Compiling is what these tests cost: their programs are small and run once or twice."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def second_moment(samples=200, seed=3):
     x = np.random.default_rng(seed).normal(size=(samples, SIZE)) * np.geomspace(2, 0.1, SIZE)
     return jnp.asarray(np.cov((x @ BASIS[:, ::-1]).T))

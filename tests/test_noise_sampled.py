@@ -17,14 +17,6 @@ SECOND = jnp.asarray(FLAT.T @ FLAT / len(FLAT))
 KEY = jax.random.key(0)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_to_compile():
-    """Compiling is what these tests cost: their programs are small and run once or twice."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def speckled(key, x):
     """Speckle, shifted by a constant, as a user would write it."""
     return x * (1 + 0.4 * jax.random.normal(key, x.shape, x.dtype)) * 0.8 + 0.3

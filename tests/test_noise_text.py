@@ -14,14 +14,6 @@ SHAPE = (4, 4, 2)
 MEAN = np.linspace(0.1, 0.9, 32)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_to_compile():
-    """Compiling is what these tests cost: their programs are small and run once or twice."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def moments():
     x, labels = oracle.dataset("plain")
     return rj.moments(x - x.min(), labels)  # intensities

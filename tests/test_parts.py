@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import compiling
 import numpy as np
 import pytest
 
@@ -81,10 +82,10 @@ def test_finished_rays_are_not_solved_again(tmp_path, monkeypatch, capsys):
 def test_killed_at_any_moment(tmp_path):
     """SIGKILL while it runs, then run to the end: the file of the undisturbed run."""
     command = [sys.executable, "-m", "reconjax", *SWEEP]
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
-    killed = subprocess.Popen(
-        [*command, str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    env = {**os.environ, **compiling.quick_environment()}
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True, env=env)
+    nowhere = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    killed = subprocess.Popen([*command, str(tmp_path / "killed")], env=env, **nowhere)
     deadline = time.monotonic() + 60
     while not list((tmp_path / "killed").glob("parts/ray-*.npz")):
         assert time.monotonic() < deadline
@@ -94,7 +95,8 @@ def test_killed_at_any_moment(tmp_path):
     killed.wait()
     for path in (tmp_path / "killed").glob("parts/ray-*.npz"):
         assert np.load(path)["explained"].shape == (1, 3, 1, 64)
-    done = subprocess.run([*command, str(tmp_path / "killed")], check=True, capture_output=True)
+    command.append(str(tmp_path / "killed"))
+    done = subprocess.run(command, check=True, capture_output=True, env=env)
     assert json.loads(done.stdout)["rank"] == 61
     whole, resumed = (tmp_path / name / "sweep.npz" for name in ("whole", "killed"))
     assert whole.read_bytes() == resumed.read_bytes()

@@ -116,7 +116,16 @@ def test_the_thread_ends_although_an_error_waits_in_the_queue():
     assert readers() == []
 
 
+@pytest.fixture
+def interruptible():
+    """A shell lets what it starts in the background ignore interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals of a thread")
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_reaches_a_consumer_that_waits():
     release = threading.Event()
 

@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import compiling
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,9 +44,6 @@ from reconjax.training.augmentation import augmented, check_augmentation
 from reconjax.training.examples import Examples, order
 from reconjax.training.optimizer import one_cycle
 from reconjax.training.runs import named
-
-# For programs that run once: compiling them well would take longer than running them.
-QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_PLATFORMS": "cpu"}
 
 
 class Normed(nnx.Module):
@@ -448,13 +446,17 @@ def killed(folder):
         print(row["step"], flush=True)
         time.sleep(0.02)
 
-    resumable(data, folder, on_log=told)
+    with compiling.quickly():  # to the bit what a test computes
+        resumable(data, folder, on_log=told)
 
 
 def kill_at(folder, step):
     """Starts a run and kills it once it has come to a step."""
     process = subprocess.Popen(
-        [sys.executable, __file__, "killed", str(folder)], stdout=subprocess.PIPE, text=True
+        [sys.executable, __file__, "killed", str(folder)],
+        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir},
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     for line in process.stdout:
@@ -566,7 +568,7 @@ def test_two_processes_train_as_one_does(images, tmp_path):
     running = [
         subprocess.Popen(
             [sys.executable, __file__, "share", address, str(process), str(tmp_path)],
-            env={**os.environ, **QUICK},
+            env={**os.environ, **compiling.quick_environment()},
             stderr=subprocess.PIPE,
             text=True,
         )
