@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from reconjax import nets
-from reconjax.nets import layers, resnet
+from reconjax.nets import convolution, layers, resnet
 
 AXIS = nets.AXIS
 
@@ -326,6 +326,112 @@ def test_max_pooling_is_that_of_a_window_and_so_is_its_gradient():
     slopes = [jax.grad(lambda x, f=f: jnp.sum(weight * f(x)))(x) for f in (layers.max_pool, window)]
     np.testing.assert_array_equal(*slopes)
     assert resnet.stem_pool(jnp.asarray(x)).shape == (2, 4, 3, 3)
+
+
+def lax_convolution(x, kernel, stride):
+    """XLA's own, with its own gradients."""
+    around = [(len(kernel) // 2,) * 2] * 2
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), around, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def with_slopes(function, x, kernel, stride, weight):
+    """Outputs, and the gradients of their weighted sum."""
+
+    @jax.jit
+    def all_three(x, kernel):
+        y, back = jax.vjp(lambda x, kernel: function(x, kernel, stride), x, kernel)
+        return y, *back(weight)
+
+    return all_three(x, kernel)
+
+
+@pytest.mark.parametrize("patches", [2**6, 2**19])
+@pytest.mark.parametrize(
+    ("shape", "size", "outputs", "stride"),
+    [
+        ((3, 8, 9, 16), 3, 5, 1),
+        ((1, 9, 8, 17), 3, 16, 1),
+        ((5, 11, 13, 16), 7, 3, 1),
+        ((2, 9, 12, 16), 5, 70, 1),
+        ((3, 8, 8, 3), 3, 20, 1),
+        ((4, 3, 5, 16), 3, 16, 1),
+        ((3, 8, 9, 16), 1, 5, 1),
+        ((3, 9, 8, 16), 3, 5, 2),
+        ((1, 11, 13, 16), 7, 3, 2),
+        ((2, 9, 8, 4), 1, 3, 2),
+        ((3, 2, 2, 16), 3, 5, 1),
+        ((3, 3, 4, 4), 7, 5, 2),
+        ((1, 1, 1, 4), 3, 5, 1),
+    ],
+)
+def test_every_form_of_a_convolution_is_the_same(
+    monkeypatch, shape, size, outputs, stride, patches
+):
+    monkeypatch.setattr(convolution, "LARGE", 1)
+    monkeypatch.setattr(convolution, "PATCHES", patches)
+    x = examples(shape, 0, np.float64)
+    kernel = examples((size, size, shape[-1], outputs), 1, np.float64)
+    expected = jax.eval_shape(lambda: lax_convolution(x, kernel, stride))
+    weight = examples(expected.shape, 2, np.float64)
+    found = with_slopes(convolution.convolution, x, kernel, stride, weight)
+    wanted = with_slopes(lax_convolution, x, kernel, stride, weight)
+    for mine, right in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(mine, right, rtol=0, atol=1e-10)
+
+
+def test_the_forms_of_convolutions_are_chosen_by_size(monkeypatch):
+    calls = []
+    for name in ("_plain", "_side_by_side", "_kernel_slope"):
+        form = getattr(convolution, name)
+        monkeypatch.setattr(
+            convolution, name, lambda *given, f=form, n=name: (calls.append(n), f(*given))[1]
+        )
+
+    def forms(x, kernel, stride=1):
+        calls.clear()
+        x, kernel = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (x, kernel))
+
+        def total(x, kernel):
+            return jnp.sum(convolution.convolution(x, kernel, stride))
+
+        jax.eval_shape(jax.grad(total, (0, 1)), x, kernel)
+        return [name for name in calls if name != "_plain"]
+
+    assert forms((64, 16, 16, 128), (3, 3, 128, 128)) == ["_kernel_slope"]
+    assert forms((8, 16, 16, 128), (3, 3, 128, 128)) == []
+    assert forms((8, 32, 32, 64), (3, 3, 64, 128)) == ["_side_by_side"] * 2
+    assert forms((64, 32, 32, 3), (3, 3, 3, 64)) == ["_side_by_side"]  # back to the images alone
+    assert forms((8, 4, 4, 64), (3, 3, 64, 64)) == []
+    assert forms((64, 32, 32, 64), (3, 3, 64, 128), 2) == []
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert forms((64, 32, 32, 64), (3, 3, 64, 128)) == []
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_convolutions_keep_the_dtype_and_can_be_mapped_and_looped(monkeypatch, dtype):
+    """As in a vmapped loop of training steps."""
+    monkeypatch.setattr(convolution, "LARGE", 1)
+    x = jnp.asarray(examples((2, 3, 8, 8, 16)), dtype)
+    kernel = jnp.asarray(examples((2, 3, 3, 16, 4), 1), dtype)
+
+    def run(form):
+        def loss(kernel, x):
+            return jnp.sum(jnp.square(form(x, kernel, 1)).astype(jnp.float32)) / 1e4
+
+        def one(kernel, x):
+            def step(kernel, _):
+                return kernel - jax.grad(loss)(kernel, x), None
+
+            return jax.lax.scan(step, kernel, length=2)[0]
+
+        return jax.pmap(jax.vmap(one), devices=jax.devices()[:1])(kernel[None], x[None])
+
+    found, wanted = run(convolution.convolution), run(lax_convolution)
+    assert found.dtype == dtype
+    exact = [np.asarray(part, np.float32) for part in (found, wanted)]
+    np.testing.assert_allclose(*exact, atol=1e-5 if dtype == jnp.float32 else 0.1)
 
 
 # Dtypes
