@@ -1,12 +1,12 @@
 """The `reconjax` command: its arguments, its help, its exit status."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
+from reconjax import hosts
 from reconjax.commands import align, compare, datasets, detect, probe, project, sweep, train
 from reconjax.commands.inputs import joins, start
 from reconjax.families import NAMES
@@ -40,10 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _status(options: argparse.Namespace, status: int) -> int:
-    """The exit status; one of several processes ends at once, lest the others wait for it."""
+    """The exit status; one of several processes ends at once, and never returns."""
     if joins(options):
-        sys.stderr.flush()
-        os._exit(status)
+        hosts.leave(status)
     return status
 
 
