@@ -317,6 +317,8 @@ def _leading(largest: int, moments: Moments, strengths: int, tolerance: float) -
     """The latent dimensions that a subspace must serve; 0 where it would not pay."""
     leading = -(-largest // 16) * 16
     size = subspace_size(leading, moments.targets)
-    # A subspace costs about as much as a point or two in full; see benchmarks/sweep.py.
-    pays = tolerance > 0 and strengths >= 4 and size <= 0.7 * moments.features
+    # In units of a point in full: one in the subspace costs the cube of its share of all directions,
+    # its basis and the checks of it up to eight times that share; see benchmarks/sweep.py.
+    share = size / moments.features
+    pays = tolerance > 0 and strengths >= 4 and strengths * (1 - share**3) > 8 * share
     return leading if pays else 0

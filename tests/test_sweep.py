@@ -296,6 +296,11 @@ def test_where_a_subspace_does_not_pay_none_is_used():
     for ratios, dims in (([0.0, 0.5, 0.9], [20]), (np.linspace(0, 0.9, 5), [200])):
         noises = rj.mask_grid((16, 16, 1), [1], ratios)
         assert not np.any(rj.sweep(wide(), noises, np.inf, dims, tolerance=0.5).reduced)
+    # A larger one pays where more points share it.
+    noises = rj.mask_grid((16, 16, 1), [1], np.linspace(0, 0.9, 16))
+    for count, pays in ((4, False), (16, True)):
+        some = [row[:count] for row in noises]
+        assert np.all(rj.sweep(wide(), some, np.inf, [32], tolerance=0.5).reduced) == pays
 
 
 @pytest.mark.parametrize("data", ["short", "constant pixels"])
