@@ -179,7 +179,8 @@ def sweep(
     rays_and_strengths = points.share.shape
     grid_mesh = None if mesh is None else divided(mesh, *rays_and_strengths)
     host = _host_for(moments.second_moment.dtype)
-    leading = 0 if host else _leading(int(dims.max()), moments, rays_and_strengths[1], tolerance)
+    shared = rays_and_strengths[1] * weights.size  # points of a ray
+    leading = 0 if host else _leading(int(dims.max()), moments, shared, tolerance)
     options = Options(readout == "clean", batch_size, dtype, progress, leading)
     rays = None
     if host is not None:
@@ -313,12 +314,12 @@ def _host_for(dtype: Any) -> Any:
     return None
 
 
-def _leading(largest: int, moments: Moments, strengths: int, tolerance: float) -> int:
+def _leading(largest: int, moments: Moments, points: int, tolerance: float) -> int:
     """The latent dimensions that a subspace must serve; 0 where it would not pay."""
     leading = -(-largest // 16) * 16
     size = subspace_size(leading, moments.targets)
-    # In units of a point in full: one in the subspace costs the cube of its share of all directions,
-    # its basis and the checks of it up to eight times that share; see benchmarks/sweep.py.
+    # In units of a point in full, one in the subspace costs the cube of its share of directions;
+    # its basis and the checks of it cost up to eight times that share; see benchmarks/sweep.py.
     share = size / moments.features
-    pays = tolerance > 0 and strengths >= 4 and strengths * (1 - share**3) > 8 * share
+    pays = tolerance > 0 and points >= 4 and points * (1 - share**3) > 8 * share
     return leading if pays else 0
