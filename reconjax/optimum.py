@@ -167,12 +167,14 @@ def _clean_readout(whitened: Whitened, rotation: Array, valid: Array) -> tuple[A
     factor = jnp.linalg.cholesky(correlation, symmetrize_input=False)
     # Where rounding mixed directions with and without data, there are more features than the rank.
     # They depend on each other up to rounding: then, and only then, it is added to the diagonal.
+    # The second factor waits for the first: mapped over a batch both are made, and XLA for the CPU
+    # hangs where factorisations of whole batches fill its threads at the same time.
+    regular = jnp.isfinite(factor[-1, -1])
+    ridge = jnp.where(regular, 0.0, floor * scale**2 + epsilon)
     factor = jax.lax.cond(
-        jnp.isfinite(factor[-1, -1]),
+        regular,
         lambda: factor,
-        lambda: jnp.linalg.cholesky(
-            correlation + jnp.diag(floor * scale**2 + epsilon), symmetrize_input=False
-        ),
+        lambda: jnp.linalg.cholesky(correlation + jnp.diag(ridge), symmetrize_input=False),
     )
     target = (whitened.clean_labels @ rotation * scale).T
     coordinates = jax.scipy.linalg.solve_triangular(factor, target, lower=True)
