@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any
 
-import jax
 import matplotlib
 import numpy as np
 from flax import nnx
@@ -77,11 +76,7 @@ SHOWN = 8
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    options = report.arguments(__doc__, argv, data=())
-    jax.config.update("jax_enable_x64", True)
-    preset = PRESETS[options.preset]
-    options.data = options.data or preset["data"]
-    settings = {**preset, "preset": options.preset, "seed": options.seed, "data": options.data}
+    options, preset, settings = networks.asked(__doc__, argv, PRESETS)
     results = networks.measured(options, NAME, settings, dict(cases(options, preset)))
     results["summary"] = report.plain(summary(options, preset, results["parts"]))
     report.write(options.out, NAME, results)

@@ -7,7 +7,7 @@ the results, so that a run that was ended goes on with the next one.
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,6 +22,21 @@ from reconjax.training import Objective, Trained, fit
 
 # Samples that are in memory as floats at a time.
 ROWS = 2000
+
+
+def asked(
+    description: str | None, argv: Sequence[str] | None, presets: Mapping[str, Any]
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """The options, the preset that they name, and the settings: what counts of both.
+
+    Turns float64 on.
+    """
+    options = report.arguments(description, argv, data=())
+    jax.config.update("jax_enable_x64", True)
+    preset = presets[options.preset]
+    options.data = options.data or preset["data"]
+    said = {name: getattr(options, name) for name in ("preset", "seed", "data")}
+    return options, preset, {**preset, **said}
 
 
 def measured(

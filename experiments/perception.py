@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
 
-import jax
 import matplotlib
 import numpy as np
 from flax import nnx
@@ -121,17 +120,8 @@ def arms(variant: Variant) -> list[Arm]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    options = report.arguments(__doc__, argv, data=())
-    jax.config.update("jax_enable_x64", True)
-    preset = PRESETS[options.preset]
-    options.data = options.data or preset["data"]
-    settings = {
-        **preset,
-        "preset": options.preset,
-        "seed": options.seed,
-        "data": options.data,
-        "variants": [variant._asdict() for variant in preset["variants"]],
-    }
+    options, preset, settings = networks.asked(__doc__, argv, PRESETS)
+    settings["variants"] = [variant._asdict() for variant in preset["variants"]]
     images = Images(options, preset)
     results = networks.measured(options, NAME, settings, dict(cases(options, preset, images)))
     results["summary"] = report.plain(summary(options, preset, results["parts"]))

@@ -25,10 +25,10 @@ from jax.typing import ArrayLike
 from reconjax.families import Family
 from reconjax.moments import Moments, highest
 from reconjax.noise import RayPoint
-from reconjax.reduced import oversampled
+from reconjax.reduced import oversampled, ridged_factor
 from reconjax.solver import Problem, Solution, check_latent_dim, problem, solve
 from reconjax.spectrum import Spectrum, inverse_root, spectrum
-from reconjax.statistics import HeldOut, nested_loss, search_p_values
+from reconjax.statistics import HeldOut, held_out_curves, search_p_values
 from reconjax.sweep import sweep
 
 # Steps of the block power iteration, all of which span the subspace of `_in_subspace`.
@@ -284,12 +284,13 @@ class _Judge(NamedTuple):
 @highest
 def _on_test_split(features: Array, coordinates: Array, held_out: HeldOut) -> tuple[Array, Array]:
     """(R,) explained and (R, B) agreement of orthonormal features (D, R) and heads (R, C)."""
-    total = held_out.label_variance
-    gram = features.T @ held_out.second_moment @ features
-    loss = nested_loss(coordinates, features.T @ held_out.cross_moment, gram, total)
-    folds = jnp.einsum("dk,bdc->kbc", features, held_out.folds)
-    agreement = jnp.cumsum(jnp.einsum("kc,kbc->kb", coordinates, folds), axis=0)
-    return 1 - loss / total, agreement / total
+    return held_out_curves(
+        coordinates,
+        features.T @ held_out.cross_moment,
+        features.T @ held_out.second_moment @ features,
+        jnp.einsum("dk,bdc->kbc", features, held_out.folds),
+        held_out.label_variance,
+    )
 
 
 class _Given(NamedTuple):
@@ -353,14 +354,10 @@ def _in_subspace(posed: Problem, principal: Array, largest: int) -> tuple[Array,
 @highest
 def _krylov(posed: Problem, principal: Array) -> Array:
     noisy, inputs = posed.noisy_second_moment, posed.noisy_input_moment
-    diagonal = jnp.diagonal(noisy)
-    # It bends the subspace, not the solution in it.
-    ridge = 64 * noisy.shape[0] * float(jnp.finfo(noisy.dtype).eps)
-    ridge = ridge * (diagonal + jnp.mean(diagonal))
-    factor = jnp.linalg.cholesky(noisy + jnp.diag(ridge), symmetrize_input=False)
+    factor = ridged_factor(noisy)
     blocks = [principal]
     for _ in range(STEPS):
-        found = jax.scipy.linalg.cho_solve((factor, True), inputs @ (inputs.T @ blocks[-1]))
+        found = jax.scipy.linalg.cho_solve(factor, inputs @ (inputs.T @ blocks[-1]))
         blocks.append(jnp.linalg.qr(found)[0])
     return jnp.concatenate(blocks, axis=1)
 

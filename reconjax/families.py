@@ -8,10 +8,13 @@ import numpy as np
 
 from reconjax.moments import Moments
 from reconjax.noise import parse_noise
+from reconjax.noise.naming import decimal
 
 # Deviation of additive noise, in units of the data's own root mean square deviation.
 DEVIATIONS = (0.25, 0.5, 1.0, 2.0, 4.0)
 RATIOS = (0.25, 0.5, 0.75, 0.9, 0.99)
+# Of a strength that is made from the data, for names that can be read.
+DIGITS = 3
 
 
 class Family(NamedTuple):
@@ -40,7 +43,7 @@ class _Data(NamedTuple):
     def deviations(self) -> list[str]:
         """Of additive noise."""
         unit = np.sqrt(np.trace(self.moments.second_moment) / self.moments.features)
-        return [_number(factor * unit) for factor in DEVIATIONS]
+        return [decimal(factor * unit, DIGITS) for factor in DEVIATIONS]
 
     def raw(self) -> bool:
         """Whether the inputs are intensities that photons could have made."""
@@ -50,7 +53,7 @@ class _Data(NamedTuple):
     def photons(self) -> list[str]:
         """Counts at intensity 1 that make noise of the same deviations."""
         mean = float(np.mean(self.moments.mean_x))
-        return [_number(mean / float(std) ** 2) for std in self.deviations()]
+        return [decimal(mean / float(std) ** 2, DIGITS) for std in self.deviations()]
 
     def patches(self) -> list[int]:
         """Sides of square patches of which there are four at least."""
@@ -154,11 +157,6 @@ def check_names(names: Sequence[str], example_shape: Sequence[int]) -> None:
             raise ValueError(f"families: {name!r}; known are {', '.join(NAMES)}, and noise texts")
         if "pca-mask" not in name:  # which needs more than a mean image to be made
             parse_noise(name, example_shape, np.zeros(math.prod(example_shape)))
-
-
-def _number(value: float) -> str:
-    """Without an exponent, for + chains noises."""
-    return np.format_float_positional(value, precision=3, fractional=False, trim="-")
 
 
 def _parsed(text: str, data: _Data) -> Any:

@@ -30,7 +30,7 @@ from reconjax.moments import Moments
 from reconjax.noise import RayPoint
 from reconjax.optimum import Optimum, Whitened
 from reconjax.spectrum import eigh_descending, significant
-from reconjax.statistics import HeldOut, nested_loss
+from reconjax.statistics import HeldOut, held_out_curves
 
 
 class Ray(NamedTuple):
@@ -211,6 +211,4 @@ def judged(judge: Judge, ray: Ray, point: RayPoint, found: Optimum) -> tuple[Arr
         gram = whiten(whiten(unit**2 * gram).T)
         cross = whiten(cross)
         folds = whiten(folds.reshape(len(folds), -1)).reshape(folds.shape)
-    total, coordinates = judge.label_variance, found.coordinates
-    agreement = jnp.cumsum(jnp.einsum("kc,kbc->kb", coordinates, folds), axis=0)
-    return 1 - nested_loss(coordinates, cross, gram, total) / total, agreement / total
+    return held_out_curves(found.coordinates, cross, gram, folds, judge.label_variance)

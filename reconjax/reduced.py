@@ -13,7 +13,6 @@ residual, a further step is taken and the curves are compared.
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -57,11 +56,8 @@ def ray_basis(moments: Moments, direction: Array, principal: Array, strongest: A
     parts, found = [principal], principal
     for node, steps in zip(NODES, (1, last_steps(*principal.shape)), strict=True):
         factor = noisy_factor(moments, direction, node * strongest)
-
-        def further(_: Any, vectors: Array, factor: tuple[Array, bool] = factor) -> Array:
-            return jnp.linalg.qr(step(moments, factor, vectors))[0]
-
-        found = jax.lax.fori_loop(0, steps, further, found)
+        for _ in range(steps):
+            found = jnp.linalg.qr(step(moments, factor, found))[0]
         parts += [found, label_directions(moments, factor)]
     # Principal directions are orthonormal as they are.
     rest = jnp.concatenate(parts[1:], axis=1)
@@ -71,11 +67,15 @@ def ray_basis(moments: Moments, direction: Array, principal: Array, strongest: A
 
 
 def noisy_factor(moments: Moments, direction: Array, share: Array) -> tuple[Array, bool]:
-    """Cholesky factor of G = (1 − ρ) M + ρ B, for `cho_solve`.
+    """The `ridged_factor` of G = (1 − ρ) M + ρ B."""
+    return ridged_factor((1 - share) * moments.second_moment + share * direction)
+
+
+def ridged_factor(noisy: Array) -> tuple[Array, bool]:
+    """Cholesky factor of G (D, D), for `cho_solve`.
 
     A ridge that float64 needs where G is singular: it bends the basis, not the solution.
     """
-    noisy = (1 - share) * moments.second_moment + share * direction
     diagonal = jnp.diagonal(noisy)
     epsilon = 64 * noisy.shape[0] * float(jnp.finfo(noisy.dtype).eps)
     ridge = epsilon * (diagonal + jnp.mean(diagonal))

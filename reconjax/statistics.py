@@ -206,6 +206,26 @@ def nested_loss(coordinates: Array, cross: Array, gram: Array, total: Array) -> 
     return total + jnp.cumsum(squares - 2 * jnp.sum(coordinates * cross, axis=1))
 
 
+def held_out_curves(
+    coordinates: Array, cross: Array, gram: Array, folds: Array, total: Array
+) -> tuple[Array, Array]:
+    """What a test split says of heads on the first K features, for every K = 1 .. R.
+
+    Args:
+      coordinates: as in `nested_loss`, like `cross` and `gram`, both of the test split.
+      cross: see coordinates.
+      gram: see coordinates.
+      folds: (R, B, C) E[z yᵀ] of each fold; see `HeldOut`.
+      total: as in `nested_loss`, the label variance of the test split.
+
+    Returns:
+      (R,) the share of it that is explained, and (R, B) the agreement of prediction and labels on
+      each fold, as a share of it.
+    """
+    agreement = jnp.cumsum(jnp.einsum("kc,kbc->kb", coordinates, folds), axis=0)
+    return 1 - nested_loss(coordinates, cross, gram, total) / total, agreement / total
+
+
 @jax.jit
 @highest
 def held_out_explained(spectrum: Spectrum, held_out: HeldOut) -> Array:

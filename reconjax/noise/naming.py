@@ -29,7 +29,7 @@ def noise_text(noise: Any, example_shape: Sequence[int], data: Any = None) -> st
 def _text(noise: Any, context: Context) -> str:
     if isinstance(noise, compose.Mixture):
         each = (
-            f"{_number(weight)}*{_text(one, context)}"
+            f"{decimal(weight)}*{_text(one, context)}"
             for weight, one in zip(noise.probabilities, noise.noises, strict=True)
         )
         return "|".join(each)
@@ -51,18 +51,18 @@ def _term_text(noise: Any, context: Context) -> list[str] | None:
         case compose.Identity():
             return ["identity"]
         case additive.Gaussian() | additive.Speckle() | operators.Blur():
-            return [type(noise).__name__.lower(), _number(noise.std)]
+            return [type(noise).__name__.lower(), decimal(noise.std)]
         case additive.Thinning(poisson=True):
-            return ["thin", _number(noise.ratio), _number(noise.photons)]
+            return ["thin", decimal(noise.ratio), decimal(noise.photons)]
         case operators.Shift(wrap=False):
             return ["shift", str(noise.largest)]
         case operators.Flip():
-            return ["vflip" if noise.vertical else "flip", _number(noise.probability)]
+            return ["vflip" if noise.vertical else "flip", decimal(noise.probability)]
         case operators.Crop():
             return ["crop", _size(noise.window)]
         case basis.InBasis(noise=masks.Mask() as inner):
             alone = inner.fill is None and inner.ratio.ndim == 0 and inner.count == inner.features
-            return ["pca-mask", _number(inner.ratio)] if alone else None
+            return ["pca-mask", decimal(inner.ratio)] if alone else None
         case masks.GroupMask():
             parts = _mask_text(noise, context.shape)
             return None if parts is None else parts + _fill_text(noise, context)
@@ -78,12 +78,12 @@ def _mask_text(noise: Any, shape: tuple[int, ...]) -> list[str] | None:
         case masks.Mask() if noise.ratio.ndim:
             return None
         case masks.SaltAndPepper():
-            values = [_number(noise.ratio), _number(noise.amplitude)]
+            values = [decimal(noise.ratio), decimal(noise.amplitude)]
             return ["saltpepper", *values] if single else None
         case masks.Mask() if len(shape) != 3:
-            return ["pixel", _number(noise.ratio)] if single else None
+            return ["pixel", decimal(noise.ratio)] if single else None
         case masks.Mask():
-            values = [_number(noise.ratio)]
+            values = [decimal(noise.ratio)]
             if single and shape[-1] > 1:
                 return ["pixel", *values]
             channels = np.tile(np.arange(shape[-1]), shape[0] * shape[1])
@@ -94,7 +94,7 @@ def _mask_text(noise: Any, shape: tuple[int, ...]) -> list[str] | None:
             name, values = "exact", [_exact_ratio(int(noise.kept), noise.count)]
         case random_masks.RandomMask(ratio=random_masks.Uniform() as ratio):
             name = "random-exact" if noise.exact else "random-mask"
-            values = [f"{_number(ratio.low)}-{_number(ratio.high)}"]
+            values = [f"{decimal(ratio.low)}-{decimal(ratio.high)}"]
         case _:
             return None
     patch = _patch(groups, shape)
@@ -118,7 +118,7 @@ def _fill_text(noise: Any, context: Context) -> list[str]:
     raw = np.asarray(noise.fill) + context.mean()
     if np.ptp(raw) > 1e-6 * (1 + np.abs(raw).max()):
         raise ValueError("noise: a fill that is not one raw intensity has no text form")
-    return [f"fill={_number(raw.mean())}"]
+    return [f"fill={decimal(raw.mean())}"]
 
 
 def _exact_ratio(kept: int, count: int) -> str:
@@ -128,10 +128,10 @@ def _exact_ratio(kept: int, count: int) -> str:
     return next(t for t in texts if math.floor((1 - float(t)) * count + 1e-9) == kept)
 
 
-def _number(value: ArrayLike) -> str:
-    # Without an exponent, whose sign would read as a chain.
+def decimal(value: ArrayLike, digits: int = 6) -> str:
+    """The number to so many significant digits. No exponent: its sign would read as a chain."""
     return np.format_float_positional(
-        float(np.asarray(value)), precision=6, unique=False, fractional=False, trim="-"
+        float(np.asarray(value)), precision=digits, unique=False, fractional=False, trim="-"
     )
 
 
