@@ -6,6 +6,8 @@ The closed forms of "How Learning by Reconstruction Produces Uninformative Featu
 these are imported on their own.
 """
 
+import os
+
 from reconjax.alignment import Alignment, Proposition1, alignment, proposition1
 from reconjax.certificate import Certificate, certificate
 from reconjax.folds import combined, each_fold, fold_moments
@@ -59,6 +61,10 @@ from reconjax.statistics import (
 )
 from reconjax.streaming import moments_from_batches
 from reconjax.sweep import Sweep, gaussian_grid, mask_grid, pixel_grid, sweep, sweep_memory
+
+# OpenBLAS, which factorises for XLA on a CPU, lets its threads spin for 2^26 cycles after a call,
+# on cores that are needed for what follows. It reads this when it is loaded, at the first call.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 
 __all__ = [
     "Alignment",

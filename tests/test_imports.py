@@ -176,6 +176,19 @@ def test_importing_the_package_is_quick_and_loads_nothing_heavy():
     assert seconds < 1
 
 
+@pytest.mark.parametrize(("given", "kept"), [(None, "20"), ("26", "26")])
+def test_openblas_is_told_how_long_to_spin_before_it_is_loaded(given, kept):
+    name = "OPENBLAS_THREAD_TIMEOUT"
+    found = fresh(
+        "import json, os, sys\n"
+        f"os.environ.pop({name!r}, None)\n"
+        + (f"os.environ[{name!r}] = {given!r}\n" if given else "")
+        + "import jax, jax.numpy, jax.scipy.linalg, reconjax\n"
+        f"print(json.dumps([os.environ[{name!r}], 'scipy.linalg' in sys.modules]))"
+    )
+    assert found == [kept, False]
+
+
 def test_every_public_name_is_there_and_documented():
     for name in reconjax.__all__:
         assert getattr(reconjax, name).__doc__, name
