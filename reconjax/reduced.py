@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from reconjax.gram import symmetric_product
 from reconjax.moments import Moments
 from reconjax.ray import Ray, factorise
 
@@ -53,13 +54,14 @@ def ray_basis(moments: Moments, direction: Array, principal: Array, strongest: A
       principal: (D, b) leading eigenvectors of M.
       strongest: the largest ρ of the ray's points.
     """
-    parts, found = [principal], principal
+    # Principal directions are orthonormal as they are.
+    parts, orthonormal = [principal], principal
     for node, steps in zip(NODES, (1, last_steps(*principal.shape)), strict=True):
         factor = noisy_factor(moments, direction, node * strongest)
         for _ in range(steps):
-            found = jnp.linalg.qr(step(moments, factor, found))[0]
+            found = step(moments, factor, orthonormal)
+            orthonormal = jnp.linalg.qr(found)[0]
         parts += [found, label_directions(moments, factor)]
-    # Principal directions are orthonormal as they are.
     rest = jnp.concatenate(parts[1:], axis=1)
     for _ in range(2):
         rest = rest - principal @ (principal.T @ rest)
@@ -106,11 +108,11 @@ def restricted(moments: Moments, direction: Array, basis: Array) -> Ray:
     small = dataclasses.replace(
         moments,
         mean_x=moments.mean_x @ basis,
-        second_moment=basis.T @ root,
+        second_moment=symmetric_product(basis, root),
         cross_moment=basis.T @ moments.cross_moment,
         scale=jnp.ones_like(basis[0]),
     )
-    ray = factorise(small, basis.T @ (direction @ basis), root)
+    ray = factorise(small, symmetric_product(basis, direction @ basis), root)
     return ray._replace(variance=jnp.trace(moments.second_moment))
 
 
