@@ -1,5 +1,5 @@
 """`python -m reconjax` is the `reconjax` command."""
 
-from reconjax.cli import main
+from reconjax.cli import run
 
-raise SystemExit(main())
+run()

@@ -4,11 +4,11 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NoReturn
 
 from reconjax import hosts
 from reconjax.commands import align, compare, datasets, detect, probe, project, sweep, train
-from reconjax.commands.inputs import joins, start
+from reconjax.commands.inputs import start
 from reconjax.families import NAMES
 from reconjax.sweep import PRECISIONS
 
@@ -23,6 +23,14 @@ Answers in closed form, before any training. DATA is one of
 """
 
 
+def run() -> NoReturn:
+    """The `reconjax` command: `main`, and the end of the process."""
+    status = main()
+    if status:
+        hosts.leave(status)
+    raise SystemExit(0)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status (2 for a mistake in the input)."""
     options = _parser().parse_args(argv)
@@ -32,18 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.run(options)
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"reconjax {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
-        return _status(options, 2)
+        return 2
     except KeyboardInterrupt:
         print(f"reconjax {options.command}: interrupted", file=sys.stderr)
-        return _status(options, 130)
+        return 130
     return 0
-
-
-def _status(options: argparse.Namespace, status: int) -> int:
-    """The exit status; one of several processes ends at once, and never returns."""
-    if joins(options):
-        hosts.leave(status)
-    return status
 
 
 def _patch(text: str) -> tuple[int, int]:

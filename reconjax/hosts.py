@@ -89,14 +89,16 @@ def start(
 
 
 def leave(status: int) -> NoReturn:
-    """Ends this process at once with an exit status, lest the others wait for it.
+    """Ends this process at once with an exit status, lest others wait for it.
 
-    Process 0 waits a moment. It runs the service that joins them all, and JAX aborts the others
-    when they lose it: where all make the same mistake, each can still say so.
+    Nor is the interpreter taken down while computations that were interrupted still reach into it.
+    Of several processes, process 0 waits a moment. It runs the service that joins them all, and JAX
+    aborts the others when they lose it: where all make the same mistake, each can still say so.
     """
     # JAX has no public way to ask, but for one that would wait for the others.
     from jax._src.distributed import global_state
 
+    sys.stdout.flush()
     sys.stderr.flush()
     if global_state.service is not None:
         time.sleep(LINGER)

@@ -102,6 +102,25 @@ def test_killed_at_any_moment(tmp_path):
     assert whole.read_bytes() == resumed.read_bytes()
 
 
+def test_interrupted_while_it_computes(tmp_path):
+    """Ctrl-C: one line and status 130, whatever is still being computed."""
+    command = [sys.executable, "-m", "reconjax", "sweep", "scenes:samples=500,size=16", "--out"]
+    env = {**os.environ, **compiling.quick_environment()}
+    process = subprocess.Popen(
+        [*command, str(tmp_path)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "parts/run.json").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "it ended before it could be interrupted"
+        time.sleep(0.002)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 130
+    assert said.splitlines()[-1].endswith("reconjax sweep: interrupted")
+
+
 @pytest.mark.slow
 def test_killed_ten_times(tmp_path):
     """SIGKILL at ten random moments, five while it starts and five while it solves."""
