@@ -432,8 +432,15 @@ def test_a_full_disk_is_said_in_a_line_and_nothing_is_lost(
     assert "\n" not in str(caught.value)
     monkeypatch.undo()
     told = []
-    same_run(resumable(images, tmp_path, on_log=told.append), undisturbed[1])
+    made = []
+    options = {
+        "on_log": told.append,
+        "progress": lambda *count_and_means: made.append(count_and_means),
+    }
+    same_run(resumable(images, tmp_path, **options), undisturbed[1])
     assert told[0]["step"] == 15
+    assert made[0] == (12, {})  # what was made before
+    assert sum(count for count, _ in made) == 32
 
 
 def killed(folder):

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,12 @@ class _Bar(progress):
         super().__init__("steps", steps)
 
     def __call__(self, count: int, means: dict[str, float]) -> None:
-        """So many steps were made."""
+        """So many steps were made; without means, before this run went on."""
+        if not means:
+            if hosts.first():
+                print(f"going on: {count} of {self.total} steps are made", file=sys.stderr)
+            self.bar.update(count)
+            return
         shown = {name: means[name] for name in ("loss", "accuracy") if name in means}
         text = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
         self.bar.set_postfix_str(f"{text}, {means['images_per_second']:.0f} images/s", False)

@@ -74,7 +74,8 @@ def fit(
         ten times, at ends of epochs. The last step is always among them.
       measure: gets the network as it is, in evaluation mode; what it gives is added to the row.
       on_log: gets every row of metrics as it is made.
-      progress: gets the number of steps that were made, and the newest means.
+      progress: gets the number of steps that were made, and the newest means; first, where a run
+        goes on, the steps that it had made, and no means.
       devices: of all processes; all there are by default.
 
     Returns:

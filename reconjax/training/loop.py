@@ -70,6 +70,8 @@ class Loop:
             rows = self._rows(step, step + 1)[0]
             spare = jax.tree.map(jnp.copy, states[0])
             jax.block_until_ready(program(spare, runs[0], data, rows, np.int32(1)))
+        if step > 0 and self.progress:
+            self.progress(step, {})
         if step == 0 and 0 in self.plan.evaluations:
             self._tell(self._evaluated(states, 0))
         length = 1
