@@ -124,8 +124,11 @@ def solve(
       `Solution` with R = m.
 
     Raises:
-      ValueError: λ negative or NaN, an unknown read-out.
+      ValueError: no `Problem`, λ negative or NaN, an unknown read-out.
     """
+    if not isinstance(problem, Problem):
+        given = type(problem).__name__
+        raise ValueError(f"problem: {given}; make one with `reconjax.problem(moments, noise)`")
     check_weight(reconstruction_weight)
     check_readout(readout)
     return _solve(problem, jnp.asarray(reconstruction_weight, float), readout == "clean")

@@ -168,8 +168,10 @@ def _ready(
     A batch may be a buffer that the next one is written to, hence the copies.
     """
     largest, shape = 0, None
-    for batch_x, batch_y in batches:
-        x, y = as_arrays(batch_x, batch_y)
+    for batch in batches:
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise ValueError("batches: pairs (x, y) of a batch each are needed")
+        x, y = as_arrays(*batch)
         if x.shape[0] == 0:
             continue
         if y.ndim == 1:

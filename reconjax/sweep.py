@@ -169,6 +169,11 @@ def sweep(
         raise ValueError(f"batch_size: {batch_size}; it must be at least 1")
     if not 0 <= tolerance < 1:
         raise ValueError(f"tolerance: {tolerance}; it must be in [0, 1)")
+    if held_out is not None and not isinstance(held_out, HeldOut):
+        raise ValueError(
+            f"held_out: {type(held_out).__name__}; make it with"
+            " `reconjax.held_out(reconjax.each_fold(test, num_classes=...), moments)`"
+        )
     if held_out is not None and held_out.cross_moment.shape != moments.cross_moment.shape:
         raise ValueError(
             f"held_out: features and targets {held_out.cross_moment.shape};"
@@ -255,8 +260,10 @@ def sweep_memory(
 
 def _stacked(noises: Sequence[Sequence[Any]], features: int) -> RayPoint:
     """(P, R) ray points: leaves (P, R), the direction's leaves (P, ...)."""
-    if not noises or not noises[0]:
+    if not noises or (isinstance(noises[0], Sequence) and not noises[0]):
         raise ValueError("noises: an empty grid; at least one noise is needed")
+    if not all(isinstance(row, Sequence) for row in noises):
+        raise ValueError("noises: rows of noises are needed, such as from `mask_grid`")
     rows = []
     for row in noises:
         if len(row) != len(noises[0]):

@@ -635,6 +635,7 @@ def test_data_that_no_theorem_can_use_are_refused(x, y, options, match):
         ([], {"num_classes": 3}, "batches: 0 samples in all; at least 2 are needed"),
         ([(X[:0], Y[:0])] * 2, {"num_classes": 3}, "batches: 0 samples in all"),
         ([(X[:1], Y[:1])], {"num_classes": 3}, "batches: 1 samples in all"),
+        ((X, Y), {"num_classes": 3}, r"batches: pairs \(x, y\) of a batch each are needed"),
         ([(X, Y)], {}, "num_classes: None; batches of integer labels need the number"),
         ([(X, Y)], {"num_classes": 3, "class_weight": "balanced"}, "balanced_class_weight"),
         ([(X, Y), (holed(np.nan), Y)], {"num_classes": 3}, "x: NaN or inf in 1 of 3 features"),

@@ -70,7 +70,8 @@ def test_intervals_are_bands_and_what_is_held_out_is_dashed():
         rows=["a", "b"],
         lines=["1", "2", "3"],
         bands=(changes - 0.1, changes + 0.1),
-        held_out=changes / 2,
+        held_out=3 * (1 + changes / 2),
+        held_out_baseline=np.full((1, 10), 3.0),
     )
     for axes, of_row in zip(figure.axes, changes, strict=True):
         bands = [path for c in axes.collections for path in c.get_paths() if len(path.vertices)]
@@ -78,6 +79,8 @@ def test_intervals_are_bands_and_what_is_held_out_is_dashed():
         held_out = [values for values in dashed(axes) if len(values)]
         np.testing.assert_allclose(held_out, of_row[:, 0] / 2)
     assert {"held-out", "90 % interval"} <= set(texts(figure))
+    with pytest.raises(ValueError, match="held_out: it needs held_out_baseline"):
+        sweep_figure(np.arange(2), changes, changes[0, 0], rows="ab", lines="123", held_out=changes)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

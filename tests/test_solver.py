@@ -560,6 +560,11 @@ def test_weights_out_of_range_are_refused(weight):
             call()
 
 
+def test_what_is_no_problem_is_refused():
+    with pytest.raises(ValueError, match=r"problem: Moments; make one with `reconjax.problem\("):
+        rj.solve(generic())
+
+
 def test_an_unknown_readout_is_refused():
     with pytest.raises(ValueError, match="readout: 'dirty'; 'clean' or 'noisy'"):
         rj.solve(rj.problem(generic()), readout="dirty")

@@ -449,6 +449,7 @@ MASK = functools.partial(rj.patch_mask, image_shape=SHAPE)
     [
         ([], "noises: an empty grid"),
         ([[]], "noises: an empty grid"),
+        ([MASK(0.1, 2)], "noises: rows of noises are needed, such as from `mask_grid`"),
         ([[MASK(0.1, 2), MASK(0.1, 1)]], "of one row lie on different rays"),
         ([[MASK(0.1, 2), rj.gaussian(1.0)]], "of one row lie on different rays"),
         ([[MASK(0.1, 2)], [rj.gaussian(1.0)]], "rows of different kinds of noise"),
@@ -478,6 +479,7 @@ def test_grids_that_are_none_are_refused(noises, match):
         ({"precision": "half"}, "precision: 'half'; one of float64, mixed, float32"),
         ({"batch_size": 0}, "batch_size: 0; it must be at least 1"),
         ({"readout": "dirty"}, "readout: 'dirty'; 'clean' or 'noisy'"),
+        ({"held_out": plain()}, r"held_out: Moments; make it with `reconjax.held_out\("),
     ],
 )
 def test_options_out_of_range_are_refused(options, match):

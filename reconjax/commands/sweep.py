@@ -202,9 +202,6 @@ def _write(
     with replacing(out / "sweep.npz") as part:
         np.savez(part, allow_pickle=False, **arrays)
     weights, strength, gain = arrays["reconstruction_weight"], _strength(arrays), _gain(found)
-    held_out = None
-    if "held_out" in arrays:
-        held_out = arrays["held_out"] / arrays["held_out_without"] - 1
     rows = [f"{options.noise} noise"]
     if "patch_shape" in arrays:
         rows = [f"patch {height}x{width}" for height, width in arrays["patch_shape"]]
@@ -219,7 +216,8 @@ def _write(
         title=f"{name}: {options.noise} noise against none",
         strength=strength.replace("_", " "),
         bands=None if gain is None else gain.interval(),
-        held_out=held_out,
+        held_out=arrays.get("held_out"),
+        held_out_baseline=arrays.get("held_out_without"),
     )
     save(figure, out / "sweep.png")
 

@@ -28,7 +28,7 @@ def patch_groups(
     if not partial and (height % patch[0] or width % patch[1]):
         raise ValueError(
             f"patch_shape: {patch[0]}x{patch[1]} does not divide the {height}x{width} image;"
-            " choose a divisor, or allow partial edge patches with partial=True"
+            " choose a divisor, or allow partial edge patches (partial)"
         )
     rows, columns = np.arange(height) // patch[0], np.arange(width) // patch[1]
     groups = rows[:, None] * (columns[-1] + 1) + columns

@@ -13,6 +13,7 @@ from reconjax.plots.style import STYLE
 from reconjax.statistics import interval_reach
 
 BETTER, WORSE, UNSURE = "C0", "C3", "grey"
+ROUNDING = 1e-6  # of a gain: far below any that matters
 
 
 def comparison_figure(
@@ -45,7 +46,7 @@ def comparison_figure(
             for y, place in enumerate(row):
                 error = reach * place.standard_error
                 color = BETTER if place.gain > 0 and place.p_value <= chance else UNSURE
-                color = WORSE if place.gain + error < 0 else color
+                color = WORSE if place.gain + error < -ROUNDING else color
                 if place.held_out > 0:
                     point = {"color": color, "markersize": 5, "linewidth": 1.5}
                     axes.errorbar(place.gain, y, xerr=error, fmt="o", **point)

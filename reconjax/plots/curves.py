@@ -85,6 +85,7 @@ def sweep_figure(
     quantity: str = "alignment",
     bands: tuple[Any, Any] | None = None,
     held_out: Any = None,
+    held_out_baseline: Any = None,
 ) -> Figure:
     """Change against no noise: one panel a ray, one line a strength (the layout of Fig. 6).
 
@@ -99,9 +100,19 @@ def sweep_figure(
       strength: what the lines differ in.
       quantity: what the curves are.
       bands: (P, R, L, Kn) twice, the ends of intervals of the relative changes.
-      held_out: (P, R, L, Kn) relative changes on the test split.
+      held_out: (P, R, L, Kn) curves on the test split.
+      held_out_baseline: (L, Kn) those without noise.
+
+    Raises:
+      ValueError: one of the held-out curves without the other.
     """
+    if (held_out is None) != (held_out_baseline is None):
+        raise ValueError("held_out: it needs held_out_baseline, and the other way round")
     curves, base = np.asarray(alignment), np.asarray(baseline)
+    tested = None
+    if held_out is not None:
+        with np.errstate(divide="ignore", invalid="ignore"):  # where nothing is explained
+            tested = np.asarray(held_out) / np.asarray(held_out_baseline) - 1
     with matplotlib.rc_context(STYLE):
         size = (1.2 + 5.6 * len(columns), 0.8 + 2.5 * len(rows))
         figure = Figure(figsize=size, layout="constrained")
@@ -116,7 +127,7 @@ def sweep_figure(
                     base[c],
                     lines,
                     bands=None if bands is None else tuple(end[p, :, c] for end in bands),
-                    held_out=None if held_out is None else held_out[p, :, c],
+                    held_out=None if tested is None else tested[p, :, c],
                 )
                 axes.set_title(", ".join(part for part in (row, column) if part))
                 axes.label_outer()
