@@ -1,6 +1,8 @@
 """The `reconjax` command: its arguments, its help, its exit status."""
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -25,6 +27,7 @@ Answers in closed form, before any training. DATA is one of
 
 def run() -> NoReturn:
     """The `reconjax` command: `main`, and the end of the process."""
+    signal.signal(signal.SIGINT, _interrupted)
     status = main()
     if status:
         hosts.leave(status)
@@ -41,10 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"reconjax {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"reconjax {options.command}: interrupted", file=sys.stderr)
-        return 130
     return 0
+
+
+def _interrupted(*_: Any) -> NoReturn:
+    """Ends the process. An exception could be lost: in a garbage collection it is ignored.
+
+    What is finished is kept at any moment.
+    """
+    os.write(sys.stderr.fileno(), b"\nreconjax: interrupted\n")
+    hosts.leave(130)
 
 
 def _patch(text: str) -> tuple[int, int]:

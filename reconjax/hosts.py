@@ -98,8 +98,9 @@ def leave(status: int) -> NoReturn:
     # JAX has no public way to ask, but for one that would wait for the others.
     from jax._src.distributed import global_state
 
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(RuntimeError):  # in a signal, while something is being written
+        sys.stdout.flush()
+        sys.stderr.flush()
     if global_state.service is not None:
         time.sleep(LINGER)
     os._exit(status)
