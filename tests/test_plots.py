@@ -40,6 +40,24 @@ def test_sweep_figure_has_one_panel_a_ray_and_one_line_a_strength():
         assert changes == [0, 1, 2, 3]  # relative to the baseline
 
 
+def test_sweep_figure_of_differences_shows_every_k_and_no_rounding():
+    dims = np.arange(1, 201)
+    base = np.linspace(1e-6, 0.5, 200)
+    curves = base + np.array([1e-12, 0.1])[:, None, None, None, None]
+    names = {"rows": ["a"], "lines": ["1"]}
+    for relative, first in ((True, 3), (False, 1)):
+        figure = sweep_figure(dims, curves[1], base[None], relative=relative, **names)
+        line = next(line for line in figure.axes[0].lines if len(line.get_xdata()) > 2)
+        assert line.get_xdata()[0] == first
+        shown = base[first - 1 :]
+        expected = 0.1 / shown if relative else np.full_like(shown, 0.1)
+        np.testing.assert_allclose(line.get_ydata(), expected)
+    low, high = (
+        sweep_figure(dims, curves[0], base[None], relative=False, **names).axes[0].get_ylim()
+    )
+    assert low <= -1e-3 < 1e-3 <= high
+
+
 def dashed(axes):
     return [line.get_ydata() for line in axes.lines if line.get_linestyle() == "--"]
 

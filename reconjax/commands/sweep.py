@@ -84,9 +84,11 @@ def run(options: argparse.Namespace) -> None:
         count = int(np.sum(curves["reduced"]))
         print(f"solved in a subspace: {count} of {len(grid)} rays; the others in full")
     _print_table(best)
-    print("explained share of the label variance on the training data; gain: relative change")
+    print("explained share of the label variance on the training data; gain: its change")
     if found.estimate is not None:
         print(f"±: standard error, by halves of {result['folds']} folds of the samples")
+    elif options.bootstrap is None and moments.features > CHEAP:
+        print(f"more than {CHEAP} features: standard errors only with --bootstrap")
     if "p_value" in arrays:
         count = found.baseline["agreement"].shape[-1]
         print(
@@ -104,8 +106,8 @@ def run(options: argparse.Namespace) -> None:
 def _statistics(found: Solved) -> Arrays:
     """What is known of the certainty of the explained share, for every point."""
     arrays: Arrays = {}
-    if (relative := _gain(found)) is not None and found.estimate is not None:
-        for name, estimate in (("explained", found.estimate), ("gain", relative)):
+    if (gain := _gain(found)) is not None and found.estimate is not None:
+        for name, estimate in (("explained", found.estimate), ("gain", gain)):
             arrays[f"{name}_standard_error"] = np.asarray(estimate.standard_error)
             arrays[f"{name}_corrected"] = np.asarray(estimate.corrected)
     if "held_out" in found.curves:
@@ -126,11 +128,11 @@ def _statistics(found: Solved) -> Arrays:
 
 
 def _gain(found: Solved) -> Bootstrap | None:
-    """The relative change of the explained share against none, by folds."""
+    """The change of the explained share against none, by folds."""
     if found.estimate is None or found.baseline_estimate is None:
         return None
-    value = found.estimate.value / found.baseline_estimate.value - 1
-    halves = found.estimate.halves / found.baseline_estimate.halves[:, None, None] - 1
+    value = found.estimate.value - found.baseline_estimate.value
+    halves = found.estimate.halves - found.baseline_estimate.halves[:, None, None]
     return Bootstrap(value, halves)
 
 
@@ -152,7 +154,7 @@ def _best(arrays: Arrays, baseline: Arrays, some: list[int]) -> Iterator[dict[st
             if "patch_shape" in arrays:
                 where["patch_shape"] = arrays["patch_shape"][p].tolist()
                 text = "patch {}x{}, ".format(*where["patch_shape"]) + text
-            if abs(value / without - 1) < 1e-6:
+            if abs(value - without) < 1e-6:
                 text = "no noise is as good"
             row = {
                 "reconstruction_weight": str(weight) if np.isinf(weight) else weight,
@@ -160,7 +162,7 @@ def _best(arrays: Arrays, baseline: Arrays, some: list[int]) -> Iterator[dict[st
                 **where,
                 "explained": value,
                 "explained_without": without,
-                "gain": value / without - 1,
+                "gain": value - without,
             }
             for name in ("explained_standard_error", "gain_standard_error", "held_out", "p_value"):
                 if name in arrays:
@@ -176,8 +178,8 @@ COLUMNS = (
     ("no noise", "explained_without", "{:>9.4f}"),
     ("best", "explained", "{:>9.4f}"),
     ("±", "explained_standard_error", "{:>7.4f}"),
-    ("gain", "gain", "{:>+8.2%}"),
-    ("±", "gain_standard_error", "{:>7.2%}"),
+    ("gain", "gain", "{:>+8.4f}"),
+    ("±", "gain_standard_error", "{:>7.4f}"),
     ("held-out:", "held_out_without", "{:>9.4f}"),
     ("best", "held_out", "{:>8.4f}"),
     ("p", "p_value", "{:>7.4f}"),
@@ -210,6 +212,7 @@ def _write(
         arrays["explained"],
         found.baseline["explained"],
         quantity="explained share",
+        relative=False,
         rows=rows,
         lines=[f"{value:g}" for value in arrays[strength]],
         columns=[f"λ = {weight:g}" for weight in weights] if len(weights) > 1 else [""],

@@ -15,6 +15,8 @@ from reconjax.spectrum import Spectrum, project, top_directions
 
 HELD_OUT: Any = {"linestyle": "--", "linewidth": 1.1}
 BAND: Any = {"alpha": 0.2, "linewidth": 0}
+# Changes up to which a panel reaches at least: rounding is not to look like more.
+LEAST = 1e-3
 
 
 def alignment_figure(
@@ -83,6 +85,7 @@ def sweep_figure(
     title: str | None = None,
     strength: str = "mask ratio",
     quantity: str = "alignment",
+    relative: bool = True,
     bands: tuple[Any, Any] | None = None,
     held_out: Any = None,
     held_out_baseline: Any = None,
@@ -99,7 +102,9 @@ def sweep_figure(
       title: above the figure.
       strength: what the lines differ in.
       quantity: what the curves are.
-      bands: (P, R, L, Kn) twice, the ends of intervals of the relative changes.
+      relative: to the baseline, for K of at least 1/96 of the largest (as in the paper): below,
+        ratios of tiny numbers would fill the panel. Else differences from it, for every K.
+      bands: (P, R, L, Kn) twice, the ends of intervals of the changes.
       held_out: (P, R, L, Kn) curves on the test split.
       held_out_baseline: (L, Kn) those without noise.
 
@@ -111,8 +116,7 @@ def sweep_figure(
     curves, base = np.asarray(alignment), np.asarray(baseline)
     tested = None
     if held_out is not None:
-        with np.errstate(divide="ignore", invalid="ignore"):  # where nothing is explained
-            tested = np.asarray(held_out) / np.asarray(held_out_baseline) - 1
+        tested = change(held_out, held_out_baseline, relative)
     with matplotlib.rc_context(STYLE):
         size = (1.2 + 5.6 * len(columns), 0.8 + 2.5 * len(rows))
         figure = Figure(figsize=size, layout="constrained")
@@ -126,6 +130,7 @@ def sweep_figure(
                     curves[p, :, c],
                     base[c],
                     lines,
+                    relative=relative,
                     bands=None if bands is None else tuple(end[p, :, c] for end in bands),
                     held_out=None if tested is None else tested[p, :, c],
                 )
@@ -150,25 +155,37 @@ def sweep_panel(
     baseline: Any,
     lines: Sequence[str],
     *,
+    relative: bool = True,
     bands: Any = None,
     held_out: Any = None,
 ) -> None:
-    """One panel of Fig. 6: curves (R, Kn) relative to the baseline (Kn,), from cyan to pink.
+    """One panel of Fig. 6: changes of curves (R, Kn) from the baseline (Kn,), from cyan to pink.
 
-    The `bands`, (R, Kn) twice, and `held_out` (R, Kn) are relative changes already.
+    The `bands`, (R, Kn) twice, and `held_out` (R, Kn) are changes already; see `sweep_figure`.
     """
-    dims, curves, base = np.asarray(latent_dim), np.asarray(curves), np.asarray(baseline)
-    shown = dims >= dims[-1] / 96  # as in the paper; below, ratios of tiny numbers fill the panel
+    dims = np.asarray(latent_dim)
+    shown = dims >= (dims[-1] / 96 if relative else 1)
+    changes = change(curves, baseline, relative)
     colors = matplotlib.colormaps["cool"](np.linspace(0, 1, max(len(lines), 2)))
     axes.axhline(0, color="black", linewidth=1)
-    for index, (curve, color, line) in enumerate(zip(curves, colors, lines, strict=False)):
-        axes.plot(dims[shown], curve[shown] / base[shown] - 1, color=color, label=line)
+    for index, (curve, color, line) in enumerate(zip(changes, colors, lines, strict=False)):
+        axes.plot(dims[shown], curve[shown], color=color, label=line)
         if bands is not None:
             _band(axes, dims[shown], [end[index][shown] for end in bands], color)
         if held_out is not None:
             axes.plot(dims[shown], held_out[index][shown], color=color, **HELD_OUT)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    if relative:
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.update_datalim([(dims[-1], -LEAST), (dims[-1], LEAST)])
+    axes.autoscale_view()
     _latent_axis(axes)
+
+
+def change(curves: Any, baseline: Any, relative: bool) -> np.ndarray:
+    """Of curves from a baseline, (..., Kn) both: relative to it, or the difference."""
+    curves, base = np.asarray(curves), np.asarray(baseline)
+    with np.errstate(divide="ignore", invalid="ignore"):  # where the baseline is 0
+        return curves / base - 1 if relative else curves - base
 
 
 def subspace_figure(
