@@ -260,10 +260,10 @@ def sweep_memory(
 
 def _stacked(noises: Sequence[Sequence[Any]], features: int) -> RayPoint:
     """(P, R) ray points: leaves (P, R), the direction's leaves (P, ...)."""
-    if not noises or (isinstance(noises[0], Sequence) and not noises[0]):
-        raise ValueError("noises: an empty grid; at least one noise is needed")
     if not all(isinstance(row, Sequence) for row in noises):
         raise ValueError("noises: rows of noises are needed, such as from `mask_grid`")
+    if not noises or not noises[0]:
+        raise ValueError("noises: an empty grid; at least one noise is needed")
     rows = []
     for row in noises:
         if len(row) != len(noises[0]):

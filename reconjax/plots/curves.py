@@ -116,7 +116,7 @@ def sweep_figure(
     curves, base = np.asarray(alignment), np.asarray(baseline)
     tested = None
     if held_out is not None:
-        tested = change(held_out, held_out_baseline, relative)
+        tested = _change(held_out, held_out_baseline, relative)
     with matplotlib.rc_context(STYLE):
         size = (1.2 + 5.6 * len(columns), 0.8 + 2.5 * len(rows))
         figure = Figure(figsize=size, layout="constrained")
@@ -165,7 +165,7 @@ def sweep_panel(
     """
     dims = np.asarray(latent_dim)
     shown = dims >= (dims[-1] / 96 if relative else 1)
-    changes = change(curves, baseline, relative)
+    changes = _change(curves, baseline, relative)
     colors = matplotlib.colormaps["cool"](np.linspace(0, 1, max(len(lines), 2)))
     axes.axhline(0, color="black", linewidth=1)
     for index, (curve, color, line) in enumerate(zip(changes, colors, lines, strict=False)):
@@ -181,7 +181,7 @@ def sweep_panel(
     _latent_axis(axes)
 
 
-def change(curves: Any, baseline: Any, relative: bool) -> np.ndarray:
+def _change(curves: Any, baseline: Any, relative: bool) -> np.ndarray:
     """Of curves from a baseline, (..., Kn) both: relative to it, or the difference."""
     curves, base = np.asarray(curves), np.asarray(baseline)
     with np.errstate(divide="ignore", invalid="ignore"):  # where the baseline is 0
