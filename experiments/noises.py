@@ -17,14 +17,15 @@ from tqdm import tqdm
 
 import reconjax
 from experiments import report, sets
-from reconjax.compare import Comparison, by_folds, compare, mean_and_error, ranking
 from reconjax.data import Split, load
-from reconjax.families import RATIOS, Family, families
-from reconjax.folds import each_fold
-from reconjax.learned_mask import learned_mask
-from reconjax.moments import Moments
+from reconjax.evidence.comparison import Comparison, by_folds, compare, mean_and_error, ranking
+from reconjax.evidence.p_values import search_p_values
+from reconjax.noise.families import RATIOS, Family, families
 from reconjax.plots import STYLE, learned_mask_figure
-from reconjax.statistics import HeldOut, held_out, search_p_values
+from reconjax.summary.folds import each_fold
+from reconjax.summary.moments import Moments
+from reconjax.theory.held_out import HeldOut, held_out
+from reconjax.theory.learned_mask import learned_mask
 
 FOLDS = 20
 # Uniform ratios with which a learned mask is compared.

@@ -23,10 +23,10 @@ from matplotlib.ticker import PercentFormatter
 from experiments import networks, report
 from reconjax import Spectrum, project
 from reconjax.data import Dataset, Split
-from reconjax.moments import as_floats
+from reconjax.data.units import as_floats
 from reconjax.nets import make
 from reconjax.plots import STYLE
-from reconjax.spectrum import top_directions
+from reconjax.theory.spectrum import top_directions
 from reconjax.training import classification
 
 NAME = "perception"

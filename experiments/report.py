@@ -28,7 +28,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reconjax.files import output_folder, replacing
+from reconjax.storage.files import output_folder, replacing
 
 PRESETS = ("smoke", "quick", "full")
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import PercentFormatter
 
 import reconjax
 from experiments import report, sets
-from reconjax.moments import as_floats
+from reconjax.data.units import as_floats
 from reconjax.plots import STYLE, subspace_figure
 
 SHARES = (0.5, 0.75, 0.9, 0.95, 0.99)

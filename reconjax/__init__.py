@@ -8,17 +8,9 @@ these are imported on their own.
 
 import os
 
-from reconjax.alignment import Alignment, Proposition1, alignment, proposition1
-from reconjax.certificate import Certificate, certificate
-from reconjax.folds import combined, each_fold, fold_moments
-from reconjax.moments import (
-    Moments,
-    balanced_class_weight,
-    merge,
-    moments,
-    standardized,
-    uncentered,
-)
+from reconjax.evidence.bootstrap import Bootstrap, bootstrap
+from reconjax.evidence.p_values import search_p_values
+from reconjax.grid.sweep import Sweep, gaussian_grid, mask_grid, pixel_grid, sweep, sweep_memory
 from reconjax.noise import (
     block_mask,
     blur,
@@ -49,18 +41,21 @@ from reconjax.noise import (
     thinning,
     visibility_mask,
 )
-from reconjax.solver import Problem, Solution, optimal_codes, problem, solve, theorem1
-from reconjax.spectrum import SampleSide, Spectrum, project, spectrum, spectrum_from_samples
-from reconjax.statistics import (
-    Bootstrap,
-    HeldOut,
-    bootstrap,
-    held_out,
-    held_out_explained,
-    search_p_values,
+from reconjax.summary.folds import combined, each_fold, fold_moments
+from reconjax.summary.moments import (
+    Moments,
+    balanced_class_weight,
+    merge,
+    moments,
+    standardized,
+    uncentered,
 )
-from reconjax.streaming import moments_from_batches
-from reconjax.sweep import Sweep, gaussian_grid, mask_grid, pixel_grid, sweep, sweep_memory
+from reconjax.summary.streaming import moments_from_batches
+from reconjax.theory.alignment import Alignment, Proposition1, alignment, proposition1
+from reconjax.theory.certificate import Certificate, certificate
+from reconjax.theory.held_out import HeldOut, held_out, held_out_explained
+from reconjax.theory.solver import Problem, Solution, optimal_codes, problem, solve, theorem1
+from reconjax.theory.spectrum import SampleSide, Spectrum, project, spectrum, spectrum_from_samples
 
 # OpenBLAS, which factorises for XLA on a CPU, lets its threads spin for 2^26 cycles after a call,
 # on cores that are needed for what follows. It reads this when it is loaded, at the first call.

@@ -1,5 +1,5 @@
 """`python -m reconjax` is the `reconjax` command."""
 
-from reconjax.cli import run
+from reconjax.cli.main import run
 
 run()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconjax.cli import main
+from reconjax.cli.main import main
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)

@@ -9,15 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from reconjax.nets.autoencoder import Autoencoder
-from reconjax.nets.layers import (
-    Layers,
-    Reshape,
-    Shape,
-    flat,
-    halved,
-    positive,
-    sized,
-)
+from reconjax.nets.layers import Layers, Reshape, Shape, flat, halved, positive, sized
 
 
 class ConvAutoencoder(Autoencoder):

@@ -17,14 +17,7 @@ from reconjax.noise.base import (
     pytree,
     static,
 )
-from reconjax.noise.rays import (
-    Colored,
-    FeatureVariance,
-    Independent,
-    Isotropic,
-    RayPoint,
-    added,
-)
+from reconjax.noise.rays import Colored, FeatureVariance, Independent, Isotropic, RayPoint, added
 
 
 @pytree

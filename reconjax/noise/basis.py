@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from reconjax.moments import highest
+from reconjax.linalg.precision import highest
 from reconjax.noise.base import Noise, check_ratio, flat, pytree
 from reconjax.noise.masks import pixel_dropout
 from reconjax.noise.rays import RayPoint, Rotated

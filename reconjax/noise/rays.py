@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from reconjax.moments import highest
+from reconjax.linalg.precision import highest
 
 
 class Direction(Protocol):

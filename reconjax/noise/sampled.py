@@ -9,9 +9,9 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from reconjax.moments import highest
+from reconjax.linalg.eigen import eigh_descending, significant
+from reconjax.linalg.precision import highest
 from reconjax.noise.base import Noise, pytree, static
-from reconjax.spectrum import eigh_descending, significant
 
 Draw = Callable[[Array, Array], Array]
 

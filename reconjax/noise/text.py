@@ -40,9 +40,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reconjax.moments import Moments
+from reconjax.linalg.eigen import eigh_descending
 from reconjax.noise import additive, basis, compose, masks, operators, random_masks, visibility
-from reconjax.spectrum import Spectrum, spectrum
+from reconjax.summary.moments import Moments
 
 PHOTONS = 255.0
 
@@ -56,7 +56,7 @@ class Context(NamedTuple):
     def mean(self) -> np.ndarray:
         """(D,) the mean image, in raw units."""
         data = self._given("the mean image")
-        if not isinstance(data, Moments | Spectrum):
+        if not hasattr(data, "scale"):
             return np.asarray(data).reshape(-1)
         if not np.all(np.asarray(data.scale) == 1):
             raise ValueError("raw intensities need data that are not standardized")
@@ -65,9 +65,11 @@ class Context(NamedTuple):
     def eigenvectors(self) -> Any:
         """(D, R) the principal directions."""
         data = self._given("the principal directions")
-        if not isinstance(data, Moments | Spectrum):
+        if isinstance(data, Moments):
+            return eigh_descending(data.second_moment)[1]
+        if not hasattr(data, "eigenvectors"):
             raise ValueError("it needs the principal directions of the data: moments or a spectrum")
-        return (spectrum(data) if isinstance(data, Moments) else data).eigenvectors
+        return data.eigenvectors
 
     def _given(self, what: str) -> Any:
         if self.data is None:

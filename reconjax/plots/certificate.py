@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from reconjax.certificate import Certificate
 from reconjax.plots.style import STYLE
+from reconjax.theory.certificate import Certificate
 
 
 def certificate_figure(found: Mapping[str, Certificate], *, title: str | None = None) -> Figure:

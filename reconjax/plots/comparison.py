@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reconjax.compare import Place
+from reconjax.evidence.bootstrap import interval_reach
+from reconjax.evidence.comparison import Place
 from reconjax.plots.style import STYLE
-from reconjax.statistics import interval_reach
 
 BETTER, WORSE, UNSURE = "C0", "C3", "grey"
 ROUNDING = 1e-6  # of a gain: far below any that matters

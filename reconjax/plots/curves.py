@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from reconjax.alignment import Alignment
 from reconjax.plots.style import STYLE
-from reconjax.spectrum import Spectrum, project, top_directions
+from reconjax.theory.alignment import Alignment
+from reconjax.theory.spectrum import Spectrum, project, top_directions
 
 HELD_OUT: Any = {"linestyle": "--", "linewidth": 1.1}
 BAND: Any = {"alpha": 0.2, "linewidth": 0}

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from reconjax.files import replacing
+from reconjax.storage.files import replacing
 
 STYLE: Any = {
     "axes.grid": True,

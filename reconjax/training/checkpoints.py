@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from reconjax.parts import fingerprint
+from reconjax.storage.parts import fingerprint
 
 Arrays = dict[str, np.ndarray]
 

@@ -20,7 +20,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from reconjax.spectrum import Spectrum, spectrum_from_samples
+from reconjax.theory.spectrum import Spectrum, spectrum_from_samples
 from reconjax.training.features import Frozen, frozen
 
 # Directions with less of the samples' variance than this are lost in the rounding of float32.

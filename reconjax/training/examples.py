@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from reconjax.data.split import Split
-from reconjax.moments import as_floats
+from reconjax.data.units import as_floats
 
 
 class Centered(NamedTuple):

@@ -19,8 +19,8 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from reconjax.data import Dataset, Split, load_npz
-from reconjax.moments import as_floats
-from reconjax.prefetch import IN_FLIGHT, prefetch
+from reconjax.data.prefetch import IN_FLIGHT, prefetch
+from reconjax.data.units import as_floats
 from reconjax.training.examples import Centered
 
 # Under which names other programs save features, and what they are called here.

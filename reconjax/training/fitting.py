@@ -16,11 +16,11 @@ import jax
 import numpy as np
 from flax import nnx
 
-from reconjax import hosts
 from reconjax.data.dataset import Dataset
-from reconjax.files import output_folder
 from reconjax.nets import parameter_count
-from reconjax.parts import fingerprint
+from reconjax.storage.files import output_folder
+from reconjax.storage.parts import fingerprint
+from reconjax.summary import hosts
 from reconjax.training import parallel
 from reconjax.training.augmentation import check_augmentation
 from reconjax.training.examples import Centered, Examples, check_labels

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from reconjax.moments import highest
+from reconjax.linalg.precision import highest
 from reconjax.training.probes import Probe, Scores, task
 
 METRICS = ("cosine", "euclidean")

@@ -18,7 +18,7 @@ import optax
 from flax import nnx
 from jax import Array, lax
 
-from reconjax.moments import as_floats
+from reconjax.data.units import as_floats
 from reconjax.nets import AXIS
 from reconjax.training.augmentation import augmented
 from reconjax.training.optimizer import adamw

@@ -27,9 +27,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from reconjax.data import Dataset, Split
-from reconjax.moments import as_floats, highest
-from reconjax.spectrum import Spectrum, inverse_root, spectrum, spectrum_from_samples
-from reconjax.streaming import moments_from_batches
+from reconjax.data.units import as_floats
+from reconjax.linalg.eigen import inverse_root
+from reconjax.linalg.precision import highest
+from reconjax.summary.streaming import moments_from_batches
+from reconjax.theory.spectrum import Spectrum, spectrum, spectrum_from_samples
 
 # Relative to the variance of a feature, which is 1.
 RIDGE_WEIGHTS = tuple(float(weight) for weight in np.logspace(-6, 3, 28))

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from reconjax.files import replacing
 from reconjax.nets import make
+from reconjax.storage.files import replacing
 from reconjax.training.checkpoints import Checkpoints
 from reconjax.training.examples import Centered
 

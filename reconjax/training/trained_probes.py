@@ -16,19 +16,10 @@ from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike
 
-from reconjax.moments import highest
+from reconjax.linalg.precision import highest
 from reconjax.nets import MLPProbe
 from reconjax.training.optimizer import adamw
-from reconjax.training.probes import (
-    ROWS,
-    Linear,
-    Probe,
-    Scores,
-    Standard,
-    Task,
-    positive,
-    task,
-)
+from reconjax.training.probes import ROWS, Linear, Probe, Scores, Standard, Task, positive, task
 
 PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 STEPS = 500  # of L-BFGS at most

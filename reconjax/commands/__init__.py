@@ -1,1 +1,0 @@
-"""What the commands do, a module for each; `reconjax.cli` reads their arguments."""

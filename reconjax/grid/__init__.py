@@ -1,0 +1,7 @@
+"""The whole grid of noises, strengths, weights and latent dimensions in one compiled call.
+
+sweep      the call, and the grids
+ray        one factorization for every strength of a noise
+subspace   a ray for the leading K alone
+kernel     what is compiled, on one device or many
+"""

@@ -1,0 +1,332 @@
+"""The whole grid - ray (patch shape), strength (mask ratio), λ, K - in one compiled call."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+from jax.typing import ArrayLike
+
+from reconjax.grid.kernel import Options, factorised, solve_grid
+from reconjax.grid.subspace import subspace_size
+from reconjax.noise import RayPoint, exact_patch_mask, gaussian, patch_mask, pixel_dropout
+from reconjax.summary.moments import Moments
+from reconjax.theory.held_out import HeldOut
+from reconjax.theory.solver import check_latent_dim, check_readout, check_weight
+
+PRECISIONS = ("float64", "mixed", "float32")
+
+
+class Sweep(NamedTuple):
+    """Curves of a grid of P rays, R strengths, L weights and Kn latent dimensions.
+
+    Attributes:
+      latent_dim: (Kn,) int32.
+      reconstruction_weight: (L,) λ.
+      explained: (P, R, L, Kn) 1 − supervised loss / tr S.
+      supervised_loss: (P, R, L, Kn) of the read-out.
+      reconstruction_loss: (P, R, L, Kn) of denoising, E‖Zᵀ Vᵀ x' − x‖².
+      alignment: (P, R, L, Kn) Eq. 7 for the encoder of that point: it grows when the loss falls,
+        and is 1 where all that a linear head can explain on clean data is explained.
+      error: (P, R, L) estimated largest error of `explained` in K: of its rounding and, for a ray
+        in a subspace, of what that leaves out. An estimate, not a bound: it is seldom more than a
+        few times too small. In float32 throughout, it is what the points add to moments and
+        directions that float32 has cut off already; see `rank`.
+      reduced: (P,) bool, whether the ray was solved in a subspace; see `tolerance` of `sweep`.
+      rank: number of directions of the data; the curves are flat from there on.
+      held_out: (P, R, L, Kn) 1 − loss / label variance on the test split, of the encoders and heads
+        of the training split: it falls where they overfit. None without `held_out`.
+      agreement: (P, R, L, Kn, B) E[y · f(x)] / label variance on each fold of the test split, f(x)
+        being the prediction of encoder and head (of x' for "noisy"); see `search_p_values`.
+    """
+
+    latent_dim: Array
+    reconstruction_weight: Array
+    explained: Array
+    supervised_loss: Array
+    reconstruction_loss: Array
+    alignment: Array
+    error: Array
+    reduced: Array
+    rank: Array
+    held_out: Array | None = None
+    agreement: Array | None = None
+
+
+def mask_grid(
+    image_shape: Sequence[int],
+    patch_shapes: Sequence[Any],
+    mask_ratios: Sequence[float],
+    *,
+    exact: bool = False,
+    share_channels: bool = True,
+    partial: bool = False,
+) -> list[list[Any]]:
+    """(P, R) noises for `sweep`: a row for each patch shape, a column for each ratio.
+
+    Args:
+      image_shape: (H, W, C).
+      patch_shapes: (height, width) pairs, or ints for squares.
+      mask_ratios: p in [0, 1), the share that is dropped.
+      exact: keep an exact number of patches (MAE) instead of Bernoulli masks.
+      share_channels: the channels of a pixel are dropped together.
+      partial: allow partial edge patches.
+
+    Raises:
+      ValueError: as `patch_mask`.
+    """
+    make = exact_patch_mask if exact else patch_mask
+    return [
+        [
+            make(ratio, patch, image_shape, share_channels=share_channels, partial=partial)
+            for ratio in mask_ratios
+        ]
+        for patch in patch_shapes
+    ]
+
+
+def pixel_grid(example_shape: Sequence[int], mask_ratios: Sequence[float]) -> list[list[Any]]:
+    """(1, R) noises: independent dropout of every value."""
+    return [[pixel_dropout(ratio, example_shape) for ratio in mask_ratios]]
+
+
+def gaussian_grid(stds: Sequence[float]) -> list[list[Any]]:
+    """(1, R) noises: isotropic Gaussian noise of each standard deviation."""
+    return [[gaussian(std) for std in stds]]
+
+
+def sweep(
+    moments: Moments,
+    noises: Sequence[Sequence[Any]],
+    reconstruction_weights: ArrayLike = np.inf,
+    latent_dims: ArrayLike | None = None,
+    *,
+    readout: str = "clean",
+    held_out: HeldOut | None = None,
+    precision: str | None = None,
+    tolerance: float = 0.0,
+    batch_size: int = 1,
+    mesh: Mesh | None = None,
+    progress: Callable[[], None] | None = None,
+) -> Sweep:
+    """Theorem 3 (and Theorem 1's λ) on a grid, in one compiled call with one trace per grid shape.
+
+    Other ratios, weights, latent dimensions or patches of the same number do not compile again
+    (with a tolerance: latent dimensions whose largest rounds up to the same multiple of 16).
+
+    Memory: about `sweep_memory(D, C, batch_size)` bytes whatever the size of the grid, plus the
+    result. Points are solved one after the other unless `batch_size` says otherwise, which pays
+    only where the device is not filled by one (D, D) eigendecomposition.
+
+    Args:
+      moments: centered moments of the data.
+      noises: (P, R) noises; those of one row must lie on one ray, e.g. from `mask_grid`.
+      reconstruction_weights: (L,) λ in [0, inf].
+      latent_dims: (Kn,) K in 1 .. D; all of them by default.
+      readout: "clean" fits the head on clean inputs (Eq. 9), "noisy" on x' (Sec. 5.4).
+      held_out: the test split, from `reconjax.statistics.held_out`.
+      precision: "float64"; "mixed": spectrum and whitening, where float32 would lose the
+        directions that carry labels, in float64 (on the host's CPU where the accelerator has none)
+        and the points in float32; or "float32" throughout. By default that of the moments; the
+        first two need float64 moments.
+      tolerance: where the largest K is far below D, an error of `explained` up to this is
+        accepted, for several times the speed: a ray is solved in a subspace of about 3 K
+        directions if its error there, which is measured at the point with the largest residual,
+        is not larger, and in full otherwise; `Sweep.reduced` tells. 3e-4 is a good choice.
+      batch_size: points solved side by side (in full).
+      mesh: devices that share the grid, for one call over all of them, also of several hosts. Their
+        number must be a x b with a a divisor of P and b one of R. Every process passes the same
+        arguments and gets the whole result.
+      progress: called once for every finished point (in any order); use one function for all
+        calls, since it is part of what is compiled.
+
+    Returns:
+      `Sweep`.
+
+    Raises:
+      ValueError: a noise without a ray, noises of one row on different rays, rows of different
+        lengths, an empty grid; λ, K, batch_size, tolerance or precision out of range; a mesh that
+        does not divide the grid; a test split of other sizes.
+    """
+    check_readout(readout)
+    check_weight(reconstruction_weights)
+    weights = jnp.atleast_1d(jnp.asarray(reconstruction_weights, float))
+    features = moments.features
+    if latent_dims is None:
+        latent_dims = np.arange(1, features + 1)
+    if not np.all(np.mod(latent_dims, 1) == 0):
+        raise ValueError(f"latent_dims: {latent_dims}; whole numbers are needed")
+    dims = np.atleast_1d(np.asarray(latent_dims)).astype(np.int32)
+    for name, values in (("latent_dims", dims), ("reconstruction_weights", weights)):
+        if values.ndim != 1 or values.size == 0:
+            raise ValueError(f"{name}: shape {values.shape}; a list of at least one is needed")
+    check_latent_dim(int(dims.min()), features)
+    check_latent_dim(int(dims.max()), features)
+    if batch_size < 1:
+        raise ValueError(f"batch_size: {batch_size}; it must be at least 1")
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance: {tolerance}; it must be in [0, 1)")
+    if held_out is not None and not isinstance(held_out, HeldOut):
+        raise ValueError(
+            f"held_out: {type(held_out).__name__}; make it with"
+            " `reconjax.held_out(reconjax.each_fold(test, num_classes=...), moments)`"
+        )
+    if held_out is not None and held_out.cross_moment.shape != moments.cross_moment.shape:
+        raise ValueError(
+            f"held_out: features and targets {held_out.cross_moment.shape};"
+            f" the moments have {moments.cross_moment.shape}"
+        )
+    moments, dtype = _in_precision(moments, precision)
+    points = _stacked(noises, features)
+    rays_and_strengths = points.share.shape
+    grid_mesh = None if mesh is None else divided(mesh, *rays_and_strengths)
+    host = _host_for(moments.second_moment.dtype)
+    shared = rays_and_strengths[1] * weights.size  # points of a ray
+    leading = 0 if host else _leading(int(dims.max()), moments, shared, tolerance)
+    options = Options(readout == "clean", batch_size, dtype, progress, leading)
+    rays = None
+    if host is not None:
+        with jax.default_device(host):
+            rays = factorised(*jax.device_put((moments, points), host), dtype=dtype)
+        # Past the whitening, nothing is left that needs float64.
+        moments = jax.tree.map(lambda leaf: leaf.astype(dtype), moments)
+    if held_out is not None:
+        floats = moments.second_moment.dtype
+        held_out = jax.tree.map(lambda leaf: leaf.astype(floats), held_out)
+    arguments = (moments, points, weights, dims, np.asarray(tolerance), rays, held_out)
+    if grid_mesh is not None or host is not None:
+        # Free of any device: the mesh, or the default device, places them.
+        arguments = jax.tree.map(np.asarray, arguments)
+    found = solve_grid(*arguments, options=options, mesh=grid_mesh)
+    if grid_mesh is not None:
+        found = jax.tree.map(np.asarray, found)
+    return Sweep(
+        latent_dim=jnp.asarray(dims),
+        reconstruction_weight=weights,
+        explained=1 - found.supervised_loss / jnp.trace(moments.label_moment).astype(dtype),
+        **{name: value for name, value in found._asdict().items() if name != "rank"},
+        rank=jnp.max(found.rank),
+    )
+
+
+def divided(mesh: Mesh, rays: int, strengths: int) -> Mesh:
+    """The devices of a mesh as ("ray", "strength"), so that each has an equal part of a grid.
+
+    Raises:
+      ValueError: their number is not a x b with a a divisor of `rays` and b one of `strengths`.
+    """
+    devices = mesh.devices.flatten()
+    sizes = device_counts(rays, strengths)
+    if devices.size not in sizes:
+        raise ValueError(
+            f"mesh: {devices.size} devices; a grid of {rays} rays x {strengths} strengths can be"
+            f" dealt to {', '.join(map(str, sorted(sizes)))}"
+        )
+    return Mesh(devices.reshape(sizes[devices.size], -1), ("ray", "strength"))
+
+
+def device_counts(rays: int, strengths: int) -> dict[int, int]:
+    """The numbers of devices that can share a grid, each with how many of them share the rays."""
+    return {
+        a * b: a
+        for b in range(strengths, 0, -1)
+        for a in range(1, rays + 1)
+        if rays % a == 0 and strengths % b == 0
+    }
+
+
+def sweep_memory(
+    features: int,
+    targets: int,
+    batch_size: int = 1,
+    itemsize: int = 8,
+    *,
+    held_out_folds: int = 0,
+) -> int:
+    """Bytes that `sweep` holds at its peak, its arguments included and its result not.
+
+    An upper estimate: 8 (D, D) arrays for moments, spectrum and ray, 8 more for every point that
+    is solved at the same time, and the labels' coordinates; with a test split, 2 and 2 more, and
+    the labels' coordinates of its folds.
+    """
+    squares, labels = 8 + 8 * batch_size, 8
+    if held_out_folds:
+        squares, labels = squares + 2 + 2 * batch_size, labels + 3 * held_out_folds
+    return itemsize * (features**2 * squares + labels * targets * features)
+
+
+def _stacked(noises: Sequence[Sequence[Any]], features: int) -> RayPoint:
+    """(P, R) ray points: leaves (P, R), the direction's leaves (P, ...)."""
+    if not all(isinstance(row, Sequence) for row in noises):
+        raise ValueError("noises: rows of noises are needed, such as from `mask_grid`")
+    if not noises or not noises[0]:
+        raise ValueError("noises: an empty grid; at least one noise is needed")
+    rows = []
+    for row in noises:
+        if len(row) != len(noises[0]):
+            raise ValueError(f"noises: rows of {len(noises[0])} and {len(row)}; all must be equal")
+        points = []
+        for noise in row:
+            point = noise.ray()
+            if point is None:
+                raise ValueError(f"noises: {type(noise).__name__} lies on no ray; use solve for it")
+            points.append(point)
+        direction = points[0].direction
+        for point in points:
+            if type(point.direction) is not type(direction) or not jax.tree.all(
+                jax.tree.map(
+                    lambda a, b: bool(np.all(np.asarray(a) == np.asarray(b))),
+                    point.direction,
+                    direction,
+                )
+            ):
+                raise ValueError("noises: the noises of one row lie on different rays")
+        for leaf in jax.tree.leaves(direction):
+            if leaf.shape[0] != features:
+                raise ValueError(
+                    f"noises: made for {leaf.shape[0]} features; the moments have {features}"
+                )
+        columns = (jnp.stack([point[i] for point in points]) for i in (1, 2, 3))
+        rows.append(RayPoint(direction, *columns))
+    if any(type(row.direction) is not type(rows[0].direction) for row in rows):
+        raise ValueError("noises: rows of different kinds of noise; sweep each kind on its own")
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+
+
+def _in_precision(moments: Moments, precision: str | None) -> tuple[Moments, Any]:
+    """The moments in the dtype of the factorisation, and the dtype of the points."""
+    have = moments.second_moment.dtype
+    if precision is None:
+        return moments, have
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: {precision!r}; one of {', '.join(PRECISIONS)}")
+    if precision == "float32":
+        single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), moments)
+        return single, jnp.dtype("float32")
+    if have != jnp.float64:
+        raise ValueError(
+            f"precision: {precision!r} needs float64 moments, these are {have};"
+            " enable jax_enable_x64 before they are made"
+        )
+    return moments, jnp.dtype("float32" if precision == "mixed" else "float64")
+
+
+def _host_for(dtype: Any) -> Any:
+    """The CPU, where float64 is needed and the default device has none; else None."""
+    if dtype == jnp.float64 and jax.default_backend() == "tpu":
+        return jax.local_devices(backend="cpu")[0]
+    return None
+
+
+def _leading(largest: int, moments: Moments, points: int, tolerance: float) -> int:
+    """The latent dimensions that a subspace must serve; 0 where it would not pay."""
+    leading = -(-largest // 16) * 16
+    size = subspace_size(leading, moments.targets)
+    # In units of a point in full, one in the subspace costs the cube of its share of directions;
+    # its basis and the checks of it cost up to eight times that share; see benchmarks/sweep.py.
+    share = size / moments.features
+    pays = tolerance > 0 and points >= 4 and points * (1 - share**3) > 8 * share
+    return leading if pays else 0

@@ -1,0 +1,163 @@
+"""Families of noises, each at several strengths, that suit a data set."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from reconjax.noise import parse_noise
+from reconjax.noise.naming import decimal
+from reconjax.summary.moments import Moments
+
+# Deviation of additive noise, in units of the data's own root mean square deviation.
+DEVIATIONS = (0.25, 0.5, 1.0, 2.0, 4.0)
+RATIOS = (0.25, 0.5, 0.75, 0.9, 0.99)
+# Of a strength that is made from the data, for names that can be read.
+DIGITS = 3
+
+
+class Family(NamedTuple):
+    """Noises of one kind that differ in strength.
+
+    Attributes:
+      name: of the family.
+      texts: (R,) what each strength is called, e.g. "mask:0.5:2x2".
+      noises: (R,) the noises.
+    """
+
+    name: str
+    texts: tuple[str, ...]
+    noises: tuple[Any, ...]
+
+
+class _Data(NamedTuple):
+    """What the strengths depend on."""
+
+    shape: tuple[int, ...]
+    moments: Moments
+
+    def images(self) -> bool:
+        return len(self.shape) == 3
+
+    def deviations(self) -> list[str]:
+        """Of additive noise."""
+        unit = np.sqrt(np.trace(self.moments.second_moment) / self.moments.features)
+        return [decimal(factor * unit, DIGITS) for factor in DEVIATIONS]
+
+    def raw(self) -> bool:
+        """Whether the inputs are intensities that photons could have made."""
+        plain = bool(np.all(np.asarray(self.moments.scale) == 1))
+        return plain and bool(np.all(np.asarray(self.moments.mean_x) >= 0))
+
+    def photons(self) -> list[str]:
+        """Counts at intensity 1 that make noise of the same deviations."""
+        mean = float(np.mean(self.moments.mean_x))
+        return [decimal(mean / float(std) ** 2, DIGITS) for std in self.deviations()]
+
+    def patches(self) -> list[int]:
+        """Sides of square patches of which there are four at least."""
+        height, width, _ = self.shape
+        sides = range(1, min(height, width) // 2 + 1)
+        return [side for side in sides if height % side == 0 and width % side == 0]
+
+    def windows(self, shares: Sequence[float]) -> list[str]:
+        """Parts of the image."""
+        height, width, _ = self.shape
+        sizes = ((round(share * height), round(share * width)) for share in shares)
+        return [f"{h}x{w}" for h, w in dict.fromkeys(sizes) if 0 < h < height and 0 < w < width]
+
+
+def _masks(data: _Data) -> Iterator[tuple[str, list[str]]]:
+    for side in data.patches() if data.images() else ():
+        size = f"{side}x{side}"
+        yield f"mask {size}", [f"mask:{ratio:g}:{size}" for ratio in RATIOS]
+
+
+def _one(texts: Callable[[_Data], list[str]], applies: Callable[[_Data], bool]) -> Any:
+    def make(data: _Data) -> Iterator[tuple[str, list[str]]]:
+        if applies(data) and (found := texts(data)):
+            yield "", found
+
+    return make
+
+
+def _always(data: _Data) -> bool:
+    return True
+
+
+def _colors(data: _Data) -> bool:
+    return data.images() and data.shape[-1] > 1
+
+
+# Blur alone can be undone, so that it changes no linear representation: a little noise keeps it.
+_KINDS: dict[str, Callable[[_Data], Iterator[tuple[str, list[str]]]]] = {
+    "mask": _masks,
+    "pixel": _one(lambda d: [f"pixel:{ratio:g}" for ratio in RATIOS], lambda d: d.shape[-1] > 1),
+    "channel": _one(lambda d: [f"channel:{ratio:g}" for ratio in RATIOS], _colors),
+    "gaussian": _one(lambda d: [f"gaussian:{std}" for std in d.deviations()], _always),
+    "colored": _one(
+        lambda d: [f"colored:{std}:{max(d.shape) / 16:g}" for std in d.deviations()], _Data.images
+    ),
+    "speckle": _one(lambda d: [f"speckle:{std:g}" for std in DEVIATIONS], _always),
+    "thin": _one(lambda d: [f"thin:0:{photons}" for photons in d.photons()], _Data.raw),
+    "saltpepper": _one(
+        lambda d: [f"saltpepper:{ratio}:{d.deviations()[3]}" for ratio in (0.1, 0.5, 0.9)], _always
+    ),
+    "block": _one(lambda d: [f"block:{w}" for w in d.windows((0.25, 0.5, 0.75))], _Data.images),
+    "blur": _one(
+        lambda d: [f"blur:{std}+gaussian:{d.deviations()[0]}" for std in (0.5, 1, 2)], _Data.images
+    ),
+    "shift": _one(
+        lambda d: [f"shift:{by}" for by in (1, 2, 4) if 2 * by < min(d.shape[:2])], _Data.images
+    ),
+    "crop": _one(lambda d: [f"crop:{w}" for w in d.windows((0.875, 0.75, 0.5))], _Data.images),
+    "flip": _one(lambda d: ["flip:0.5"], _Data.images),
+    "vflip": _one(lambda d: ["vflip:0.5"], _Data.images),
+}
+NAMES = tuple(_KINDS)
+
+
+def families(
+    example_shape: Sequence[int], moments: Moments, names: Sequence[str] | None = None
+) -> list[Family]:
+    """Families at strengths that suit the data; those that do not apply are left out.
+
+    Additive noise is measured by the data's own deviation, so that any units will do. An exact
+    number of patches and random ratios lie on the rays of patch masks, and are not listed apart.
+
+    Args:
+      example_shape: (H, W, C) or (D,).
+      moments: of the training split.
+      names: of `NAMES`, or texts of `reconjax.noise.parse_noise`, each a family of one strength;
+        all of `NAMES` by default.
+
+    Raises:
+      ValueError: a name or a text that is not known; a family by name that does not apply.
+    """
+    data = _Data(tuple(example_shape), moments)
+    found = []
+    for name in dict.fromkeys(NAMES if names is None else names):
+        kind = _KINDS.get(name)
+        made = [(name, [name])] if kind is None else list(kind(data))
+        if not made and names is not None:
+            raise ValueError(f"families: {name}; it does not apply to these data")
+        for own, texts in made:
+            noises = tuple(_parsed(text, data) for text in texts)
+            found.append(Family(own or name, tuple(texts), noises))
+    return found
+
+
+def check_names(names: Sequence[str], example_shape: Sequence[int]) -> None:
+    """Raises ValueError for a name that is no family and no noise, before the data are read."""
+    for name in names:
+        if name in _KINDS:
+            continue
+        if not any(mark in name for mark in ":+|("):
+            raise ValueError(f"families: {name!r}; known are {', '.join(NAMES)}, and noise texts")
+        if "pca-mask" not in name:  # which needs more than a mean image to be made
+            parse_noise(name, example_shape, np.zeros(math.prod(example_shape)))
+
+
+def _parsed(text: str, data: _Data) -> Any:
+    return parse_noise(text, data.shape, data.moments)

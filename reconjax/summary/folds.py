@@ -1,0 +1,158 @@
+"""Folds: a data set in parts of which each keeps its own moments.
+
+Moments add up, so those of any resampling of the folds - all but one, or each as often as a draw
+says - are a weighted sum of what is kept: no resampling reads the data a second time.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike, DTypeLike
+
+from reconjax.data.split import Split
+from reconjax.linalg.precision import highest
+from reconjax.summary.moments import Moments
+from reconjax.summary.streaming import moments_from_batches
+
+
+def stratified(labels: ArrayLike, folds: int, *, seed: int = 0) -> np.ndarray:
+    """(N,) int32: the fold of every sample, drawn at random within each class.
+
+    Folds differ by at most one sample, in all and of every class.
+
+    Args:
+      labels: (N,) whole numbers from 0 on.
+      folds: B in 2 .. the size of the second largest class: then each fold has two classes.
+      seed: of the draw.
+
+    Raises:
+      ValueError: B is out of that range.
+    """
+    classes = np.asarray(labels)
+    largest = most_folds(classes)
+    if not 2 <= folds <= largest:
+        raise ValueError(
+            f"folds: {folds}; 2 .. {largest} is allowed, the size of the second largest class"
+        )
+    order = np.lexsort((np.random.default_rng(seed).random(len(classes)), classes))
+    found = np.empty(len(classes), np.int32)
+    found[order] = np.arange(len(classes), dtype=np.int32) % folds
+    return found
+
+
+def most_folds(labels: ArrayLike) -> int:
+    """The most folds that (N,) labels can be dealt to, each with two classes; 0 for one class."""
+    counts = np.sort(np.bincount(np.asarray(labels)))
+    return int(counts[-2]) if len(counts) > 1 else 0
+
+
+def each_fold(
+    split: Split,
+    folds: int = 20,
+    *,
+    num_classes: int,
+    class_weight: ArrayLike | None = None,
+    seed: int = 0,
+    dtype: DTypeLike | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Moments]:
+    """Moments of one fold after the other; each sample is read once.
+
+    Args:
+      split: a split of `reconjax.data`.
+      folds: B, see `stratified`.
+      num_classes: C.
+      class_weight: as in `moments_from_batches`.
+      seed: of the folds.
+      dtype: as in `moments_from_batches`.
+      devices: as in `moments_from_batches`.
+      progress: called with the size of every batch that is read.
+
+    Raises:
+      ValueError: as `stratified` and `moments_from_batches`.
+    """
+    fold = stratified(split.labels, folds, seed=seed)
+    # Folds of N // B samples and of one more: with batches of N // B, both run the same program.
+    size = min(4096, len(fold) // folds)
+
+    def batches(part: Split) -> Iterator[tuple[Any, Any]]:
+        for images, labels in part.batches(size):
+            yield images, labels
+            if progress is not None:
+                progress(len(labels))
+
+    return (
+        moments_from_batches(
+            batches(split.subset(np.flatnonzero(fold == index))),
+            num_classes=num_classes,
+            class_weight=class_weight,
+            dtype=dtype,
+            devices=devices,
+        )
+        for index in range(folds)
+    )
+
+
+def fold_moments(split: Split, folds: int = 20, **options: Any) -> Moments:
+    """Moments of all folds, for `combined`; arguments and errors as `each_fold`.
+
+    Memory: (B, D, D) floats, and as much again while they are put together; see `fold_memory`.
+
+    Returns:
+      `Moments` with a leading axis of length B on every array.
+    """
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each_fold(split, folds, **options))
+
+
+@jax.jit
+@highest
+def combined(folds: Moments, weights: ArrayLike | None = None) -> Moments:
+    """Moments of all folds together, each counted `weights` (B,) times; once by default.
+
+    Chan's formula for any number of sets: with w the share of a fold in the whole and d the
+    distance of its mean from the common one, the second moment is Σ w (M + d dᵀ).
+
+    Args:
+      folds: (B, ...) from `fold_moments`, in units of their own: standardize afterwards.
+      weights: (B,) >= 0, not all 0.
+    """
+    samples = jnp.ones_like(folds.samples) if weights is None else weights
+    counts = jnp.asarray(samples, folds.samples.dtype)
+    weight = counts @ folds.weight
+    share = counts * folds.weight / weight
+
+    def common(means: Array) -> Array:
+        # The rounding of the first sum would be an error in the second moments: sum what is left.
+        found = share @ means
+        return found + share @ (means - found)
+
+    mean_x, mean_y = common(folds.mean_x), common(folds.mean_y)
+    scale = folds.scale[0]
+    dx, dy = (folds.mean_x - mean_x) / scale, folds.mean_y - mean_y
+
+    def mix(within: Array, u: Array, v: Array) -> Array:
+        return jnp.tensordot(share, within, 1) + (share[:, None] * u).T @ v
+
+    second = mix(folds.second_moment, dx, dx)
+    label = mix(folds.label_moment, dy, dy)
+    return Moments(
+        samples=counts @ folds.samples,
+        weight=weight,
+        mean_x=mean_x,
+        mean_y=mean_y,
+        second_moment=(second + second.T) / 2,
+        cross_moment=mix(folds.cross_moment, dx, dy),
+        label_moment=(label + label.T) / 2,
+        scale=scale,
+        centered=folds.centered,
+    )
+
+
+def fold_memory(features: int, folds: int, itemsize: int = 8) -> int:
+    """Bytes that `fold_moments` holds at its peak: the (B, D, D) second moments, twice."""
+    return 2 * folds * itemsize * features**2

@@ -1,0 +1,365 @@
+"""Many hosts as one job: each reads its part of the data, and all have the moments of the whole.
+
+    hosts.start()                                # before anything else of JAX
+    mine = hosts.part(data.train)
+    moments = hosts.merged(moments_from_batches(mine.batches(), num_classes=data.num_classes))
+
+Every process runs the same program. In a single process all of this does nothing.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import socket
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from reconjax.data.split import Split
+from reconjax.summary.moments import Moments
+
+_AXIS = "process"
+_GREETING = "reconjax-hosts"  # what the processes say to each other before JAX takes over
+
+LINGER = 3.0  # seconds, far longer than equal processes come to the same mistake after one another
+
+
+def start(
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+    *,
+    timeout: float = 300,
+) -> None:
+    """Joins this process to the others of its job; to be called before any JAX computation.
+
+    Without arguments JAX finds the cluster: a TPU pod, SLURM, Open MPI or Kubernetes. With them,
+    the processes first wait for each other, so that one that stays away ends all in one line.
+
+    Args:
+      coordinator: HOST:PORT of process 0, the same in all processes; the port must be free there.
+      processes: how many there are.
+      process: which of them this is, 0 .. processes - 1.
+      timeout: seconds to wait for the others.
+
+    Raises:
+      ValueError: some arguments but not all three, one out of range, or no cluster is found.
+      OSError: the others cannot be reached within `timeout` or disagree, or the port is taken.
+      RuntimeError: JAX has computed already, or the job was joined before.
+    """
+    # JAX has no public way to ask, and says it only once all processes have come.
+    from jax._src.xla_bridge import backends_are_initialized
+
+    _check_start(coordinator, processes, process, timeout)
+    if jax.distributed.is_initialized():
+        raise RuntimeError("hosts.start: called twice; once is enough")
+    if backends_are_initialized():
+        raise RuntimeError(
+            "hosts.start: JAX is in use already; call it before any array or device is asked for"
+        )
+    if coordinator is not None and processes is not None and process is not None:
+        # JAX ends the interpreter when a process stays away, and leaves nothing to catch.
+        _meet(coordinator, processes, process, timeout)
+    try:
+        jax.distributed.initialize(
+            coordinator, processes, process, initialization_timeout=max(1, round(timeout))
+        )
+    except ValueError as error:
+        if coordinator is not None:
+            raise
+        raise ValueError(
+            "hosts.start: no cluster was found (TPU pod, SLURM, Open MPI); give coordinator,"
+            f" processes and process ({_line(error)})"
+        ) from None
+    except RuntimeError as error:
+        raise OSError(f"hosts.start: the other processes were not found ({_line(error)})") from None
+    if jax.process_count() > 1:
+        # CPU processes must connect within 30 s of each other (Gloo), but then may be hours apart:
+        # do it now, not after each has read its part.
+        _across(_range, jnp.zeros(1, jnp.int32))
+
+
+def leave(status: int) -> NoReturn:
+    """Ends this process at once with an exit status, lest others wait for it.
+
+    Nor is the interpreter taken down while computations that were interrupted still reach into it.
+    Of several processes, process 0 waits a moment. It runs the service that joins them all, and JAX
+    aborts the others when they lose it: where all make the same mistake, each can still say so.
+    """
+    # JAX has no public way to ask, but for one that would wait for the others.
+    from jax._src.distributed import global_state
+
+    with contextlib.suppress(RuntimeError):  # in a signal, while something is being written
+        sys.stdout.flush()
+        sys.stderr.flush()
+    if global_state.service is not None:
+        time.sleep(LINGER)
+    os._exit(status)
+
+
+def first() -> bool:
+    """Whether this process is the one that prints and writes files; call it after `start`."""
+    return jax.process_index() == 0
+
+
+def part(split: Split) -> Split:
+    """The part of a split that this process reads; the split itself in a single process.
+
+    The parts are contiguous, in the order of the processes, and their sizes differ by 1 at most.
+    Data that are sorted by class are to be shuffled first: a part of one class has no moments.
+
+    Raises:
+      ValueError: on every process, if there are fewer than 2 samples for each of them.
+    """
+    processes, process = jax.process_count(), jax.process_index()
+    if processes == 1:
+        return split
+    if len(split) < 2 * processes:
+        raise ValueError(
+            f"split: {len(split)} samples for {processes} processes; at least 2 each are needed"
+        )
+    start, stop = (len(split) * i // processes for i in (process, process + 1))
+    return split.subset(np.arange(start, stop))
+
+
+def merged(moments: Moments) -> Moments:
+    """Moments of the union of the parts of all processes, the same bits on every one of them.
+
+    All processes must call it. Memory is O(D²) on each, whatever their number. As with `merge`,
+    standardize afterwards.
+
+    Args:
+      moments: those of the part that this process has read.
+
+    Returns:
+      `Moments`, equal up to rounding to those of all parts together; as they are in a single
+      process.
+
+    Raises:
+      ValueError: on every process, if features, targets, dtypes, units or centering differ.
+      OSError: another process has failed, or cannot be reached.
+    """
+    if jax.process_count() == 1:
+        return moments
+    moments = jax.tree.map(jnp.asarray, moments)
+    _check_alike(moments)
+    whole = _across(_merged, moments)
+    # A sum over hosts adds its blocks in different orders; the two triangles must be the same.
+    return dataclasses.replace(
+        whole,
+        second_moment=(whole.second_moment + whole.second_moment.T) / 2,
+        label_moment=(whole.label_moment + whole.label_moment.T) / 2,
+    )
+
+
+def _merged(own: Moments) -> Moments:
+    """What each process computes: Chan's formula for any number of sets, about their common mean.
+
+    With w the share of this process in the weight and d the distance of its mean from the common
+    one, the second moment of the union is Σ w (M + d dᵀ).
+    """
+    weight = jax.lax.psum(own.weight, _AXIS)
+    share = own.weight / jnp.where(weight > 0, weight, 1.0)
+
+    def common(mean: Array) -> Array:
+        # The rounding of the first sum would be an error in the second moments: sum what is left.
+        found = jax.lax.psum(share * mean, _AXIS)
+        return found + jax.lax.psum(share * (mean - found), _AXIS)
+
+    mean_x, mean_y = common(own.mean_x), common(own.mean_y)
+    # The means are in raw units, the second moments in units of `scale`.
+    dx, dy = (own.mean_x - mean_x) / own.scale, own.mean_y - mean_y
+
+    def mix(second: Array, u: Array, v: Array) -> Array:
+        return jax.lax.psum(share * (second + jnp.outer(u, v)), _AXIS)
+
+    return dataclasses.replace(
+        own,
+        samples=jax.lax.psum(own.samples, _AXIS),
+        weight=weight,
+        mean_x=mean_x,
+        mean_y=mean_y,
+        second_moment=mix(own.second_moment, dx, dx),
+        cross_moment=mix(own.cross_moment, dx, dy),
+        label_moment=mix(own.label_moment, dy, dy),
+        scale=jax.lax.pmax(own.scale, _AXIS),  # all are equal
+    )
+
+
+def _check_alike(moments: Moments) -> None:
+    """Compares a few numbers first: with unequal arrays, the sums below would wait forever."""
+    shapes = repr([(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(moments)])
+    own = {
+        "features": moments.features,
+        "targets": moments.targets,
+        "centered": int(moments.centered),
+        "bits": moments.second_moment.dtype.itemsize * 8,
+        "checksum of shapes": _checksum(shapes.encode()),
+        "checksum of scale": _checksum(np.asarray(moments.scale).tobytes()),
+    }
+    bounds = _across(_range, jnp.asarray(list(own.values()), jnp.int32))
+    for name, low, high in zip(own, *np.asarray(bounds), strict=True):
+        if low != high:
+            raise ValueError(f"moments: {name} between {low} and {high}; all parts must be alike")
+
+
+def _range(own: Array) -> Array:
+    return jnp.stack([jax.lax.pmin(own, _AXIS), jax.lax.pmax(own, _AXIS)])
+
+
+def _across(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Calls `function` on this process's arrays, with the others as the axis `process`.
+
+    Raises:
+      OSError: another process failed or cannot be reached.
+    """
+    devices = {device.process_index: device for device in reversed(jax.devices())}
+    own = devices[jax.process_index()]
+    mesh = Mesh(np.array([devices[i] for i in sorted(devices)]), (_AXIS,))
+    sharding = NamedSharding(mesh, PartitionSpec(_AXIS))
+
+    def stacked(leaf: Array) -> Array:
+        shape = (len(devices), *leaf.shape)
+        return jax.make_array_from_single_device_arrays(
+            shape, sharding, [jax.device_put(leaf[None], own)]
+        )
+
+    inputs = jax.tree.map(stacked, tree)
+    try:
+        found = _compiled(function, mesh)(inputs)
+        # Through the host: arrays that are tied to no device, like those of `moments`.
+        local = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), found)
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # JAX raises either
+        raise OSError(
+            f"hosts: another process failed or cannot be reached ({_line(error)})"
+        ) from None
+    return jax.tree.map(jnp.asarray, local)
+
+
+@functools.cache
+def _compiled(function: Callable[[Any], Any], mesh: Mesh) -> Callable[[Any], Any]:
+    def local(tree: Any) -> Any:
+        return function(jax.tree.map(lambda leaf: leaf[0], tree))
+
+    return jax.jit(
+        jax.shard_map(local, mesh=mesh, in_specs=PartitionSpec(_AXIS), out_specs=PartitionSpec())
+    )
+
+
+def _checksum(data: bytes) -> int:
+    return zlib.crc32(data) & 0x7FFFFFFF
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _check_start(
+    coordinator: str | None, processes: int | None, process: int | None, timeout: float
+) -> None:
+    given = {"coordinator": coordinator, "processes": processes, "process": process}
+    missing = [name for name, value in given.items() if value is None]
+    if not timeout > 0:
+        raise ValueError(f"timeout: {timeout}; seconds > 0 are needed")
+    if len(missing) == 3:
+        return
+    if missing:
+        raise ValueError(f"{missing[0]}: not given; coordinator, processes, process go together")
+    for name in ("processes", "process"):
+        if not isinstance(given[name], int) or isinstance(given[name], bool):
+            raise ValueError(f"{name}: {given[name]!r}; a whole number is needed")
+    assert coordinator is not None
+    assert processes is not None
+    assert process is not None
+    if processes < 1:
+        raise ValueError(f"processes: {processes}; at least 1 is needed")
+    if not 0 <= process < processes:
+        raise ValueError(f"process: {process}; 0 .. {processes - 1} with {processes} processes")
+    _address(coordinator)
+
+
+def _address(coordinator: str) -> tuple[str, int]:
+    host, _, port = coordinator.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
+        raise ValueError(f"coordinator: {coordinator!r}; HOST:PORT is needed, as in 10.0.0.1:1234")
+    return host.strip("[]"), int(port)
+
+
+def _meet(coordinator: str, processes: int, process: int, timeout: float) -> None:
+    """Returns once all processes have called it; process 0 counts them on its port."""
+    deadline = time.monotonic() + timeout
+    if process == 0:
+        problem = _count(_address(coordinator)[1], processes, timeout, deadline)
+    else:
+        problem = _report(_address(coordinator), processes, process, timeout, deadline)
+    if problem:
+        raise OSError(f"hosts.start: {problem}")
+
+
+def _count(port: int, processes: int, timeout: float, deadline: float) -> str:
+    """Waits for all others and tells them what is wrong: "" if nothing is."""
+    guests: dict[int, socket.socket] = {}
+    problem = ""
+    dual = socket.has_dualstack_ipv6()  # JAX listens on all addresses too
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    with contextlib.ExitStack() as stack:
+        try:
+            server = socket.create_server(("", port), family=family, dualstack_ipv6=dual)
+        except OSError as error:
+            return f"port {port} cannot be used ({os.strerror(error.errno or 0)})"
+        stack.enter_context(server)
+        while len(guests) < processes - 1 and not problem:
+            server.settimeout(max(deadline - time.monotonic(), 1e-3))
+            try:
+                guest = stack.enter_context(server.accept()[0])
+            except TimeoutError:
+                missing = ", ".join(str(i) for i in range(1, processes) if i not in guests)
+                problem = f"process {missing} of {processes} did not come within {timeout:g} s"
+                break
+            try:
+                guest.settimeout(5)
+                greeting, process, count = guest.makefile().readline(64).split()
+                number = int(process)
+            except (OSError, ValueError):
+                continue
+            if greeting != _GREETING:
+                continue
+            if count != str(processes):
+                problem = f"processes: {processes} for process 0, {count} for process {number}"
+            elif number in guests:
+                problem = f"process: {number} came twice; each must have a number of its own"
+            guests[-1 if problem else number] = guest
+        for guest in guests.values():
+            with contextlib.suppress(OSError):
+                guest.sendall(f"{_GREETING} {problem}".encode())
+    return problem
+
+
+def _report(
+    address: tuple[str, int], processes: int, process: int, timeout: float, deadline: float
+) -> str:
+    """Tells process 0 that this one is here; returns what it says is wrong, "" if nothing is."""
+    while True:
+        try:
+            with socket.create_connection(address, max(deadline - time.monotonic(), 1e-3)) as host:
+                host.sendall(f"{_GREETING} {process} {processes}\n".encode())
+                host.settimeout(timeout + 10)  # process 0 gives up before that, and says why
+                greeting, _, problem = host.makefile().read(500).partition(" ")
+            if greeting == _GREETING:
+                return problem
+            reason = "something else answers there"
+        except (OSError, ValueError) as error:
+            reason = _line(error)
+        if time.monotonic() > deadline:
+            where = f"process 0 at {address[0]}:{address[1]}"
+            return f"{where} was not reached within {timeout:g} s ({reason})"
+        time.sleep(0.1)

@@ -1,0 +1,315 @@
+"""Moments: all that the closed forms need to know of a data set, whatever its size.
+
+With E the (weighted) mean over the N samples, the closed forms depend on the data through
+
+    M = E[x xᵀ] (D, D)    C = E[x yᵀ] (D, C)    S = E[y yᵀ] (C, C)    N, E[x], E[y]
+
+alone. They add up: two sets of moments of disjoint samples merge into those of the union (Chan,
+Golub and LeVeque, 1979), so the samples never have to be in memory together.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike, DTypeLike
+
+from reconjax.data.units import as_floats
+from reconjax.linalg.precision import highest
+from reconjax.linalg.products import symmetric_product
+from reconjax.summary.exact_sums import LARGEST_BATCH, ExactSums
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """First and second moments of N inputs x (D,) and targets y (C,), about their means.
+
+    Attributes:
+      samples: number of samples N, a float scalar.
+      weight: sum of the sample weights; equal to `samples` without class weights.
+      mean_x: (D,) mean input, the point about which the second moments are taken; 0 where the
+        moments are uncentered.
+      mean_y: (C,) mean target, likewise.
+      second_moment: (D, D) M = E[x xᵀ] of the centered inputs.
+      cross_moment: (D, C) C = E[x yᵀ].
+      label_moment: (C, C) S = E[y yᵀ].
+      scale: (D,) the unit of each feature: x stands for (input - mean_x) / scale.
+      centered: whether the means were removed.
+    """
+
+    samples: Array
+    weight: Array
+    mean_x: Array
+    mean_y: Array
+    second_moment: Array
+    cross_moment: Array
+    label_moment: Array
+    scale: Array
+    centered: bool = dataclasses.field(default=True, metadata={"static": True})
+
+    @property
+    def features(self) -> int:
+        """Number of input features D."""
+        return self.second_moment.shape[-1]
+
+    @property
+    def targets(self) -> int:
+        """Number of targets C (classes, for one-hot labels)."""
+        return self.label_moment.shape[-1]
+
+
+def moments(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    num_classes: int | None = None,
+    class_weight: str | ArrayLike | None = None,
+    center: bool = True,
+    dtype: DTypeLike | None = None,
+) -> Moments:
+    """Moments of arrays that fit in memory.
+
+    Args:
+      x: (N, D) vectors or (N, H, W, C) images, which are flattened. Integer images (uint8) are
+        scaled from [0, 255] to [0, 1]; floats are taken as they are.
+      y: (N,) integer labels, made one-hot, or (N, C) real targets.
+      num_classes: C for integer labels; their largest value plus one by default (it must be given
+        under `jax.jit`).
+      class_weight: None counts every sample once; "balanced" gives every class the same total
+        weight; (C,) non-negative weights, one a class. Labels only.
+      center: remove the means of x and y (the convention of every theorem here).
+      dtype: floating dtype of the result; by default JAX's default float, which is float64 where
+        x64 is enabled, also for float32 images: the bottom of a spectrum needs it.
+
+    Returns:
+      `Moments`.
+
+    Raises:
+      ValueError: fewer than 2 samples, lengths that differ, labels that are negative, not whole or
+        all of one class, constant targets, NaN or inf.
+    """
+    x, y = as_arrays(x, y)
+    if y.ndim == 1:
+        check_labels(y, num_classes)
+        if num_classes is None:
+            num_classes = int(np.max(np.asarray(y))) + 1
+        y = y.astype(jnp.int32)
+    if x.shape[0] < 2:
+        raise ValueError(f"x: {x.shape[0]} samples; at least 2 are needed")
+    floats = jnp.dtype(dtype or jnp.result_type(float))
+    weights = sample_weights(y, num_classes, class_weight)
+    if is_exact(x, y, class_weight):
+        exact = ExactSums(math.prod(x.shape[1:]), int(num_classes or 0))
+        for start in range(0, x.shape[0], LARGEST_BATCH):
+            part = slice(start, start + LARGEST_BATCH)
+            exact.add(x[part], y[part], weights[part])
+        found = rounded(exact, floats)
+    else:
+        found = batch_moments(x, y, weights, dtype=floats, num_classes=num_classes)
+    return checked(found if center else uncentered(found))
+
+
+@jax.jit
+def merge(first: Moments, second: Moments) -> Moments:
+    """Moments of the union of two disjoint sets of samples (Chan, Golub and LeVeque, 1979).
+
+    Merge first, standardize afterwards: both sets must be in the same units.
+
+    Raises:
+      ValueError: one is centered and the other is not, or their shapes differ.
+    """
+    if first.centered != second.centered:
+        raise ValueError(f"centered: {first.centered} and {second.centered} cannot be merged")
+    if (first.features, first.targets) != (second.features, second.targets):
+        raise ValueError(
+            f"moments of {first.features} features and {first.targets} targets cannot be merged"
+            f" with {second.features} and {second.targets}"
+        )
+    return jax.tree.map(jnp.add, first, merging_step(first, second))
+
+
+def merging_step(first: Moments, second: Moments) -> Moments:
+    """What `second` adds to each field of `first` when the two are merged."""
+    weight = first.weight + second.weight
+    whole = jnp.where(weight > 0, weight, 1.0)  # both may be of classes that have no weight
+    share = second.weight / whole
+    spread = share * (first.weight / whole)
+    dx = second.mean_x - first.mean_x
+    dy = second.mean_y - first.mean_y
+
+    def mix(a: Array, b: Array, u: Array, v: Array) -> Array:
+        # The means are in raw units, the second moments in units of `scale`.
+        return share * (b - a) + spread * jnp.outer(u, v)
+
+    ux = dx / first.scale
+    return Moments(
+        samples=second.samples,
+        weight=second.weight,
+        mean_x=share * dx,
+        mean_y=share * dy,
+        second_moment=mix(first.second_moment, second.second_moment, ux, ux),
+        cross_moment=mix(first.cross_moment, second.cross_moment, ux, dy),
+        label_moment=mix(first.label_moment, second.label_moment, dy, dy),
+        scale=jnp.zeros_like(first.scale),
+        centered=first.centered,
+    )
+
+
+def uncentered(moments: Moments) -> Moments:
+    """The same moments about zero instead of about the means; `mean_x` and `mean_y` become 0."""
+    mx, my = moments.mean_x / moments.scale, moments.mean_y
+    return dataclasses.replace(
+        moments,
+        mean_x=jnp.zeros_like(moments.mean_x),
+        mean_y=jnp.zeros_like(my),
+        second_moment=moments.second_moment + jnp.outer(mx, mx),
+        cross_moment=moments.cross_moment + jnp.outer(mx, my),
+        label_moment=moments.label_moment + jnp.outer(my, my),
+        centered=False,
+    )
+
+
+def standardized(moments: Moments) -> Moments:
+    """Moments of x with every feature scaled to unit second moment; constant features stay 0.
+
+    Opt-in: it changes what reconstruction means (the loss weighs features equally). The scale is
+    kept in `Moments.scale`, so that new data are treated alike.
+    """
+    std = jnp.sqrt(jnp.diagonal(moments.second_moment))
+    # A constant feature has a variance of 0 up to rounding of its mean.
+    tiny = jnp.finfo(std.dtype).eps * (jnp.abs(moments.mean_x / moments.scale) + jnp.max(std))
+    std = jnp.where(std > tiny, std, 1.0)
+    return dataclasses.replace(
+        moments,
+        second_moment=moments.second_moment / jnp.outer(std, std),
+        cross_moment=moments.cross_moment / std[:, None],
+        scale=moments.scale * std,
+    )
+
+
+def balanced_class_weight(labels: ArrayLike, num_classes: int) -> np.ndarray:
+    """(C,) weights N / (C' N_c) that give each of the C' classes present the same total weight."""
+    counts = np.bincount(np.asarray(labels), minlength=num_classes)
+    present = counts > 0
+    return np.where(present, counts.sum() / (present.sum() * np.maximum(counts, 1)), 0.0)
+
+
+@functools.partial(jax.jit, static_argnames=("dtype", "num_classes"))
+@highest
+def batch_moments(
+    x: Array, y: Array, weights: Array, *, dtype: DTypeLike, num_classes: int | None
+) -> Moments:
+    """Moments of one batch: x (n, ...), y (n,) int or (n, C), weights (n,); 0 leaves one out."""
+    samples = jnp.sum(weights > 0, dtype=dtype)
+    weights = weights.astype(dtype)
+    weight = jnp.sum(weights)
+    unit = jnp.where(weight > 0, weights / weight, 0.0)
+    x = as_floats(x.reshape(x.shape[0], -1), dtype)
+    y = jax.nn.one_hot(y, num_classes or 0, dtype=dtype) if y.ndim == 1 else y.astype(dtype)
+    # The mean of a float32 batch is itself rounded: a second pass over the residuals mends it.
+    mean_x = unit @ x
+    mean_x = mean_x + unit @ (x - mean_x)
+    mean_y = unit @ y
+    x, y = x - mean_x, y - mean_y
+    wx, wy = x * unit[:, None], y * unit[:, None]
+    x, wx = jax.lax.optimization_barrier((x, wx))  # else made anew for each panel of the product
+    return Moments(
+        samples=samples,
+        weight=weight,
+        mean_x=mean_x,
+        mean_y=mean_y,
+        second_moment=symmetric_product(wx, x),
+        cross_moment=wx.T @ y,
+        label_moment=wy.T @ y,
+        scale=jnp.ones_like(mean_x),
+    )
+
+
+def rounded(exact: ExactSums, dtype: Any) -> Moments:
+    """Moments of exact sums, in a dtype."""
+    return Moments(**{name: jnp.asarray(part, dtype) for name, part in exact.moments().items()})  # type: ignore[arg-type]
+
+
+def is_exact(x: Array, y: Array, class_weight: Any) -> bool:
+    """Whether samples can be summed without rounding: 8-bit images with labels that weigh alike."""
+    concrete = not isinstance(x, jax.core.Tracer) and not isinstance(y, jax.core.Tracer)
+    return concrete and x.dtype == jnp.uint8 and y.ndim == 1 and class_weight is None
+
+
+def as_arrays(x: Any, y: Any) -> tuple[Array, Array]:
+    """Samples as arrays; raises where their shapes do not fit."""
+    x, y = (a if isinstance(a, jax.Array) else np.asarray(a) for a in (x, y))
+    if x.ndim < 2:
+        raise ValueError(f"x: shape {x.shape}; (N, D) or (N, H, W, C) is needed")
+    if y.ndim not in (1, 2):
+        raise ValueError(f"y: shape {y.shape}; (N,) labels or (N, C) targets are needed")
+    if x.shape[0] != y.shape[0]:
+        raise ValueError(f"y: {y.shape[0]} labels for {x.shape[0]} samples of x")
+    return x, y
+
+
+def check_labels(y: Array, num_classes: int | None, one_class_allowed: bool = False) -> None:
+    """Raises for labels that are not 0 .. C - 1, or all of one class."""
+    if isinstance(y, jax.core.Tracer):
+        if num_classes is None:
+            raise ValueError("num_classes: None; it must be given under jax.jit")
+        return
+    labels = np.asarray(y)
+    if labels.size == 0:
+        return
+    if not np.all(np.isfinite(labels)) or np.any(labels != np.floor(labels)):
+        raise ValueError("y: labels that are not whole numbers; (N, C) holds real targets")
+    if labels.min() < 0:
+        raise ValueError(f"y: label {labels.min()}; labels are 0 .. C-1")
+    if num_classes is not None and labels.max() >= num_classes:
+        raise ValueError(f"y: label {labels.max()}; num_classes={num_classes} allows 0 .. C-1")
+    if not one_class_allowed and labels.min() == labels.max():
+        raise ValueError(f"y: only class {int(labels.min())} occurs; at least 2 are needed")
+
+
+def sample_weights(y: Array, num_classes: int | None, class_weight: Any) -> Any:
+    """(n,) the weight of each sample, that of its class."""
+    if class_weight is None:
+        return np.ones(y.shape[0], np.float32)
+    if y.ndim != 1 or num_classes is None:
+        raise ValueError("class_weight: given, but y are real targets; it needs integer labels")
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ValueError(f"class_weight: {class_weight!r}; None, 'balanced' or (C,) weights")
+        counts = jnp.bincount(y, length=num_classes)
+        present = jnp.sum(counts > 0)
+        class_weight = y.shape[0] / (present * jnp.maximum(counts, 1))
+    if not isinstance(class_weight, jax.Array):
+        class_weight = np.asarray(class_weight, np.float64)
+    if class_weight.shape != (num_classes,):
+        raise ValueError(f"class_weight: shape {class_weight.shape}; ({num_classes},) is needed")
+    if not isinstance(class_weight, jax.core.Tracer):
+        values = np.asarray(class_weight)
+        if not np.all((values >= 0) & np.isfinite(values)):
+            raise ValueError("class_weight: negative or not finite; weights are >= 0")
+    # Labels on the host are looked up there: no device is waited for.
+    return (jnp.asarray(class_weight) if isinstance(y, jax.Array) else class_weight)[y]
+
+
+def checked(found: Moments) -> Moments:
+    """Raises for moments that no theorem can use; does nothing while JAX traces."""
+    if isinstance(found.second_moment, jax.core.Tracer):
+        return found
+    bad = int(jnp.sum(~jnp.isfinite(jnp.diagonal(found.second_moment))))
+    if bad:
+        raise ValueError(f"x: NaN or inf in {bad} of {found.features} features")
+    if not bool(jnp.all(jnp.isfinite(found.label_moment))):
+        raise ValueError("y: NaN or inf")
+    if float(jnp.trace(found.second_moment)) <= 0:
+        raise ValueError("x: constant; the inputs do not vary")
+    spread = float(jnp.trace(found.label_moment))
+    rounding = 100 * float(jnp.finfo(found.label_moment.dtype).eps)
+    if found.targets and spread <= rounding**2 * (spread + float(jnp.sum(found.mean_y**2))):
+        raise ValueError("y: constant (one class only); at least 2 classes are needed")
+    return found

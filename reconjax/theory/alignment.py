@@ -1,0 +1,226 @@
+"""How far reconstruction is aligned with a task: Eq. 7, its loss form, its chance line, Prop. 1."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from reconjax.linalg.eigen import eigh_descending, inverse_root
+from reconjax.linalg.precision import highest
+from reconjax.linalg.rounding import mixing
+from reconjax.summary.moments import Moments
+from reconjax.theory.spectrum import Spectrum
+
+CONVENTIONS = ("eq7", "loss", "sec58", "reference")
+
+
+class Alignment(NamedTuple):
+    """Curves over every latent dimension K = 1 .. D; flat from the rank on.
+
+    Attributes:
+      latent_dim: (D,) int32, K.
+      alignment: (D,) in the convention asked for; grows with K to 1 ("sec58": to `total`).
+      explained: (D,) 1 − supervised loss / tr S, the share of the label variance that a linear
+        head explains on the K leading directions.
+      chance: (D,) the expected alignment of randomly permuted labels: K / rank for "eq7".
+      explained_chance: (D,) the same for `explained`: K / (N − 1).
+      supervised_loss: (D,) in squared units of y.
+      reconstruction_loss: (D,) of PCA, in squared units of x.
+      eigenvalues: (D,) variance along each direction, in squared units of x.
+      total: scalar, ‖Ŷᵀ Ŷ-weighted normaliser of Eq. 7 over that of Sec. 5.8; 1 would mean that
+        the inputs determine the labels linearly.
+      error: scalar, estimated largest error of `explained` in K by the rounding of the spectrum.
+        An estimate, not a bound; what float32 has cut off altogether it cannot know (see `rank`).
+      rank: int32 scalar.
+      samples: number of samples N.
+    """
+
+    latent_dim: Array
+    alignment: Array
+    explained: Array
+    chance: Array
+    explained_chance: Array
+    supervised_loss: Array
+    reconstruction_loss: Array
+    eigenvalues: Array
+    total: Array
+    error: Array
+    rank: Array
+    samples: Array
+
+
+class Proposition1(NamedTuple):
+    """The test of perfect alignment at one K.
+
+    Attributes:
+      aligned: bool, all cosines are 1 up to the tolerance: the optimum does not depend on λ.
+      defined: bool, K is at most the rank of the inputs and of the labels.
+      unique: bool, neither eigenspace is cut within equal eigenvalues; where it is (balanced
+        classes have equal ones), another choice of eigenvectors could give another answer.
+      cosines: (min(C, R),) of the principal angles between the two top-K eigenspaces, NaN from K
+        on.
+    """
+
+    aligned: Array
+    defined: Array
+    unique: Array
+    cosines: Array
+
+
+def alignment(spectrum: Spectrum, *, convention: str = "eq7") -> Alignment:
+    """Alignment of reconstruction with the labels for every K (Eq. 7 and Corollary 1.2).
+
+    Conventions:
+      "eq7": ‖YᵀY V_k‖² / ‖YᵀY V‖², as Eq. 7 prints it.
+      "loss": ‖Y V_k‖² / ‖Y V‖², the loss form of Corollary 1.2; "eq7" for balanced classes.
+      "sec58": Eq. 7 over ‖Y Yᵀ‖², the normaliser in the code of Sec. 5.8.
+      "reference": the square root of Eq. 7 with the labels' mean kept in YᵀY, which is what the
+        authors' published script plots.
+
+    Args:
+      spectrum: with labels.
+      convention: one of the four.
+
+    Returns:
+      `Alignment`.
+
+    Raises:
+      ValueError: an unknown convention, or a spectrum without labels.
+      TypeError: moments instead of their spectrum.
+    """
+    if convention not in CONVENTIONS:
+        raise ValueError(f"convention: {convention!r}; one of {', '.join(CONVENTIONS)}")
+    if isinstance(spectrum, Moments):
+        raise TypeError("spectrum: got Moments; pass reconjax.spectrum(moments)")
+    if spectrum.labels.shape[-2] == 0:
+        raise ValueError("spectrum: has no labels; alignment needs them")
+    return _alignment(spectrum, convention)
+
+
+def direction_weights(labels: Array, label_moment: Array) -> tuple[Array, Array]:
+    """(‖S^½ ŷ_i‖², ‖ŷ_i‖²) of the columns ŷ_i of labels (C, R): the steps of Eq. 7 and its loss."""
+    eq7 = jnp.sum(labels * jnp.matmul(label_moment, labels, precision="highest"), axis=-2)
+    return jnp.maximum(eq7, 0.0), jnp.sum(labels**2, axis=-2)
+
+
+def proposition1(
+    spectrum: Spectrum, latent_dim: ArrayLike, *, tolerance: float | None = None
+) -> Proposition1:
+    """Proposition 1: are the top-K eigenspaces of XᵀX and YᵀY the same?
+
+    Args:
+      spectrum: with labels.
+      latent_dim: K; past the rank of the labels the eigenspace of YᵀY is not defined, and the
+        result says so.
+      tolerance: how far a cosine may be from 1; the root of the dtype's epsilon by default.
+
+    Returns:
+      `Proposition1`.
+
+    Raises:
+      ValueError: K < 1.
+    """
+    concrete = not isinstance(latent_dim, jax.core.Tracer)
+    if concrete and (np.asarray(latent_dim) < 1 or np.asarray(latent_dim) % 1 != 0):
+        raise ValueError(f"latent_dim: {latent_dim}; it must be a whole number from 1 on")
+    eps = float(jnp.finfo(spectrum.eigenvalues.dtype).eps)
+    return _proposition1(spectrum, jnp.asarray(latent_dim, jnp.int32), tolerance or eps**0.5)
+
+
+@jax.jit(static_argnames="convention")
+@highest
+def _alignment(spectrum: Spectrum, convention: str) -> Alignment:
+    features = spectrum.features
+    latent_dim = jnp.arange(1, features + 1, dtype=jnp.int32)
+    label_moment = spectrum.label_moment
+    eq7, loss = direction_weights(spectrum.labels, label_moment)
+    supervised = jnp.trace(label_moment) - _curve(loss, features)
+    spread = jnp.sum(label_moment**2)
+    total = jnp.sum(eq7) / spread
+    used = jnp.minimum(latent_dim, spectrum.rank).astype(eq7.dtype)
+    share, permuted = used / spectrum.rank.astype(eq7.dtype), used / (spectrum.samples - 1)
+    if convention == "eq7":
+        curve, chance = _curve(eq7, features) / jnp.sum(eq7), share
+    elif convention == "loss":
+        curve, chance = _curve(loss, features) / jnp.sum(loss), share
+    elif convention == "sec58":
+        curve, chance = _curve(eq7, features) / spread, permuted
+    else:
+        raw = label_moment + jnp.outer(spectrum.mean_y, spectrum.mean_y)
+        steps, _ = direction_weights(spectrum.labels, raw)
+        curve, chance = jnp.sqrt(_curve(steps, features) / jnp.sum(steps)), jnp.sqrt(share)
+    return Alignment(
+        latent_dim=latent_dim,
+        alignment=curve,
+        explained=1 - supervised / jnp.trace(label_moment),
+        chance=chance,
+        explained_chance=permuted,
+        supervised_loss=supervised,
+        reconstruction_loss=jnp.sum(spectrum.eigenvalues) - _curve(spectrum.eigenvalues, features),
+        eigenvalues=_padded(spectrum.eigenvalues, features, 0.0),
+        total=total,
+        error=_error(spectrum) / jnp.trace(label_moment),
+        rank=spectrum.rank,
+        samples=spectrum.samples,
+    )
+
+
+def _error(spectrum: Spectrum) -> Array:
+    """Estimated error of the explained label variance, the largest in K.
+
+    Directions that rounding mixes across K change what is explained, and with M off by E the sum
+    over i <= K of ‖ŷ_i‖² is off by that of ŷ_i·ŷ_j E_ij / √(d_i d_j) over i, j <= K.
+    """
+    values, labels = spectrum.eigenvalues, spectrum.labels.T
+    eps = float(jnp.finfo(values.dtype).eps)
+    inverse = inverse_root(values)
+    within = ((labels @ labels.T) * inverse[:, None] * inverse) ** 2
+    within = jnp.cumsum(2 * jnp.sum(jnp.tril(within), axis=1) - jnp.diagonal(within))
+    inside = eps * values[0] * jnp.sqrt(2 * within)
+    return jnp.max(inside + mixing(values, labels, values))
+
+
+def _curve(steps: Array, features: int) -> Array:
+    """Cumulative sum, continued flat to D where the spectrum has fewer directions."""
+    curve = jnp.cumsum(steps)
+    return _padded(curve, features, curve[-1])
+
+
+def _padded(values: Array, features: int, fill: ArrayLike) -> Array:
+    missing = features - values.shape[0]
+    tail = jnp.full((missing,), fill, values.dtype)
+    return jnp.concatenate([values, tail]) if missing else values
+
+
+@jax.jit
+@highest
+def _proposition1(spectrum: Spectrum, latent_dim: Array, tolerance: ArrayLike) -> Proposition1:
+    labels, d = spectrum.labels, spectrum.eigenvalues
+    values, vectors = eigh_descending(spectrum.label_moment)
+    targets = min(labels.shape)
+    eps = float(jnp.finfo(d.dtype).eps)
+    cut = values > values.shape[0] * eps * values[0]
+    label_rank = jnp.sum(cut, dtype=jnp.int32)
+    roots = jnp.where(cut, values, 1.0)
+    # Cosines between x-directions u_i and y-directions: (YYᵀ)^-½ Ŷ, masked to the leading K x K.
+    cosines = (jnp.where(cut, vectors / jnp.sqrt(roots), 0.0).T @ labels)[:targets, :targets]
+    index = jnp.arange(targets, dtype=jnp.int32)
+    inside = index < latent_dim
+    cosines = jnp.where(inside[:, None] & inside, cosines, 0.0)
+    found = jnp.linalg.svd(cosines, compute_uv=False)
+    defined = latent_dim <= jnp.minimum(label_rank, spectrum.rank)
+    gap = tolerance
+
+    def separated(v: Array) -> Array:
+        below = jnp.where(latent_dim < v.shape[0], v[jnp.minimum(latent_dim, v.shape[0] - 1)], 0.0)
+        return v[jnp.minimum(latent_dim, v.shape[0]) - 1] - below > gap * v[0]
+
+    return Proposition1(
+        aligned=defined & jnp.all(jnp.where(inside, found >= 1 - tolerance, True)),
+        defined=defined,
+        unique=separated(values) & separated(d),
+        cosines=jnp.where(inside & defined, jnp.minimum(found, 1.0), jnp.nan),
+    )

@@ -1,0 +1,131 @@
+"""What a test split says of encoders and heads that were fitted on a training split."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from reconjax.linalg.eigen import inverse_root
+from reconjax.linalg.precision import highest
+from reconjax.summary.moments import Moments, merge
+from reconjax.theory.spectrum import Spectrum
+
+
+class HeldOut(NamedTuple):
+    """What a test split says of encoders and heads that were found on a training split.
+
+    Attributes:
+      second_moment: (D, D) E[x xᵀ] on the test split, about the mean of the training split and in
+        its units.
+      cross_moment: (D, C) E[x yᵀ], about the means of the training split.
+      label_variance: tr E[y yᵀ] about the mean of the training split: the loss without inputs.
+      folds: (B, D, C) E[x yᵀ] of each fold of the test split, about the means of the test split.
+    """
+
+    second_moment: Array
+    cross_moment: Array
+    label_variance: Array
+    folds: Array
+
+
+def held_out(folds: Iterable[Moments], training: Moments) -> HeldOut:
+    """The test split's moments as the training split's solutions meet them.
+
+    Args:
+      folds: of the test split, from `each_fold`; one is in memory at a time.
+      training: centered moments of the training split, `standardized` or not.
+
+    Raises:
+      ValueError: no folds, other numbers of features or targets, or uncentered moments.
+    """
+    whole, parts = None, []
+    for fold in folds:
+        whole = fold if whole is None else merge(whole, fold)
+        parts.append((fold.cross_moment, fold.mean_x, fold.mean_y))
+    if whole is None:
+        raise ValueError("folds: none; at least 1 is needed")
+    if not (whole.centered and training.centered):
+        raise ValueError("held_out: uncentered moments; both splits must be centered")
+    for name, found, wanted in (
+        ("features", whole.features, training.features),
+        ("targets", whole.targets, training.targets),
+    ):
+        if found != wanted:
+            raise ValueError(f"folds: {found} {name}; the training split has {wanted}")
+    cross, mean_x, mean_y = (jnp.stack(part) for part in zip(*parts, strict=True))
+    return _held_out(whole, training, cross, mean_x, mean_y)
+
+
+@jax.jit
+def _held_out(
+    whole: Moments, training: Moments, cross: Array, mean_x: Array, mean_y: Array
+) -> HeldOut:
+    unit = whole.scale / training.scale
+    dx = (whole.mean_x - training.mean_x) / training.scale
+    dy = whole.mean_y - training.mean_y
+    apart = (mean_x - whole.mean_x) / training.scale, mean_y - whole.mean_y
+    return HeldOut(
+        second_moment=whole.second_moment * unit[:, None] * unit + jnp.outer(dx, dx),
+        cross_moment=whole.cross_moment * unit[:, None] + jnp.outer(dx, dy),
+        label_variance=jnp.trace(whole.label_moment) + dy @ dy,
+        folds=cross * unit[:, None] + apart[0][:, :, None] * apart[1][:, None],
+    )
+
+
+def nested_loss(coordinates: Array, cross: Array, gram: Array, total: Array) -> Array:
+    """(R,) E‖Wᵀ z − y‖² of heads W on the first K features z, for every K = 1 .. R.
+
+    Args:
+      coordinates: (R, C) whose first K rows are the head on the first K features.
+      cross: (R, C) E[z yᵀ] where the loss is taken.
+      gram: (R, R) E[z zᵀ] there.
+      total: E‖y‖² there.
+    """
+    # tr(Wᵀ E[z zᵀ] W) over the leading K x K block.
+    joint = (coordinates @ coordinates.T) * gram
+    squares = 2 * jnp.sum(jnp.tril(joint), axis=1) - jnp.diagonal(joint)
+    return total + jnp.cumsum(squares - 2 * jnp.sum(coordinates * cross, axis=1))
+
+
+def held_out_curves(
+    coordinates: Array, cross: Array, gram: Array, folds: Array, total: Array
+) -> tuple[Array, Array]:
+    """What a test split says of heads on the first K features, for every K = 1 .. R.
+
+    Args:
+      coordinates: as in `nested_loss`, like `cross` and `gram`, both of the test split.
+      cross: see coordinates.
+      gram: see coordinates.
+      folds: (R, B, C) E[z yᵀ] of each fold; see `HeldOut`.
+      total: as in `nested_loss`, the label variance of the test split.
+
+    Returns:
+      (R,) the share of it that is explained, and (R, B) the agreement of prediction and labels on
+      each fold, as a share of it.
+    """
+    agreement = jnp.cumsum(jnp.einsum("kc,kbc->kb", coordinates, folds), axis=0)
+    return 1 - nested_loss(coordinates, cross, gram, total) / total, agreement / total
+
+
+@jax.jit
+@highest
+def held_out_explained(spectrum: Spectrum, held_out: HeldOut) -> Array:
+    """(D,) 1 − loss / variance on the test split, of heads on K principal directions for every K.
+
+    Directions and heads are the training split's, so this falls where K overfits, and may be
+    negative.
+
+    Args:
+      spectrum: of the training split, with all of its directions (by the D-side).
+      held_out: from `held_out`.
+
+    Raises:
+      ValueError: the spectrum keeps too few directions.
+    """
+    spectrum.check_kept(spectrum.eigenvalues.shape[0], "the held-out curve")
+    features = spectrum.eigenvectors * inverse_root(spectrum.eigenvalues)
+    gram = features.T @ held_out.second_moment @ features
+    cross, total = features.T @ held_out.cross_moment, held_out.label_variance
+    return 1 - nested_loss(spectrum.labels.T, cross, gram, total) / total

@@ -1,0 +1,182 @@
+"""The core of every solver: the optimum of a whitened problem for every K at once."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from reconjax.linalg.eigen import eigh_descending
+from reconjax.linalg.precision import highest
+from reconjax.linalg.products import gram
+
+
+class Whitened(NamedTuple):
+    """The problem in coordinates z = Tᵀ x' (R,) with E[z zᵀ] = I on their range.
+
+    Attributes:
+      inputs: (R, R) E[z xᵀ] E[x zᵀ].
+      labels: (C, R) E[y zᵀ].
+      clean_gram: second moment of Tᵀ x for the clean x: (R, R), or (R,) where it is diagonal.
+      clean_labels: (C, R) E[y xᵀ] T.
+      rank: number of coordinates that carry the data.
+      label_moment: (C, C) S.
+      input_variance: tr E[x xᵀ].
+      rounding: (R,) the variance of each coordinate on clean data that cannot be told from 0.
+    """
+
+    inputs: Array
+    labels: Array
+    clean_gram: Array
+    clean_labels: Array
+    rank: Array
+    label_moment: Array
+    input_variance: Array
+    rounding: Array | None = None
+
+
+class Optimum(NamedTuple):
+    """The optimum of a whitened problem, for every K at once (K = 1 .. R along the last axis).
+
+    Attributes:
+      eigenvalues: (R,) θ of the whitened F Fᵀ, largest first (for λ = 0 of its limit's stand-in).
+      supervised_loss: (R,) E‖Wᵀ Vᵀ x − y‖² of the read-out's best head (x' for "noisy").
+      reconstruction_loss: (R,) E‖Zᵀ Vᵀ x' − x‖², the denoising loss.
+      coordinates: (R, C) of the labels along the orthonormalised features: the supervised loss
+        falls by the squared norm of row K.
+      rotation: (R, R) the encoder in whitened coordinates, V = T rotation; columns past the rank
+        are 0.
+      readout_factor: (R, R) lower Cholesky factor of the second moment of the features that are
+        read out, nested in K; None for "noisy", where it is the identity.
+      rank: number of features that carry anything; every curve is flat from there on.
+    """
+
+    eigenvalues: Array
+    supervised_loss: Array
+    reconstruction_loss: Array
+    coordinates: Array
+    rotation: Array
+    readout_factor: Array | None
+    rank: Array
+
+
+@highest
+def optimum(
+    whitened: Whitened, reconstruction_weight: Array, clean: bool, leading: int | None = None
+) -> Optimum:
+    """The core of every solver: eigenvectors of the whitened F Fᵀ, then the nested read-out.
+
+    With `leading`, only so many features are read out and returned: R stands for their number.
+    """
+    alpha, weight = weights(reconstruction_weight, whitened.inputs.dtype)
+    labels = whitened.labels
+    objective = jax.lax.cond(
+        weight > 0,
+        lambda: weight * whitened.inputs + alpha * (labels.T @ labels),
+        lambda: _supervised_limit(whitened),
+    )
+    eigenvalues, rotation = eigh_descending(objective)
+    eigenvalues, rotation = eigenvalues[:leading], rotation[:, :leading]
+    size = eigenvalues.shape[0]
+
+    supervised = labels @ rotation
+    by_labels = jnp.sum(supervised**2, axis=0)
+    # ‖E[x zᵀ] u‖² from the eigenvalue where that loses nothing to cancellation, else directly.
+    by_inputs = jax.lax.cond(
+        weight > 0.5,
+        lambda: (eigenvalues - alpha * by_labels) / weight,
+        lambda: jnp.sum(rotation * (whitened.inputs @ rotation), axis=0),
+    )
+    valid = jnp.arange(size, dtype=jnp.int32) < whitened.rank
+    factor = None
+    coordinates = supervised.T
+    if clean:
+        factor, coordinates, valid = _clean_readout(whitened, rotation, valid)
+    coordinates = jnp.where(valid[:, None], coordinates, 0.0)
+    by_inputs = jnp.where(valid, jnp.maximum(by_inputs, 0.0), 0.0)
+    total = jnp.trace(whitened.label_moment)
+    return Optimum(
+        eigenvalues=eigenvalues,
+        supervised_loss=total - jnp.cumsum(jnp.sum(coordinates**2, axis=1)),
+        reconstruction_loss=whitened.input_variance - jnp.cumsum(by_inputs),
+        coordinates=coordinates,
+        rotation=jnp.where(valid, rotation, 0.0),
+        readout_factor=factor,
+        rank=jnp.sum(valid, dtype=jnp.int32),
+    )
+
+
+def weights(reconstruction_weight: Array, dtype: Any) -> tuple[Array, Array]:
+    """(α, λ) up to a common factor, with λ = inf as (0, 1)."""
+    value = reconstruction_weight.astype(dtype)
+    alpha = 1 / (1 + value)
+    return alpha, jnp.where(jnp.isinf(value), 1.0, value * alpha)
+
+
+def _supervised_limit(whitened: Whitened) -> Array:
+    """A matrix with the eigenvectors of λ inputs + labelsᵀ labels in the limit λ → 0⁺.
+
+    First come the label directions, in the order of what they explain; all others, between which
+    the supervised loss is indifferent, come in the order of what they reconstruct. So do label
+    directions that explain equally much.
+    """
+    inputs, labels = whitened.inputs, whitened.labels
+    values, left = eigh_descending(labels @ labels.T)
+    kept = values > values.shape[0] * float(jnp.finfo(values.dtype).eps) * values[0]
+    safe = jnp.where(kept, values, 1.0)
+    basis = jnp.where(kept, labels.T @ left / jnp.sqrt(safe), 0.0)
+    # inputs on the complement of the label directions, with a largest eigenvalue of at most 1 ...
+    across = inputs @ basis
+    inner = basis.T @ across
+    rest = inputs - across @ basis.T - basis @ across.T + basis @ inner @ basis.T
+    bound = jnp.trace(inputs)
+    rest = rest / jnp.where(bound > 0, bound, 1.0)
+    # ... and the label directions above it, with what they reconstruct to break ties between them:
+    # far above rounding, far below any gap that matters.
+    above = jnp.where(kept, 2 + values / jnp.where(values[0] > 0, values[0], 1.0), 0.0)
+    tie = float(jnp.finfo(values.dtype).eps) ** (2 / 3) / jnp.where(bound > 0, bound, 1.0)
+    above = jnp.diag(above) + tie * inner
+    return (rest + rest.T) / 2 + basis @ ((above + above.T) / 2) @ basis.T
+
+
+def _clean_readout(whitened: Whitened, rotation: Array, valid: Array) -> tuple[Array, Array, Array]:
+    """Cholesky factor of the clean features' second moment, and the labels' coordinates.
+
+    The factor of the leading K x K block is the leading block of the factor: one serves every K.
+    """
+    second = whitened.clean_gram
+    epsilon = second.shape[0] * float(jnp.finfo(second.dtype).eps)
+    # Features without variance on clean data lie in the null space of its second moment. Sums of
+    # squares (a diagonal second moment) are accurate however small; a product of matrices is not.
+    if second.ndim == 1:
+        half = jnp.sqrt(second)[:, None] * rotation
+        variance = jnp.sum(half**2, axis=0)
+        floor = jnp.zeros_like(variance)
+    else:
+        features = rotation.T @ second @ rotation
+        variance = jnp.diagonal(features)
+        floor = jnp.full_like(variance, epsilon * jnp.max(variance))
+    if whitened.rounding is not None:
+        floor = jnp.maximum(floor, whitened.rounding @ rotation**2)
+    valid = valid & (variance > floor)
+    # Unit variances keep the factorisation accurate where the noise dwarfs the data.
+    scale = jnp.where(valid, jax.lax.rsqrt(jnp.where(valid, variance, 1.0)), 0.0)
+    correlation = gram(half * scale) if second.ndim == 1 else features * scale[:, None] * scale
+    diagonal = jnp.arange(scale.shape[0], dtype=jnp.int32)
+    correlation = correlation.at[diagonal, diagonal].set(1.0)
+    factor = jnp.linalg.cholesky(correlation, symmetrize_input=False)
+    # Where rounding mixed directions with and without data, there are more features than the rank.
+    # They depend on each other up to rounding: then, and only then, it is added to the diagonal.
+    # The second factor waits for the first: mapped over a batch both are made, and XLA for the CPU
+    # hangs where factorisations of whole batches fill its threads at the same time.
+    regular = jnp.isfinite(factor[-1, -1])
+    ridge = jnp.where(regular, 0.0, floor * scale**2 + epsilon)
+    factor = jax.lax.cond(
+        regular,
+        lambda: factor,
+        lambda: jnp.linalg.cholesky(correlation + jnp.diag(ridge), symmetrize_input=False),
+    )
+    target = (whitened.clean_labels @ rotation * scale).T
+    coordinates = jax.scipy.linalg.solve_triangular(factor, target, lower=True)
+    deviation = jnp.where(valid, 1 / jnp.where(valid, scale, 1.0), 1.0)
+    return factor * deviation[:, None], coordinates, valid

@@ -1,0 +1,351 @@
+"""The spectrum: a data set in the coordinates of its principal directions.
+
+With M = P diag(d) Pᵀ of rank r, everything that the noise-free theory needs (Theorem 1, Eq. 7,
+Proposition 1) is d, the number of samples, S and the labels' coordinates
+
+    Ŷ = Cᵀ P diag(d)^-½    (C, R),
+
+which is YᵀU/√N of the sample-side singular vectors U in which the paper writes its formulas.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from reconjax.data.units import as_floats
+from reconjax.linalg.eigen import eigh_descending, inverse_root, significant, signs
+from reconjax.linalg.precision import highest
+from reconjax.summary.moments import Moments, moments
+from reconjax.summary.sample_gram import mean_gram, transposed_product
+
+
+class Spectrum(NamedTuple):
+    """Eigendecomposition of a second moment, largest eigenvalue first, with the labels in it.
+
+    R is D from moments (D-side) and min(N, D) from samples (N-side where N < D). Eigenvalues and
+    labels are always those of all R directions; of the directions themselves only the leading ones
+    may be kept (`spectrum_from_samples`). What needs more than are kept raises ValueError.
+
+    Attributes:
+      eigenvalues: (R,) variance along each direction, in squared units of x; 0 past the rank.
+      eigenvectors: (D, kept) the leading orthonormal directions, in columns; the sign makes the
+        entry of largest magnitude positive. Past the rank: a basis of the null space (D-side) or 0
+        (N-side).
+      rank: int32 scalar, the number of eigenvalues above the relative cut-off.
+      labels: (C, R) Ŷ; 0 past the rank. (0, R) where no labels were given. The signs of the columns
+        are those of the kept directions, and arbitrary past them.
+      label_moment: (C, C) S.
+      mean_y: (C,) mean target.
+      mean: (D,) and scale (D,): x stands for (input - mean) / scale.
+      scale: see `mean`.
+      samples: number of samples N.
+    """
+
+    eigenvalues: Array
+    eigenvectors: Array
+    rank: Array
+    labels: Array
+    label_moment: Array
+    mean_y: Array
+    mean: Array
+    scale: Array
+    samples: Array
+
+    @property
+    def features(self) -> int:
+        """Number of input features D."""
+        return self.eigenvectors.shape[-2]
+
+    @property
+    def kept(self) -> int:
+        """Number of directions that `eigenvectors` holds, at most R."""
+        return self.eigenvectors.shape[-1]
+
+    def check_kept(self, needed: ArrayLike, purpose: str) -> None:
+        """Raises ValueError if fewer than `needed` directions are kept (skipped while traced)."""
+        if self.kept == self.eigenvalues.shape[-1] or isinstance(needed, jax.core.Tracer):
+            return
+        if int(np.asarray(needed)) > self.kept:
+            raise ValueError(
+                f"spectrum: keeps {self.kept} directions; {purpose} needs {int(np.asarray(needed))}"
+            )
+
+
+@jax.jit
+@highest
+def spectrum(moments: Moments, rank_tolerance: ArrayLike | None = None) -> Spectrum:
+    """Spectrum from moments, by one (D, D) eigendecomposition.
+
+    Args:
+      moments: from `reconjax.moments`.
+      rank_tolerance: eigenvalues up to this share of the largest count as 0; by default what
+        cannot be told from rounding, see `significant`.
+
+    Returns:
+      `Spectrum` with R = D.
+    """
+    eigenvalues, vectors = eigh_descending(moments.second_moment)
+    rank, eigenvalues = _cut(eigenvalues, rank_tolerance)
+    labels = (moments.cross_moment.T @ vectors) * inverse_root(eigenvalues)
+    return Spectrum(
+        eigenvalues=eigenvalues,
+        eigenvectors=vectors,
+        rank=rank,
+        labels=labels,
+        label_moment=moments.label_moment,
+        mean_y=moments.mean_y,
+        mean=moments.mean_x,
+        scale=moments.scale,
+        samples=moments.samples,
+    )
+
+
+def spectrum_from_samples(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    num_classes: int | None = None,
+    center: bool = True,
+    rank_tolerance: float | None = None,
+    directions: int | None = None,
+    variance: float | None = None,
+) -> Spectrum:
+    """Spectrum from samples in memory, by the smaller of the (D, D) and the (N, N) problem.
+
+    The N-side never forms anything of size D x D, nor x as floats: see `SampleSide`. There, keep as
+    few directions as are needed: they take D N floats in all, 12 GB for 10,000 images of 224 x 224.
+
+    Args:
+      x: (N, D) vectors or (N, H, W, C) images, as in `moments`.
+      y: (N,) integer labels or (N, C) targets.
+      num_classes: C for integer labels.
+      center: remove the means.
+      rank_tolerance: as in `spectrum`.
+      directions: number of eigenvectors to keep, the leading ones; all by default. Alignment and
+        losses need none.
+      variance: instead of `directions`, the share of the variance that they explain, which is what
+        `project` needs for the top of that share.
+
+    Returns:
+      `Spectrum` with R = min(N, D).
+
+    Raises:
+      ValueError: as `moments`; directions or variance out of range, or both given.
+    """
+    samples = np.shape(x)[0]
+    features = int(np.prod(np.shape(x)[1:]))
+    if features <= samples:
+        found = spectrum(moments(x, y, num_classes=num_classes, center=center), rank_tolerance)
+        count = _kept(found, directions, variance)
+        if count == found.kept:
+            return found
+        return found._replace(eigenvectors=found.eigenvectors[:, :count])
+    side = SampleSide(x, y, num_classes=num_classes, center=center, rank_tolerance=rank_tolerance)
+    return side.spectrum(directions=directions, variance=variance)
+
+
+class SampleSide:
+    """The N-side of wide data, N < D: the decomposed Gram matrix X Xᵀ = U diag(Nd) Uᵀ (N, N).
+
+    All that is of size D are the samples, which stay as they are (8-bit images: 1 byte a pixel),
+    and what is asked for: principal directions P = Xᵀ U (Nd)^-½ (paper, Sec. 5.7), as many as
+    wanted, or the combinations of them that are Theorem 1's encoder.
+    """
+
+    def __init__(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        num_classes: int | None = None,
+        center: bool = True,
+        rank_tolerance: float | None = None,
+    ) -> None:
+        """Decomposes; arguments and errors as `spectrum_from_samples`. x is kept, not copied."""
+        samples = np.shape(x)[0]
+        # The moments of the labels alone check the arguments and give S; x is a stand-in.
+        stand_in = np.linspace(0, 1, samples)[:, None]
+        task = moments(stand_in, y, num_classes=num_classes, center=center)
+        self._x = np.asarray(x).reshape(samples, -1)
+        gram, mean = mean_gram(self._x, center=center)
+        targets = jnp.asarray(y)
+        if targets.ndim == 1:
+            targets = jax.nn.one_hot(targets.astype(jnp.int32), task.targets, dtype=gram.dtype)
+        eigenvalues, rank, labels, self._whitened = _decomposed(
+            gram,
+            targets.astype(gram.dtype) - task.mean_y,
+            rank_tolerance,
+            center,
+            min(self._x.shape),
+        )
+        self._spectrum = Spectrum(
+            eigenvalues=eigenvalues,
+            eigenvectors=jnp.zeros((self._x.shape[1], 0), mean.dtype),
+            rank=rank,
+            labels=labels,
+            label_moment=task.label_moment,
+            mean_y=task.mean_y,
+            mean=mean,
+            scale=jnp.ones_like(mean),
+            samples=task.samples,
+        )
+
+    def spectrum(self, *, directions: int | None = None, variance: float | None = None) -> Spectrum:
+        """The spectrum with the leading directions alone; arguments as `spectrum_from_samples`."""
+        found = self._spectrum
+        count = _kept(found, directions, variance)
+        if count == 0:
+            return found
+        vectors = transposed_product(self._x, found.mean, self._whitened[:, :count])
+        vectors, sign = _oriented(vectors)
+        sign = jnp.pad(sign, (0, found.labels.shape[1] - count), constant_values=1)
+        return found._replace(eigenvectors=vectors, labels=found.labels * sign)
+
+    def combined(self, weights: ArrayLike) -> Array:
+        """P w (D, K) of weights w (R, K) on the directions, in one pass over the samples.
+
+        P itself, (D, R), is never formed; its signs are those of `spectrum(directions=0).labels`.
+        """
+        with highest:
+            return transposed_product(self._x, self._spectrum.mean, self._whitened @ weights)
+
+
+@functools.partial(jax.jit, static_argnames=("center", "size"), donate_argnums=0)
+@highest
+def _decomposed(
+    gram: Array, y: Array, rank_tolerance: ArrayLike | None, center: bool, size: int
+) -> tuple[Array, Array, Array, Array]:
+    """Eigenvalues (R,), rank, Ŷ (C, R) and U (Nd)^-½ (N, R) of X Xᵀ / N, with targets y (N, C)."""
+    samples = gram.shape[0]
+    eigenvalues, u = eigh_descending(gram)
+    # Centered rows add up to 0: the last eigenvalue would be 0, and shows what the others are off.
+    rounding = 4 * jnp.abs(eigenvalues[-1]) if center else 0.0
+    rank, eigenvalues = _cut(eigenvalues, rank_tolerance, rounding)
+    within = jnp.arange(size, dtype=jnp.int32) < rank
+    labels = jnp.where(within, (y.T @ u)[:, :size] / samples**0.5, 0.0)
+    whitened = u * (inverse_root(eigenvalues) / samples**0.5)
+    return eigenvalues[:size], jnp.minimum(rank, size), labels, whitened[:, :size]
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _oriented(vectors: Array) -> tuple[Array, Array]:
+    """Vectors with the entry of largest magnitude positive, and the signs that make them so."""
+    sign = signs(vectors)
+    return vectors * sign, sign
+
+
+def _kept(spectrum: Spectrum, directions: int | None, variance: float | None) -> int:
+    """How many directions to keep, from what `spectrum_from_samples` is told."""
+    if directions is not None and variance is not None:
+        raise ValueError("variance, directions: at most one of the two may be given")
+    size = spectrum.eigenvalues.shape[0]
+    if variance is not None:
+        return int(top_directions(spectrum, variance, None, "top"))
+    if directions is None:
+        return size
+    if directions != int(directions) or not 0 <= directions <= spectrum.features:
+        raise ValueError(f"directions: {directions}; 0 .. {spectrum.features} is allowed")
+    return min(int(directions), size)
+
+
+def project(
+    spectrum: Spectrum,
+    x: ArrayLike,
+    *,
+    variance: ArrayLike | None = None,
+    directions: ArrayLike | None = None,
+    subspace: str = "top",
+    keep_mean: bool = True,
+) -> Array:
+    """Projects inputs on the top or the bottom subspace (Figs 1, 4 and 10).
+
+    The statistics are those stored in the spectrum, so the inputs may be ones that it never saw.
+    The two subspaces with `variance` v and 1 - v are complements: top + bottom - mean = x.
+
+    Args:
+      spectrum: of the training data.
+      x: (..., D) vectors or (N, H, W, C) images with H W C = D; floats in the units of the moments,
+        or uint8, which is scaled to [0, 1].
+      variance: share in [0, 1] of the variance that the subspace explains: the fewest top
+        directions that explain at least that share, or for "bottom" their complement.
+      directions: instead of `variance`, the number of directions: the first ones for "top", the
+        last ones up to the rank (and all that lies outside the span of the data) for "bottom".
+      subspace: "top" or "bottom".
+      keep_mean: add the mean image back.
+
+    Returns:
+      Array of the shape of x.
+
+    Raises:
+      ValueError: x of another size, an unknown subspace, both or none of variance and directions,
+        one out of range, or a spectrum that keeps fewer directions than are needed. (Where their
+        number is traced, the result is NaN instead.)
+    """
+    if subspace not in ("top", "bottom"):
+        raise ValueError(f"subspace: {subspace!r}; 'top' or 'bottom'")
+    if (variance is None) == (directions is None):
+        raise ValueError("variance, directions: exactly one of the two must be given")
+    flat = as_floats(jnp.asarray(x))
+    shape, features = flat.shape, spectrum.features
+    flat = flat if shape[-1:] == (features,) else flat.reshape(shape[0], -1)
+    if flat.shape[-1] != features:
+        raise ValueError(f"x: {flat.shape[-1]} features; the spectrum has {features}")
+    top = top_directions(spectrum, variance, directions, subspace)
+    spectrum.check_kept(top, "this projection")
+    return _projected(spectrum, flat, top, subspace, keep_mean).reshape(shape)
+
+
+@functools.partial(jax.jit, static_argnames=("subspace", "keep_mean"))
+@highest
+def _projected(spectrum: Spectrum, x: Array, top: Array, subspace: str, keep_mean: bool) -> Array:
+    centered = (x.astype(spectrum.mean.dtype) - spectrum.mean) / spectrum.scale
+    used = jnp.arange(spectrum.kept, dtype=jnp.int32) < top
+    # The coordinates are masked rather than the directions, of which that would make a copy.
+    coordinates = jnp.where(used, centered @ spectrum.eigenvectors, 0.0)
+    part = coordinates @ spectrum.eigenvectors.T
+    part = jnp.where(top <= spectrum.kept, part, jnp.nan)
+    if subspace == "bottom":
+        part = centered - part
+    return part * spectrum.scale + (spectrum.mean if keep_mean else 0.0)
+
+
+def top_directions(
+    spectrum: Spectrum, variance: ArrayLike | None, directions: ArrayLike | None, subspace: str
+) -> Array:
+    """Number of leading directions in the top subspace, or left out of the bottom one."""
+    for name, value, last in (
+        ("variance", variance, 1),
+        ("directions", directions, spectrum.features),
+    ):
+        concrete = value is not None and not isinstance(value, jax.core.Tracer)
+        if concrete and not 0 <= float(np.asarray(value)) <= last:
+            raise ValueError(f"{name}: {value}; 0 .. {last} is allowed")
+    if directions is not None:
+        count = jnp.minimum(jnp.asarray(directions, jnp.int32), spectrum.rank)
+        return count if subspace == "top" else spectrum.rank - count
+    share = jnp.cumsum(spectrum.eigenvalues)
+    share = share / share[-1]  # ends at 1 exactly, so that every share is reached
+    wanted = jnp.asarray(variance, share.dtype)
+    wanted = wanted if subspace == "top" else 1 - wanted
+    # A share that is reached up to rounding is reached.
+    reached = share >= wanted - 4 * jnp.finfo(share.dtype).eps
+    return jnp.where(
+        wanted <= 0, 0, jnp.minimum(jnp.argmax(reached).astype(jnp.int32) + 1, spectrum.rank)
+    )
+
+
+def _cut(
+    eigenvalues: Array, rank_tolerance: ArrayLike | None, rounding: ArrayLike = 0.0
+) -> tuple[Array, Array]:
+    """Rank and eigenvalues with all up to the cut-off set to 0."""
+    if rank_tolerance is None:
+        cutoff = jnp.maximum(significant(eigenvalues), rounding)
+    else:
+        cutoff = jnp.asarray(rank_tolerance, eigenvalues.dtype) * eigenvalues[0]
+    kept = eigenvalues > cutoff
+    return jnp.sum(kept, dtype=jnp.int32), jnp.where(kept, eigenvalues, 0.0)

@@ -1,0 +1,133 @@
+"""`reconjax train`, as a user runs it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from reconjax import nets, training
+from reconjax.cli.main import main, train
+from reconjax.training import objectives
+
+QUICK = ["--net", "linear", "--latent-dim", "4", "--epochs", "2", "--max-samples", "400"]
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs the command; gives (status, stdout, stderr)."""
+
+    def call(*argv):
+        status = main(["train", *(str(part) for part in argv)])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+def test_the_help_names_what_there_is():
+    assert train.NETS == nets.NAMES
+    assert train.LOSSES == objectives.LOSSES
+    assert train.AUGMENTATIONS == training.AUGMENTATIONS
+
+
+def test_a_table_and_no_files_but_what_is_asked(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = run("digits", *QUICK)
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[0] == "digits: 400 samples of 8x8x1, 10 classes"
+    assert lines[1].startswith("linear, 580 parameters; reconstruction, 6 steps of 128, ")
+    assert lines[2].split() == ["loss"]
+    assert [line.split()[0] for line in lines[3:]] == ["train", "test"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_guided_and_noisy_with_files_and_again(run, tmp_path):
+    argv = ["digits", *QUICK, "--noise", "mask:0.5:2x2", "--guidance-weight", "0.1", "--json"]
+    status, out, _ = run(*argv, "--out", tmp_path)
+    assert status == 0
+    result = json.loads(out)
+    assert result["objective"] == "guided"
+    assert result["noise"] == "mask:0.5:2x2"
+    assert result["steps"] == 6
+    for split in ("train", "test"):
+        assert set(result[split]) == {"loss", "reconstruction", "supervised", "accuracy"}
+        found = result[split]["reconstruction"] + 0.1 * result[split]["supervised"]
+        assert result[split]["loss"] == pytest.approx(found, rel=1e-5)
+    assert json.loads((tmp_path / "train.json").read_text()) == result
+    for name in ("history.png", "reconstructions.png"):
+        assert (tmp_path / name).stat().st_size > 5000
+    rows = (tmp_path / "metrics.jsonl").read_text()
+    # Once more: nothing is trained again, and the network is there to be loaded.
+    status, out, _ = run(*argv, "--out", tmp_path)
+    assert (status, json.loads(out)) == (0, result)
+    assert (tmp_path / "metrics.jsonl").read_text() == rows
+    trained = training.load(tmp_path)
+    assert trained.model.encode(np.zeros((2, 8, 8, 1), np.float32)).shape == (2, 4)
+    assert trained.head(np.zeros((2, 4), np.float32)).shape == (2, 10)
+    assert json.loads((tmp_path / "settings.json").read_text())["source"] == "digits"
+    # Other settings are refused.
+    changed = ["--epochs", "3", "--noise", "gaussian:1", "--guidance-weight", "1"]
+    status, _, err = run(*argv, "--out", tmp_path, *changed)
+    assert status == 2
+    assert err == (
+        f"reconjax train: --out {tmp_path}: holds a run with another epochs, guidance_weight,"
+        " noise, objective; go on with that one, or choose another --out\n"
+    )
+
+
+def test_a_classifier_in_bfloat16_with_augmentation(run, tmp_path):
+    status, out, _ = run(
+        "digits", "--max-samples", "400", "--net", "mlp-classifier", "--epochs", "2",
+        "--bfloat16", "--augment", "crop", "flip", "--loss", "mse", "--json", "--out", tmp_path,
+    )  # fmt: skip
+    assert status == 0
+    result = json.loads(out)
+    assert result["objective"] == "classification"
+    assert result["net"] == {"name": "mlp-classifier", "dtype": "bfloat16"}
+    assert set(result["test"]) == {"loss", "accuracy"}
+    assert not (tmp_path / "reconstructions.png").exists()
+    assert training.load(tmp_path).model.dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["--batch-size", "130"], "batch_size: 130 cannot be shared by 4 devices alike"),
+        (["--batch-size", "4000"], "batch_size: 4000; 1 .. 1437 with 1437 examples"),
+        (["--epochs", "0"], "epochs: 0; it must be at least 1"),
+        (["--learning-rate", "-1"], "learning_rate: -1.0; it must be finite and > 0"),
+        (["--latent-dim", "0"], "latent_dim: 0; it must be a whole number >= 1"),
+        (
+            ["--net", "resnet9", "--latent-dim", "3"],
+            "--latent-dim: does not apply to --net resnet9",
+        ),
+        (["--noise", "fog:1"], "noise: "),
+        (["--noise", "mask:0.5:3x3"], "noise: "),
+        (["--objective", "denoising"], "--objective denoising: --noise says which"),
+        (["--objective", "classification"], "--objective classification: --net mlp is an auto"),
+        (["--net", "resnet9", "--noise", "pixel:0.5"], "--noise: does not apply to classification"),
+        (["--loss", "mse"], "--loss: does not apply to reconstruction"),
+        (["--augment", "greyscale"], "augment: greyscale needs 3 channels, not 1"),
+        (["--class-weight", "balanced"], "--class-weight: does not apply to training"),
+        (["--checkpoint-every", "0"], "checkpoint_every: 0; it must be at least 1 step"),
+    ],
+)
+def test_bad_input_is_a_line(run, argv, text):
+    status, out, err = run("digits", *argv)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"reconjax train: {text}")
+    assert err.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_training(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    status, _, err = run("digits", *QUICK, "--out", tmp_path / "file")
+    assert status == 2
+    assert err == f"reconjax train: --out {tmp_path / 'file'}: cannot be written (File exists)\n"
+
+
+def test_a_loss_that_is_not_finite_is_a_line(run):
+    status, _, err = run("digits", *QUICK, "--learning-rate", "1e30")
+    assert status == 2
+    assert "reconjax train: the loss is not finite at step 2 of 6; try a learning rate" in err

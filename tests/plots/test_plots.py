@@ -1,0 +1,130 @@
+"""Figures say what they show, and files are whole or absent."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from reconjax import alignment, moments, spectrum
+from reconjax.plots import alignment_figure, projection_figure, save, sweep_figure
+from reconjax.storage.files import replacing
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
+
+
+def test_alignment_figure_draws_every_curve_with_its_chance_line():
+    rng = np.random.default_rng(0)
+    curves = {
+        name: alignment(spectrum(moments(rng.normal(size=(50, 6)), np.arange(50) % 3)))
+        for name in ("first", "second")
+    }
+    figure = alignment_figure(curves, title="two sets")
+    for axes in figure.axes:
+        dotted = [line for line in axes.lines if line.get_linestyle() == ":"]
+        assert len([line for line in dotted if len(line.get_xdata())]) == 2
+    drawn = figure.axes[0].lines[0].get_ydata()
+    np.testing.assert_allclose(drawn, np.asarray(curves["first"].alignment))
+    assert {"first", "second", "chance", "two sets"} <= set(texts(figure))
+
+
+def test_sweep_figure_has_one_panel_a_ray_and_one_line_a_strength():
+    dims = np.arange(1, 11)
+    curves = np.ones((3, 4, 1, 10)) * np.arange(1, 5)[None, :, None, None]
+    figure = sweep_figure(
+        dims, curves, np.ones((1, 10)), rows=["a", "b", "c"], lines=["1", "2", "3", "4"]
+    )
+    assert len(figure.axes) == 3
+    for axes in figure.axes:
+        changes = [line.get_ydata()[0] for line in axes.lines if len(line.get_xdata()) == 10]
+        assert changes == [0, 1, 2, 3]  # relative to the baseline
+
+
+def test_sweep_figure_of_differences_shows_every_k_and_no_rounding():
+    dims = np.arange(1, 201)
+    base = np.linspace(1e-6, 0.5, 200)
+    curves = base + np.array([1e-12, 0.1])[:, None, None, None, None]
+    names = {"rows": ["a"], "lines": ["1"]}
+    for relative, first in ((True, 3), (False, 1)):
+        figure = sweep_figure(dims, curves[1], base[None], relative=relative, **names)
+        line = next(line for line in figure.axes[0].lines if len(line.get_xdata()) > 2)
+        assert line.get_xdata()[0] == first
+        shown = base[first - 1 :]
+        expected = 0.1 / shown if relative else np.full_like(shown, 0.1)
+        np.testing.assert_allclose(line.get_ydata(), expected)
+    low, high = (
+        sweep_figure(dims, curves[0], base[None], relative=False, **names).axes[0].get_ylim()
+    )
+    assert low <= -1e-3 < 1e-3 <= high
+
+
+def dashed(axes):
+    return [line.get_ydata() for line in axes.lines if line.get_linestyle() == "--"]
+
+
+def test_intervals_are_bands_and_what_is_held_out_is_dashed():
+    rng = np.random.default_rng(0)
+    curve = alignment(spectrum(moments(rng.normal(size=(50, 6)), np.arange(50) % 3)))
+    low, high = np.asarray(curve.explained) - 0.1, np.asarray(curve.explained) + 0.2
+    figure = alignment_figure(
+        {"data": curve},
+        bands={"data": {"explained": (low, high)}},
+        held_out={"data": low},
+    )
+    by_dim, _, explained = figure.axes
+    (band,) = explained.collections
+    drawn = band.get_paths()[0].vertices
+    assert {*np.round(low, 9), *np.round(high, 9)} <= {*np.round(drawn[:, 1], 9)}
+    np.testing.assert_allclose(dashed(explained)[0], low)
+    assert {"held-out", "90 % interval", "chance"} <= set(texts(figure))
+    assert all(len(path.vertices) == 0 for c in by_dim.collections for path in c.get_paths())
+    assert {"held-out", "90 % interval"} & set(texts(alignment_figure({"data": curve}))) == set()
+
+    changes = rng.uniform(-0.1, 0.1, size=(2, 3, 1, 10))
+    figure = sweep_figure(
+        np.arange(1, 11),
+        1 + changes,
+        np.ones((1, 10)),
+        rows=["a", "b"],
+        lines=["1", "2", "3"],
+        bands=(changes - 0.1, changes + 0.1),
+        held_out=3 * (1 + changes / 2),
+        held_out_baseline=np.full((1, 10), 3.0),
+    )
+    for axes, of_row in zip(figure.axes, changes, strict=True):
+        bands = [path for c in axes.collections for path in c.get_paths() if len(path.vertices)]
+        assert len(bands) == 3
+        held_out = [values for values in dashed(axes) if len(values)]
+        np.testing.assert_allclose(held_out, of_row[:, 0] / 2)
+    assert {"held-out", "90 % interval"} <= set(texts(figure))
+    with pytest.raises(ValueError, match="held_out: it needs held_out_baseline"):
+        sweep_figure(np.arange(2), changes, changes[0, 0], rows="ab", lines="123", held_out=changes)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_projection_figure_and_save(tmp_path, channels):
+    images = np.random.default_rng(0).uniform(size=(2, 5, 5, channels))
+    figure = projection_figure(
+        images, images, images - 0.5, rows=("o", "t", "b"), names=["x", "y"], title="title"
+    )
+    save(figure, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert {"o", "t", "b", "x", "y", "title"} <= set(texts(figure))
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "result.txt"
+    target.write_text("old")
+
+    def stopped_half_way():
+        with replacing(target) as part:
+            part.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        stopped_half_way()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+    with replacing(target) as part:
+        part.write_text("new")
+    assert target.read_text() == "new"
