@@ -1,114 +1,143 @@
 """`reconjax align`."""
 
-import argparse
 import json
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import xarray
+from cyclopts import Parameter
 
-import reconjax
-from reconjax.cli.inputs import by_samples, dataset, spectrum
-from reconjax.cli.printing import facts, folder, headline, say_files, some_dims, write_json
-from reconjax.cli.resampling import judge, nothing_because, resampled, training
-from reconjax.summary import hosts
-from reconjax.theory.held_out import held_out_explained
+from reconjax import studies
+from reconjax.cli.options import STATISTICS, DataOptions, Hosts, Name, Output
+from reconjax.cli.options import command as new_command
+from reconjax.cli.tables import facts, headline, print_table, say_files, some_dims
+from reconjax.evidence.bootstrap import interval_reach
+from reconjax.storage.files import output_folder, write_json
+from reconjax.summary import hosts as job
 
-# Up to so many features, the spectra of all folds take a few seconds.
-CHEAP = 1024
+# Arrays that --json prints, where they are there.
 CURVES = (
     "latent_dim",
     "alignment",
-    "explained",
+    "r2",
     "chance",
-    "explained_chance",
+    "r2_chance",
     "supervised_loss",
     "reconstruction_loss",
     "eigenvalues",
+    "alignment_standard_error",
+    "alignment_corrected",
+    "r2_standard_error",
+    "r2_corrected",
+    "held_out",
 )
-JUDGED = ("alignment", "explained")
+COLUMNS = (
+    ("alignment", "alignment"),
+    ("±", "alignment_standard_error"),
+    ("chance", "chance"),
+    ("r2", "r2"),
+    ("±", "r2_standard_error"),
+    ("chance", "r2_chance"),
+    ("held-out", "held_out"),
+)
+
+command = new_command(
+    "align",
+    """
+reconjax align
+reconjax align cifar10 --data-dir ~/tfds --out out
+reconjax align scenes:background=0 --json > flat.json
+reconjax align mine.npz --class-weight balanced
+""",
+)
 
 
-def run(options: argparse.Namespace) -> None:
-    """Prints K against alignment, explained share and chance."""
-    out = folder(options.out)
-    data = dataset(options)
-    estimates, held_out = {}, None
-    if by_samples(options):
-        if options.bootstrap:
-            raise ValueError(
-                f"--bootstrap: {options.bootstrap}; with fewer samples than features 0 alone is"
-                " allowed"
-            )
-        principal = spectrum(options)
-    else:
-        moments, folds = training(options, CHEAP)
-        principal = reconjax.spectrum(moments)
-        if folds is not None:
-            estimates = resampled(options, folds, lambda found: _curves(options, found))
-        judging = judge(options, moments)
-        if judging is not None:
-            held_out = np.asarray(held_out_explained(principal, judging))
-    if not hosts.first():
+@command.default
+def align(
+    data: Name = "digits",
+    /,
+    *,
+    convention: Annotated[
+        Literal["eq7", "loss", "sec58", "reference"], Parameter(group=STATISTICS)
+    ] = "eq7",
+    bootstrap: Annotated[int | None, Parameter(group=STATISTICS)] = None,
+    reading: DataOptions = DataOptions(),  # noqa: B008 - frozen
+    output: Output = Output(),  # noqa: B008
+    hosts: Hosts = Hosts(),  # noqa: B008
+) -> None:
+    """Print alignment, r2 and chance for some K: is reconstruction aligned with this task?
+
+    Parameters
+    ----------
+    convention
+        Eq. 7, its loss form, Sec. 5.8's normalizer, or the authors' plots.
+    bootstrap
+        Folds for standard errors: 7, 11, 19, ...; 0: none (19 up to 1024 features).
+    """
+    if output.out is not None and job.first():
+        output_folder(output.out)
+    result = studies.align(
+        data, convention=convention, bootstrap=bootstrap, out=output.out, **reading.keywords()
+    )
+    if not job.first():
         return
-    curve = reconjax.alignment(principal, convention=options.convention)
-    found = {name: np.asarray(values) for name, values in curve._asdict().items()}
-    errors = {}
-    for name, estimate in estimates.items():
-        errors[f"{name}_standard_error"] = np.asarray(estimate.standard_error)
-        errors[f"{name}_corrected"] = np.asarray(estimate.corrected)
-    if held_out is not None:
-        errors["held_out"] = held_out
-    result = {
-        **facts(data, principal),
-        "convention": options.convention,
-        "precision": "float64",
-        "error": float(curve.error),
-        "folds": estimates["explained"].folds if estimates else 0,
-        **{name: found[name].tolist() for name in CURVES},
-        **{name: values.tolist() for name, values in errors.items()},
+    record = {
+        **facts(result),
+        **{name: result.attrs[name] for name in ("convention", "precision", "error", "folds")},
+        **{name: result[name].values.tolist() for name in CURVES if name in result},
     }
-    if out is not None:
-        from reconjax.plots import alignment_figure, save
-
-        figure = alignment_figure(
-            {data.name: curve},
-            bands={data.name: {name: one.interval() for name, one in estimates.items()}},
-            held_out={} if held_out is None else {data.name: held_out},
-        )
-        save(figure, out / "align.png")
-        write_json(result, out / "align.json")
-    if options.json:
-        print(json.dumps(result))
+    if output.out is not None:
+        _draw(result, output.out)
+        write_json(record, output.out / "align.json")
+    if output.json:
+        print(json.dumps(record))
         return
+    _print(result)
+    say_files(output.out, "align.png", "align.nc", "align.json")
+
+
+def _draw(result: xarray.Dataset, folder: Any) -> None:
+    from reconjax.plots import alignment_figure, save
+
+    name = result.attrs["data"]
+    bands = {}
+    if result.attrs["folds"]:
+        reach = interval_reach(result.attrs["folds"])
+        for curve in ("alignment", "r2"):
+            center, error = result[f"{curve}_corrected"], result[f"{curve}_standard_error"]
+            bands[curve] = (center - reach * error, center + reach * error)
+    held_out = {name: result.held_out.values} if "held_out" in result else {}
+    save(
+        alignment_figure({name: result}, bands={name: bands}, held_out=held_out),
+        folder / "align.png",
+    )
+
+
+def _print(result: xarray.Dataset) -> None:
+    facts = result.attrs
     print(headline(result))
-    print(f"float64: errors of the explained share about {result['error']:.0e}")
-    columns = (
-        ("alignment", found["alignment"]),
-        ("±", errors.get("alignment_standard_error")),
-        ("chance", found["chance"]),
-        ("explained", found["explained"]),
-        ("±", errors.get("explained_standard_error")),
-        ("chance", found["explained_chance"]),
-        ("held-out", held_out),
-    )
-    titles = [f"{name:>{max(8, len(name) + 1)}}" for name, _ in columns]
-    shown = [(title, c[1]) for title, c in zip(titles, columns, strict=True) if c[1] is not None]
-    print(f"{'K':>7} " + "".join(name for name, _ in shown))
-    for k in some_dims(result["features"], result["rank"]):
-        print(f"{k:>7} " + "".join(f"{curve[k - 1]:>{len(name)}.4f}" for name, curve in shown))
+    print(f"{facts['precision']}: errors of r2 about {facts['error']:.0e}")
+    columns = [(head, result[name].values) for head, name in COLUMNS if name in result]
+    dims = some_dims(facts["features"], facts["rank"])
+    position = {int(k): i for i, k in enumerate(np.asarray(result.latent_dim))}
+    rows = [[str(k), *(f"{curve[position[k]]:.4f}" for _, curve in columns)] for k in dims]
+    print_table(["K", *(head for head, _ in columns)], rows)
     print(
-        f"explained: share of the label variance that a linear head explains on the"
-        f" {result['rank']} principal directions\nchance: the same for permuted labels"
+        f"r2: share of the label variance that a linear head explains on the {facts['rank']}"
+        " principal directions\nchance: the same for permuted labels"
     )
-    if estimates:
-        print(f"±: standard error, by halves of {result['folds']} folds of the samples")
-    if held_out is not None:
-        print(f"held-out: explained on the {len(data.test)} samples of the test split")
-    if (why := nothing_because()) is not None:
+    if facts["folds"]:
+        print(f"±: standard error, by halves of {facts['folds']} folds of the samples")
+    if "held_out" in result:
+        print(f"held-out: r2 on the {facts['test_samples']} samples of the test split")
+    if (why := several_processes()) is not None:
         print(why)
-    say_files(out, "align.png", "align.json")
 
 
-def _curves(options: argparse.Namespace, moments: Any) -> dict[str, Any]:
-    curve = reconjax.alignment(reconjax.spectrum(moments), convention=options.convention)
-    return {name: getattr(curve, name) for name in JUDGED}
+def several_processes() -> str | None:
+    """A line where there can be no standard errors and nothing held out."""
+    import jax
+
+    if jax.process_count() == 1:
+        return None
+    return "several processes: no standard errors, nothing held out and no p"

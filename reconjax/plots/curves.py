@@ -48,9 +48,9 @@ def alignment_figure(
                 axes.plot(x, np.asarray(curve.alignment), **line)
                 axes.plot(x, np.asarray(curve.chance), **chance)
                 _band(axes, x, bands.get(name, {}).get("alignment"), color)
-            explained.plot(dims, np.asarray(curve.explained), **line)
-            explained.plot(dims, np.asarray(curve.explained_chance), **chance)
-            _band(explained, dims, bands.get(name, {}).get("explained"), color)
+            explained.plot(dims, np.asarray(curve.r2), **line)
+            explained.plot(dims, np.asarray(curve.r2_chance), **chance)
+            _band(explained, dims, bands.get(name, {}).get("r2"), color)
             if name in held_out:
                 explained.plot(dims, np.asarray(held_out[name]), color=color, **HELD_OUT)
         for axes in (by_dim, explained):

@@ -1,10 +1,12 @@
 """Results in files: a folder that is known to be writable, and files that are whole or absent."""
 
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 def output_folder(path: str | os.PathLike[str]) -> Path:
@@ -39,3 +41,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OSError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_json(result: Any, path: str | os.PathLike[str]) -> None:
+    """Writes a value as JSON, whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(json.dumps(result) + "\n")

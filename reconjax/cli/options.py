@@ -1,0 +1,84 @@
+"""The options that commands share, in the groups in which `--help` shows them."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Group, Parameter
+from cyclopts.validators import Number
+
+DATA = Group("Data", sort_key=2)
+GRID = Group("Grid", sort_key=1)
+STATISTICS = Group("Statistics", sort_key=3)
+OUTPUT = Group("Output", sort_key=4)
+HOSTS = Group("Several hosts (docs/clusters.md)", sort_key=5)
+
+# A sweep of numbers is given as `--ratios 0 0.5 0.9`.
+Name = Annotated[str, Parameter(name="DATA", help="What `reconjax datasets` lists.")]
+LatentDims = Annotated[list[int] | None, Parameter(alias="--latent-dim", help="K, one or several.")]
+
+
+@Parameter(name="*", group=DATA)
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+    """How the data are read."""
+
+    data_dir: str | None = None
+    """Where TFDS sets are prepared ($TFDS_DATA_DIR)."""
+    max_samples: int | None = None
+    """A random part of the training split only."""
+    seed: int = 0
+    """Of what is drawn at random."""
+    class_weight: Literal["balanced"] | None = None
+    """Weigh classes alike."""
+    standardize: bool = False
+    """Scale every feature to variance 1."""
+    memory: Annotated[float | None, Parameter(validator=Number(gt=0))] = None
+    """GiB; refuse what needs more."""
+
+    def keywords(self) -> dict[str, Any]:
+        """The keywords of a study; see `reconjax.studies.Reading`."""
+        return dataclasses.asdict(self)
+
+
+@Parameter(name="*", group=OUTPUT)
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """Where results go."""
+
+    out: Path | None = None
+    """A folder for pictures and arrays."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+@Parameter(name="*", group=HOSTS)
+@dataclasses.dataclass(frozen=True)
+class Hosts:
+    """One job of several processes."""
+
+    distributed: bool = False
+    """Join the job of a TPU pod or SLURM."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0."""
+    processes: int | None = None
+    """How many there are."""
+    process: int | None = None
+    """Which this is, from 0 on."""
+
+    @property
+    def joined(self) -> bool:
+        """Whether this is to be one of several processes."""
+        address = self.coordinator, self.processes, self.process
+        return self.distributed or any(value is not None for value in address)
+
+
+def command(name: str, examples: str) -> App:
+    """A command of `reconjax`; its options are the parameters of the function that it runs.
+
+    Args:
+      name: of the command.
+      examples: lines that `--help` shows last.
+    """
+    lines = "".join(f"  {line}\n" for line in examples.strip().splitlines())
+    return App(name=name, help_epilogue=f"Examples:\n{lines}")

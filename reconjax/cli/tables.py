@@ -1,0 +1,61 @@
+"""What the commands print: one table, one line about the data."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import xarray
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+# Columns of a log file, which is not folded.
+WIDE = 1000
+
+
+def print_table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[str] = ()
+) -> None:
+    """Prints a table; columns are aligned to the right but for those named in `left`.
+
+    On a terminal that is too narrow the left-aligned columns fold; a file gets whole lines.
+    """
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="")
+    for head in heads:
+        if head in left:
+            table.add_column(Text(head), justify="left", overflow="fold")
+        else:
+            table.add_column(Text(head), justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    width = None if sys.stdout.isatty() else WIDE
+    console = Console(width=width, highlight=False, file=sys.stdout)
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        print(line.rstrip())
+
+
+def headline(result: xarray.Dataset) -> str:
+    """What a result is about, in a line."""
+    facts = result.attrs
+    text = "{data}: {samples} samples, {features} features of rank {rank}, {classes} classes"
+    return text.format(**facts)
+
+
+def facts(result: xarray.Dataset) -> dict[str, Any]:
+    """What every JSON result says of the data."""
+    return {name: result.attrs[name] for name in ("data", "samples", "features", "rank", "classes")}
+
+
+def some_dims(features: int, rank: int) -> list[int]:
+    """1, 2, 4, ... and the rank."""
+    powers = [2**i for i in range(features.bit_length()) if 2**i < rank]
+    return [*powers, rank]
+
+
+def say_files(folder: Path | None, *names: str) -> None:
+    """Says what was written."""
+    if folder is not None:
+        print("wrote " + ", ".join(str(folder / name) for name in names))

@@ -1,0 +1,13 @@
+"""Studies: data in, a labelled result out; what commands, experiments and users call.
+
+source      what a study works on: how the data are read, their moments, folds and test split
+labelled    results as `xarray.Dataset`, written as NetCDF and opened again
+progress    a bar for long work
+alignment   `align`
+"""
+
+from reconjax.studies.alignment import align
+from reconjax.studies.labelled import open_result as open
+from reconjax.studies.source import Reading
+
+__all__ = ["Reading", "align", "open"]

@@ -1,0 +1,118 @@
+"""How misaligned reconstruction is with a task (Theorem 1, Eq. 7), for every K."""
+
+import os
+from typing import Any, Unpack
+
+import numpy as np
+import xarray
+
+from reconjax.data import Dataset
+from reconjax.storage.files import output_folder
+from reconjax.studies.labelled import labelled, save
+from reconjax.studies.source import Reading, Source
+from reconjax.summary import hosts
+from reconjax.summary.moments import Moments
+from reconjax.theory.alignment import alignment
+from reconjax.theory.held_out import held_out_explained
+from reconjax.theory.spectrum import spectrum
+
+# Up to so many features, the spectra of all folds take a few seconds.
+CHEAP = 1024
+# The fields of `Alignment`, by what they are called in a result.
+CURVES = {
+    "alignment": "alignment",
+    "chance": "chance",
+    "r2": "explained",
+    "r2_chance": "explained_chance",
+    "supervised_loss": "supervised_loss",
+    "reconstruction_loss": "reconstruction_loss",
+    "eigenvalues": "eigenvalues",
+}
+BOOTSTRAPPED = ("alignment", "r2")
+
+
+def align(
+    data: str | Dataset | Moments = "digits",
+    *,
+    convention: str = "eq7",
+    bootstrap: int | None = None,
+    out: str | os.PathLike[str] | None = None,
+    **reading: Unpack[Reading],
+) -> xarray.Dataset:
+    """How far reconstruction without noise is aligned with the labels, at every latent size K.
+
+    Args:
+      data: a name, as for `reconjax.data.load`; a data set; or moments.
+      convention: Eq. 7's ("eq7"), its loss form ("loss"), Sec. 5.8's normalizer ("sec58"), or that
+        of the authors' plots ("reference").
+      bootstrap: number of class-stratified folds for standard errors (7, 11, 19, 23, 31, ...), 0
+        for none; by default 19 for up to 1024 features.
+      out: a folder, in which `align.nc` is written.
+      **reading: see `reconjax.studies.Reading`.
+
+    Returns:
+      A dataset over `latent_dim` (1 .. D): `alignment`, `chance`, `r2`, `r2_chance`,
+      `supervised_loss`, `reconstruction_loss`, `eigenvalues`; where there are folds,
+      `alignment_standard_error`, `alignment_corrected`, `r2_standard_error`, `r2_corrected`; where
+      there is a test split, `held_out`. Its attributes say how many samples, features and classes
+      there are, and the rank.
+
+    Raises:
+      ValueError: an option out of range, or data without labels.
+      FileNotFoundError: no data has that name.
+
+    Example:
+      >>> curves = reconjax.studies.align("digits", bootstrap=0)
+      >>> round(float(curves.r2.sel(latent_dim=16)), 3)
+      0.58
+    """
+    folder = output_folder(out) if out is not None and hosts.first() else None
+    source = Source(data, **reading)
+    errors: dict[str, Any] = {}
+    folds = 0
+    if source.by_samples:
+        if bootstrap:
+            raise ValueError(
+                f"bootstrap: {bootstrap}; with fewer samples than features 0 alone is allowed"
+            )
+        principal = source.spectrum()
+    else:
+        moments, parts = source.folded_moments(bootstrap, CHEAP)
+        principal = spectrum(moments)
+        if parts is not None:
+            estimates = source.bootstrap(parts, lambda part: _bootstrapped(part, convention))
+            for name, estimate in estimates.items():
+                folds = estimate.folds
+                errors[f"{name}_standard_error"] = estimate.standard_error
+                errors[f"{name}_corrected"] = estimate.corrected
+        test = source.held_out(moments)
+        if test is not None:
+            errors["held_out"] = held_out_explained(principal, test)
+    curve = alignment(principal, convention=convention)
+    curves = {name: getattr(curve, field) for name, field in CURVES.items()}
+    result = labelled(
+        "align",
+        source,
+        {name: (["latent_dim"], values) for name, values in {**curves, **errors}.items()},
+        {"latent_dim": np.asarray(curve.latent_dim)},
+        {
+            "samples": int(principal.samples),
+            "features": principal.features,
+            "rank": int(principal.rank),
+            "classes": source.num_classes,
+            "test_samples": len(source.test) if source.test is not None else 0,
+            "convention": convention,
+            "precision": str(principal.eigenvalues.dtype),
+            "error": float(curve.error),
+            "folds": folds,
+        },
+        {"convention": convention, "bootstrap": bootstrap},
+    )
+    if folder is not None:
+        save(result, folder / "align.nc")
+    return result
+
+
+def _bootstrapped(moments: Moments, convention: str) -> dict[str, Any]:
+    curve = alignment(spectrum(moments), convention=convention)
+    return {name: getattr(curve, CURVES[name]) for name in BOOTSTRAPPED}

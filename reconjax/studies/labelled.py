@@ -1,0 +1,142 @@
+"""Labelled results: an `xarray.Dataset` with its axes in words, and where it came from."""
+
+import datetime
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import xarray
+
+from reconjax.storage.files import replacing
+from reconjax.studies.source import Source
+
+# What every quantity is called in words, and its unit where it has one.
+LONG_NAMES = {
+    "latent_dim": "latent dimension K",
+    "patch": "patch shape, height x width in pixels",
+    "ratio": "mask ratio, the share that is dropped",
+    "std": "standard deviation of the noise",
+    "weight": "weight λ of reconstruction against supervision",
+    "r2": "share of the label variance that a linear head explains",
+    "alignment": "alignment, Eq. 7",
+    "chance": "alignment of permuted labels",
+    "r2_chance": "r2 of permuted labels",
+    "supervised_loss": "supervised loss",
+    "reconstruction_loss": "reconstruction loss",
+    "eigenvalues": "variance along a principal direction",
+    "error": "estimated numerical error of r2",
+    "held_out": "r2 on the test split",
+    "p_value": "p-value of a gain on new data, for the whole searched grid",
+    "gain": "gain in r2 over no noise",
+}
+UNITS = {
+    "supervised_loss": "squared units of y",
+    "reconstruction_loss": "squared units of x",
+    "eigenvalues": "squared units of x",
+    "std": "units of x",
+}
+SUFFIXES = {
+    "_standard_error": ", standard error",
+    "_corrected": ", without its bias of first order",
+    "_without": ", without noise",
+}
+
+Variables = Mapping[str, tuple[Sequence[str], Any]]
+
+
+def labelled(
+    study: str,
+    source: Source,
+    variables: Variables,
+    coordinates: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> xarray.Dataset:
+    """A result with its axes, its settings and where it came from.
+
+    Args:
+      study: its name.
+      source: the data.
+      variables: name -> (dimensions, array).
+      coordinates: dimension -> values.
+      facts: what the study says of the whole: numbers, texts, lists of them.
+      settings: what it was asked; kept as JSON in the attribute `settings`.
+    """
+    device = jax.devices()[0]
+    reading = {k: v for k, v in source.reading.items() if k not in ("progress", "data_dir")}
+    attributes: dict[str, Any] = {
+        "study": study,
+        "data": source.name,
+        **{name: _storable(value) for name, value in facts.items()},
+        "settings": json.dumps({**reading, **settings}, default=str),
+        "reconjax": version("reconjax"),
+        "jax": jax.__version__,
+        "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - source.started, 3),
+    }
+    dataset = xarray.Dataset(
+        {name: (tuple(dims), np.asarray(values)) for name, (dims, values) in variables.items()},
+        coords={name: np.asarray(values) for name, values in coordinates.items()},
+        attrs=attributes,
+    )
+    for name, array in dataset.variables.items():
+        text = _long_name(str(name))
+        if text is not None:
+            array.attrs["long_name"] = text
+        if name in UNITS:
+            array.attrs["units"] = UNITS[str(name)]
+    return dataset
+
+
+def save(result: xarray.Dataset, path: str | os.PathLike[str]) -> None:
+    """Writes a result as NetCDF, whole or not at all."""
+    with replacing(path) as part:
+        result.to_netcdf(part, engine="h5netcdf")
+
+
+def open_result(path: str | os.PathLike[str]) -> xarray.Dataset:
+    """A result that a study has written, read into memory.
+
+    Args:
+      path: a `.nc` file.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is no result of a study.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; a study's .nc file is needed")
+    try:
+        with xarray.open_dataset(path, engine="h5netcdf") as stored:
+            result = stored.load()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: is no NetCDF file ({error})") from None
+    if "study" not in result.attrs:
+        raise ValueError(f"{path}: is no result of a study of reconjax; it names no study")
+    return result
+
+
+def _storable(value: Any) -> Any:
+    """What a NetCDF attribute can hold."""
+    if isinstance(value, bool):
+        return int(value)
+    if value is None or isinstance(value, dict):
+        return json.dumps(value)
+    return value
+
+
+def _long_name(name: str) -> str | None:
+    if name in LONG_NAMES:
+        return LONG_NAMES[name]
+    for suffix, text in SUFFIXES.items():
+        if name.endswith(suffix) and name.removesuffix(suffix) in LONG_NAMES:
+            return LONG_NAMES[name.removesuffix(suffix)] + text
+    return None

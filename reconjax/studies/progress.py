@@ -1,0 +1,45 @@
+"""A bar for long work."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from reconjax.summary import hosts
+
+# Work that takes less is over before a bar could be read.
+PATIENCE = 1.0
+
+
+@contextmanager
+def progress_bar(label: str, total: int, shown: bool = True) -> Iterator[Callable[..., None]]:
+    """Yields a function that counts, `count(1)`; a bar on stderr shows it after a second.
+
+    In a file nothing is written, and of several processes the first alone shows a bar.
+    """
+    if not (shown and hosts.first() and sys.stderr.isatty()):
+        yield lambda count=1: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+    task, start = bar.add_task(label, total=total), time.monotonic()
+
+    def advance(count: int = 1) -> None:
+        bar.advance(task, count)
+        if not bar.live.is_started and time.monotonic() - start > PATIENCE:
+            bar.start()
+
+    try:
+        yield advance
+    finally:
+        if bar.live.is_started:
+            bar.stop()

@@ -1,0 +1,268 @@
+"""What a study works on: a data set as it is to be read, its moments, its folds, its test split."""
+
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, TypedDict
+
+import jax
+import numpy as np
+
+from reconjax.data import Dataset, Split, load
+from reconjax.evidence.bootstrap import BALANCED, bootstrap
+from reconjax.studies.progress import progress_bar
+from reconjax.summary import hosts
+from reconjax.summary.folds import combined, each_fold, fold_memory, fold_moments, most_folds
+from reconjax.summary.moments import Moments, balanced_class_weight, standardized
+from reconjax.summary.streaming import moments_from_batches
+from reconjax.theory.held_out import HeldOut, held_out
+from reconjax.theory.spectrum import Spectrum, spectrum, spectrum_from_samples
+
+# (D, D) float64 matrices that moments and their spectrum hold at their peak.
+DENSE_MATRICES = 6
+# Folds of the training split by default, and of the test split at most.
+FOLDS = 19
+TEST_FOLDS = 20
+
+
+class Reading(TypedDict, total=False):
+    """How a study reads its data; the keywords that every study takes.
+
+    Attributes:
+      data_dir: where TFDS sets are prepared, for data that are given by name.
+      max_samples: a random part of the training split of this size; all by default.
+      seed: of what is drawn at random (0).
+      class_weight: "balanced" gives every class the same total weight.
+      standardize: scale every feature to variance 1.
+      memory: GiB; what needs more is refused before any work. By default what the device has.
+      progress: show bars on a terminal (True).
+    """
+
+    data_dir: str | None
+    max_samples: int | None
+    seed: int
+    class_weight: Literal["balanced"] | None
+    standardize: bool
+    memory: float | None
+    progress: bool
+
+
+class Source:
+    """A data set, or moments alone, as a study reads them."""
+
+    def __init__(self, data: str | Dataset | Moments, labels: bool = True, **reading: Any) -> None:
+        """Opens data by name, or takes them as they are.
+
+        Args:
+          data: the name of a data set, see `reconjax.data.load`; a data set; or moments, of which
+            nothing is read: they have no folds and no test split.
+          labels: whether labels are needed.
+          reading: see `Reading`.
+
+        Raises:
+          ValueError: no labels where they are needed, or an option that does not apply to moments.
+        """
+        unknown = sorted(set(reading) - set(Reading.__annotations__))
+        if unknown:
+            raise TypeError(f"{unknown[0]}: no such option; {', '.join(Reading.__annotations__)}")
+        self.reading = Reading(**reading)  # type: ignore[typeddict-item]
+        self.seed = reading.get("seed", 0)
+        self.class_weight = reading.get("class_weight")
+        self.standardize = reading.get("standardize", False)
+        self.started = time.monotonic()
+        if self.class_weight not in (None, "balanced"):
+            raise ValueError(f"class_weight: {self.class_weight!r}; None or 'balanced' is allowed")
+        self.given = data if isinstance(data, Moments) else None
+        self.dataset: Dataset | None = None
+        if self.given is not None:
+            for name in ("max_samples", "class_weight", "standardize"):
+                if reading.get(name):
+                    raise ValueError(f"{name}: {reading[name]!r}; it does not apply to moments")
+            self.name, self.features = "moments", self.given.features
+            self.num_classes = self.given.targets
+        else:
+            opened = load(data, data_dir=reading.get("data_dir")) if isinstance(data, str) else data
+            if not isinstance(opened, Dataset):
+                kind = type(data).__name__
+                raise ValueError(f"data: {kind}; a name, a `Dataset` or `Moments` is needed")
+            self.dataset = opened
+            self.name, self.features = opened.name, opened.features
+            self.num_classes = opened.num_classes
+        if labels and not self.num_classes:
+            raise ValueError(f"{self.name}: has no labels (y_train); only detect needs none")
+
+    @functools.cached_property
+    def train(self) -> Split:
+        """The part of the training split that `max_samples` leaves."""
+        if self.dataset is None:
+            raise ValueError("data: moments; a data set with samples is needed")
+        size = self.reading.get("max_samples")
+        train = self.dataset.train
+        return train if size is None else train.sample(size, self.seed)
+
+    @property
+    def test(self) -> Split | None:
+        """The test split, or None."""
+        return None if self.dataset is None else self.dataset.test
+
+    def progress(self, label: str, total: int) -> Any:
+        """A bar; see `progress_bar`."""
+        return progress_bar(label, total, self.reading.get("progress", True))
+
+    def check_memory(self, needed: int, what: str) -> None:
+        """Refuses, before any work, what does not fit into `memory` or else the device's memory.
+
+        Raises:
+          ValueError: one line with both sizes.
+        """
+        limit = self.reading.get("memory")
+        there = limit * 2**30 if limit else _device_memory()
+        if needed > there:
+            raise ValueError(
+                f"{self.name}: {what} of D = {self.features} features need about"
+                f" {needed / 2**30:.3g} GiB; {there / 2**30:.3g} GiB are there (--memory)"
+            )
+
+    @property
+    def by_samples(self) -> bool:
+        """Whether there are fewer samples than features, so that the N x N problem is solved."""
+        if self.given is not None or self.class_weight or self.standardize:
+            return False
+        return len(self.train) < self.features and jax.process_count() == 1
+
+    def moments(self) -> Moments:
+        """Moments of the training split, each process reading its part of it."""
+        if self.given is not None:
+            return self.given
+        self.check_memory(DENSE_MATRICES * 8 * self.features**2, "the moments")
+        weight = self._weight(self.train)
+        mine = hosts.part(self.train)
+        with self.progress("samples", len(mine)) as count:
+            local = jax.local_devices()
+            own = moments_from_batches(
+                _counted(mine.batches(), count),
+                num_classes=self.num_classes,
+                class_weight=weight,
+                devices=local if len(local) > 1 else None,
+            )
+        return self._in_units(hosts.merged(own))
+
+    def spectrum(self, variance: float | None = None) -> Spectrum:
+        """The spectrum of the training split, by the smaller of N and D.
+
+        The N-side keeps the directions that explain that share of the variance, or none.
+        """
+        if not self.by_samples:
+            return spectrum(self.moments())
+        # Small batches into one array of the stored dtype: what is read is in memory once.
+        train = self.train
+        first, _ = train.examples(np.arange(1))
+        images = np.empty((len(train), *first.shape[1:]), first.dtype)
+        labels = np.empty(len(train), np.int64)
+        starts = range(0, len(train), 256)
+        with self.progress("samples", len(train)) as count:
+            for begin, (batch, classes) in zip(starts, train.batches(256), strict=True):
+                images[begin : begin + len(batch)] = batch
+                labels[begin : begin + len(batch)] = classes
+                count(len(batch))
+        kept: dict[str, Any] = {"directions": 0} if variance is None else {"variance": variance}
+        return spectrum_from_samples(images, labels, num_classes=self.num_classes, **kept)
+
+    def folded_moments(self, folds: int | None, cheap: int) -> tuple[Moments, Moments | None]:
+        """Moments of the training split, and those of its folds (B, ...), or None without folds.
+
+        Args:
+          folds: B; 0 for none. None: 19 for up to `cheap` features, where they fit.
+          cheap: see folds.
+
+        Raises:
+          ValueError: a number of folds that the data do not allow.
+        """
+        count = self._fold_count(folds, cheap)
+        if count == 0:
+            return self.moments(), None
+        needed = fold_memory(self.features, count) + DENSE_MATRICES * 8 * self.features**2
+        self.check_memory(needed, f"the moments of --bootstrap {count} folds")
+        with self._fold_options(self.train, "samples") as options:
+            parts = fold_moments(self.train, count, **options)
+        return self._in_units(combined(parts)), parts
+
+    def bootstrap(self, folds: Moments, curve: Callable[[Moments], Any]) -> Any:
+        """`bootstrap` of a function of the moments in the units of this source."""
+        return bootstrap(folds, lambda moments: curve(self._in_units(moments)))
+
+    def held_out(self, training: Moments) -> HeldOut | None:
+        """The test split for solutions on moments of the training split; None without one."""
+        count = self.test_folds
+        if not count or self.test is None:
+            return None
+        with self._fold_options(self.test, "test samples") as options:
+            return held_out(each_fold(self.test, count, **options), training)
+
+    @property
+    def test_folds(self) -> int:
+        """How many folds the test split has; 0 where it cannot be used."""
+        if self.test is None or jax.process_count() > 1:
+            return 0
+        count = min(TEST_FOLDS, most_folds(self.test.labels))
+        return count if count > 1 else 0
+
+    def _fold_count(self, folds: int | None, cheap: int) -> int:
+        several = jax.process_count() > 1
+        if self.given is not None:
+            if folds:
+                raise ValueError(f"bootstrap: {folds}; moments have no folds, 0 alone is allowed")
+            return 0
+        fits = [
+            count
+            for count in BALANCED
+            if count <= most_folds(self.train.labels)
+            and (count - 1) / (2 * count) * len(self.train) > self.features
+        ]
+        if folds is None:
+            wanted = self.features <= cheap and not several
+            return max([0, *(count for count in fits if count <= FOLDS)]) if wanted else 0
+        if folds and several:
+            raise ValueError(f"bootstrap: {folds}; with several processes 0 alone is allowed")
+        if folds and folds not in fits:
+            raise ValueError(
+                f"bootstrap: {folds}; {', '.join(map(str, [0, *fits]))} is allowed: half of"
+                " the samples must be more than the features, and two classes in every fold"
+            )
+        return folds
+
+    def _in_units(self, moments: Moments) -> Moments:
+        return standardized(moments) if self.standardize else moments
+
+    def _weight(self, split: Split) -> np.ndarray | None:
+        if self.class_weight is None:
+            return None
+        return balanced_class_weight(split.labels, self.num_classes)
+
+    @contextmanager
+    def _fold_options(self, split: Split, label: str) -> Iterator[dict[str, Any]]:
+        """The keywords of `each_fold`, with a bar of progress."""
+        local = jax.local_devices()
+        with self.progress(label, len(split)) as count:
+            yield {
+                "num_classes": self.num_classes,
+                "class_weight": self._weight(split),
+                "seed": self.seed,
+                "devices": local if len(local) > 1 else None,
+                "progress": count,
+            }
+
+
+def _counted(batches: Any, count: Callable[[int], None]) -> Iterator[tuple[Any, Any]]:
+    for images, labels in batches:
+        yield images, labels
+        count(len(labels))
+
+
+def _device_memory() -> float:
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    if limit := statistics.get("bytes_limit"):
+        return float(limit)
+    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
