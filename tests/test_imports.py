@@ -23,6 +23,7 @@ ORDER = [
     "theory",
     "grid",
     "evidence",
+    "studies",
     "nets",
     "training",
     "plots",
