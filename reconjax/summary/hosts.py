@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import functools
 import os
-import socket
 import sys
 import time
 import zlib
@@ -22,14 +21,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from reconjax.data.split import Split
 from reconjax.summary.moments import Moments
 
 _AXIS = "process"
-_GREETING = "reconjax-hosts"  # what the processes say to each other before JAX takes over
-
 LINGER = 3.0  # seconds, far longer than equal processes come to the same mistake after one another
 
 
@@ -42,8 +40,8 @@ def start(
 ) -> None:
     """Joins this process to the others of its job; to be called before any JAX computation.
 
-    Without arguments JAX finds the cluster: a TPU pod, SLURM, Open MPI or Kubernetes. With them,
-    the processes first wait for each other, so that one that stays away ends all in one line.
+    Without arguments JAX finds the cluster: a TPU pod, SLURM, Open MPI or Kubernetes. Where a
+    process stays away, JAX ends the others after `timeout`, and prints which it missed.
 
     Args:
       coordinator: HOST:PORT of process 0, the same in all processes; the port must be free there.
@@ -53,22 +51,12 @@ def start(
 
     Raises:
       ValueError: some arguments but not all three, one out of range, or no cluster is found.
-      OSError: the others cannot be reached within `timeout` or disagree, or the port is taken.
+      OSError: the port of process 0 cannot be used.
       RuntimeError: JAX has computed already, or the job was joined before.
     """
-    # JAX has no public way to ask, and says it only once all processes have come.
-    from jax._src.xla_bridge import backends_are_initialized
-
     _check_start(coordinator, processes, process, timeout)
     if jax.distributed.is_initialized():
         raise RuntimeError("hosts.start: called twice; once is enough")
-    if backends_are_initialized():
-        raise RuntimeError(
-            "hosts.start: JAX is in use already; call it before any array or device is asked for"
-        )
-    if coordinator is not None and processes is not None and process is not None:
-        # JAX ends the interpreter when a process stays away, and leaves nothing to catch.
-        _meet(coordinator, processes, process, timeout)
     try:
         jax.distributed.initialize(
             coordinator, processes, process, initialization_timeout=max(1, round(timeout))
@@ -80,12 +68,14 @@ def start(
             "hosts.start: no cluster was found (TPU pod, SLURM, Open MPI); give coordinator,"
             f" processes and process ({_line(error)})"
         ) from None
+    except jax.errors.JaxRuntimeError as error:
+        raise OSError(f"hosts.start: the job cannot be joined ({_line(error)})") from None
     except RuntimeError as error:
-        raise OSError(f"hosts.start: the other processes were not found ({_line(error)})") from None
+        raise RuntimeError(f"hosts.start: {_line(error)}") from None
     if jax.process_count() > 1:
         # CPU processes must connect within 30 s of each other (Gloo), but then may be hours apart:
         # do it now, not after each has read its part.
-        _across(_range, jnp.zeros(1, jnp.int32))
+        multihost_utils.sync_global_devices("reconjax")
 
 
 def leave(status: int) -> NoReturn:
@@ -95,13 +85,10 @@ def leave(status: int) -> NoReturn:
     Of several processes, process 0 waits a moment. It runs the service that joins them all, and JAX
     aborts the others when they lose it: where all make the same mistake, each can still say so.
     """
-    # JAX has no public way to ask, but for one that would wait for the others.
-    from jax._src.distributed import global_state
-
     with contextlib.suppress(RuntimeError):  # in a signal, while something is being written
         sys.stdout.flush()
         sys.stderr.flush()
-    if global_state.service is not None:
+    if jax.distributed.is_initialized() and jax.process_index() == 0:
         time.sleep(LINGER)
     os._exit(status)
 
@@ -206,14 +193,14 @@ def _check_alike(moments: Moments) -> None:
         "checksum of shapes": _checksum(shapes.encode()),
         "checksum of scale": _checksum(np.asarray(moments.scale).tobytes()),
     }
-    bounds = _across(_range, jnp.asarray(list(own.values()), jnp.int32))
-    for name, low, high in zip(own, *np.asarray(bounds), strict=True):
+    try:
+        every = multihost_utils.process_allgather(np.asarray(list(own.values()), np.int32))
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # JAX raises either
+        raise _lost(error) from None
+    for name, values in zip(own, np.asarray(every).T, strict=True):
+        low, high = values.min(), values.max()
         if low != high:
             raise ValueError(f"moments: {name} between {low} and {high}; all parts must be alike")
-
-
-def _range(own: Array) -> Array:
-    return jnp.stack([jax.lax.pmin(own, _AXIS), jax.lax.pmax(own, _AXIS)])
 
 
 def _across(function: Callable[[Any], Any], tree: Any) -> Any:
@@ -239,9 +226,7 @@ def _across(function: Callable[[Any], Any], tree: Any) -> Any:
         # Through the host: arrays that are tied to no device, like those of `moments`.
         local = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), found)
     except (jax.errors.JaxRuntimeError, ValueError) as error:  # JAX raises either
-        raise OSError(
-            f"hosts: another process failed or cannot be reached ({_line(error)})"
-        ) from None
+        raise _lost(error) from None
     return jax.tree.map(jnp.asarray, local)
 
 
@@ -257,6 +242,10 @@ def _compiled(function: Callable[[Any], Any], mesh: Mesh) -> Callable[[Any], Any
 
 def _checksum(data: bytes) -> int:
     return zlib.crc32(data) & 0x7FFFFFFF
+
+
+def _lost(error: Exception) -> OSError:
+    return OSError(f"hosts: another process failed or cannot be reached ({_line(error)})")
 
 
 def _line(error: Exception) -> str:
@@ -284,82 +273,6 @@ def _check_start(
         raise ValueError(f"processes: {processes}; at least 1 is needed")
     if not 0 <= process < processes:
         raise ValueError(f"process: {process}; 0 .. {processes - 1} with {processes} processes")
-    _address(coordinator)
-
-
-def _address(coordinator: str) -> tuple[str, int]:
     host, _, port = coordinator.rpartition(":")
     if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
         raise ValueError(f"coordinator: {coordinator!r}; HOST:PORT is needed, as in 10.0.0.1:1234")
-    return host.strip("[]"), int(port)
-
-
-def _meet(coordinator: str, processes: int, process: int, timeout: float) -> None:
-    """Returns once all processes have called it; process 0 counts them on its port."""
-    deadline = time.monotonic() + timeout
-    if process == 0:
-        problem = _count(_address(coordinator)[1], processes, timeout, deadline)
-    else:
-        problem = _report(_address(coordinator), processes, process, timeout, deadline)
-    if problem:
-        raise OSError(f"hosts.start: {problem}")
-
-
-def _count(port: int, processes: int, timeout: float, deadline: float) -> str:
-    """Waits for all others and tells them what is wrong: "" if nothing is."""
-    guests: dict[int, socket.socket] = {}
-    problem = ""
-    dual = socket.has_dualstack_ipv6()  # JAX listens on all addresses too
-    family = socket.AF_INET6 if dual else socket.AF_INET
-    with contextlib.ExitStack() as stack:
-        try:
-            server = socket.create_server(("", port), family=family, dualstack_ipv6=dual)
-        except OSError as error:
-            return f"port {port} cannot be used ({os.strerror(error.errno or 0)})"
-        stack.enter_context(server)
-        while len(guests) < processes - 1 and not problem:
-            server.settimeout(max(deadline - time.monotonic(), 1e-3))
-            try:
-                guest = stack.enter_context(server.accept()[0])
-            except TimeoutError:
-                missing = ", ".join(str(i) for i in range(1, processes) if i not in guests)
-                problem = f"process {missing} of {processes} did not come within {timeout:g} s"
-                break
-            try:
-                guest.settimeout(5)
-                greeting, process, count = guest.makefile().readline(64).split()
-                number = int(process)
-            except (OSError, ValueError):
-                continue
-            if greeting != _GREETING:
-                continue
-            if count != str(processes):
-                problem = f"processes: {processes} for process 0, {count} for process {number}"
-            elif number in guests:
-                problem = f"process: {number} came twice; each must have a number of its own"
-            guests[-1 if problem else number] = guest
-        for guest in guests.values():
-            with contextlib.suppress(OSError):
-                guest.sendall(f"{_GREETING} {problem}".encode())
-    return problem
-
-
-def _report(
-    address: tuple[str, int], processes: int, process: int, timeout: float, deadline: float
-) -> str:
-    """Tells process 0 that this one is here; returns what it says is wrong, "" if nothing is."""
-    while True:
-        try:
-            with socket.create_connection(address, max(deadline - time.monotonic(), 1e-3)) as host:
-                host.sendall(f"{_GREETING} {process} {processes}\n".encode())
-                host.settimeout(timeout + 10)  # process 0 gives up before that, and says why
-                greeting, _, problem = host.makefile().read(500).partition(" ")
-            if greeting == _GREETING:
-                return problem
-            reason = "something else answers there"
-        except (OSError, ValueError) as error:
-            reason = _line(error)
-        if time.monotonic() > deadline:
-            where = f"process 0 at {address[0]}:{address[1]}"
-            return f"{where} was not reached within {timeout:g} s ({reason})"
-        time.sleep(0.1)

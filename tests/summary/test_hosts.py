@@ -25,6 +25,7 @@ from reconjax.data.split import ArraySplit
 from reconjax.summary import hosts
 
 ROOT = Path(__file__).parents[2]
+PATHS = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
 PAGE = ROOT / "docs" / "clusters.md"
 CLUSTER = re.compile(r"^(SLURM|OMPI|JAX|TPU|KUBERNETES)_")
 
@@ -119,9 +120,6 @@ def lonely(free, taken):
         json.dumps(
             {
                 "no cluster": message(hosts.start),
-                "no coordinator": message(hosts.start, f"127.0.0.1:{free}", 2, 1, timeout=0.5),
-                "no name": message(hosts.start, f"nowhere.invalid:{free}", 2, 1, timeout=0.5),
-                "nobody else": message(hosts.start, f"localhost:{free}", 3, 0, timeout=0.5),
                 "port taken": message(hosts.start, f"localhost:{taken}", 2, 0, timeout=0.5),
                 "alone": message(hosts.start, f"localhost:{free}", 1, 0, timeout=5),
             }
@@ -156,7 +154,12 @@ def ends_of(commands, environments=({}, {})):
     running = [
         subprocess.Popen(
             [sys.executable, *map(str, command)],
-            env={**clean, **quick, "PYTHONPATH": str(ROOT), **environment},
+            env={
+                **clean,
+                **quick,
+                "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+                **environment,
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -281,16 +284,7 @@ def test_starts_that_cannot_succeed_end_in_one_line():
     found = json.loads(output.splitlines()[-1])
     assert all("\n" not in text for text in found.values())
     assert found["no cluster"].startswith("ValueError: hosts.start: no cluster was found")
-    assert re.match(
-        r"OSError: .* process 0 at 127.0.0.1:\d+ was not reached within 0.5 s",
-        found["no coordinator"],
-    )
-    assert "nowhere.invalid" in found["no name"]
-    assert found["no name"].startswith("OSError: ")
-    assert found["nobody else"] == (
-        "OSError: hosts.start: process 1, 2 of 3 did not come within 0.5 s"
-    )
-    assert re.match(r"OSError: hosts.start: port \d+ cannot be used", found["port taken"])
+    assert found["port taken"].startswith("OSError: hosts.start: the job cannot be joined")
     assert found["alone"] == "no error"
 
 
@@ -325,43 +319,15 @@ def test_a_wrong_timeout_is_named():
 def test_a_start_after_the_first_computation_is_refused():
     jax.devices()
     for arguments in ((), ("localhost:1234", 2, 0)):
-        with pytest.raises(RuntimeError, match="JAX is in use already"):
+        with pytest.raises(RuntimeError, match="must be called before any JAX"):
             hosts.start(*arguments)
 
 
-@pytest.mark.parametrize(
-    ("theirs", "ours"),
-    [
-        ("2 processes", "processes: 3 for process 0, 2 for process 1"),
-        ("same number", "process: 1 came twice; each must have a number of its own"),
-        ("strangers", "process 2 of 3 did not come within 1 s"),
-    ],
-)
-def test_processes_that_disagree_are_told(theirs, ours):
-    port = free_port()
-    lines = {
-        "2 processes": ["reconjax-hosts 1 2\n"],
-        "same number": ["reconjax-hosts 1 3\n", "reconjax-hosts 1 3\n"],
-        "strangers": ["GET / HTTP/1.1\n", "reconjax-hosts one 3\n", "reconjax-hosts 1 3\n"],
-    }[theirs]
-    program = (
-        "import socket, sys, time\n"
-        "def call():\n"
-        "    for _ in range(200):\n"
-        f"        try: return socket.create_connection(('localhost', {port}))\n"
-        "        except OSError: time.sleep(0.02)\n"
-        "print('ready', flush=True)\n"
-        "calls = []\n"
-        f"for line in {lines!r}:\n"
-        "    calls.append(call())\n"
-        "    calls[-1].sendall(line.encode())\n"
-        "print(calls[-1].makefile().read())\n"
-    )
-    guest = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert guest.stdout.readline() == "ready\n"
-    with pytest.raises(OSError, match=re.escape(f"hosts.start: {ours}")):
-        hosts._meet(f"localhost:{port}", 3, 0, 1)
-    assert guest.communicate(timeout=10)[0].strip() == f"reconjax-hosts {ours}"
+def test_a_process_that_waits_in_vain_ends():
+    start = f"hosts.start('localhost:{free_port()}', 2, 0, timeout=1)"
+    ((status, _, errors),) = ends_of([("-c", f"from reconjax.summary import hosts; {start}")])
+    assert status != 0
+    assert "DEADLINE_EXCEEDED" in errors
 
 
 def test_a_single_process_keeps_what_it_has():
