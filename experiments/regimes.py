@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import reconjax as rj
 from experiments import report
-from reconjax.data.scenes import scenes
+from reconjax.data.rendering import scenes
 from reconjax.plots import STYLE
 
 NAME = "regimes"

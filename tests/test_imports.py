@@ -107,10 +107,10 @@ def test_imports_run_with_the_data(path):
         ("grid/sweep.py", "from reconjax.plots import alignment"),
         ("grid/sweep.py", "def f():\n    import matplotlib.pyplot"),
         ("cli/main.py", "from matplotlib import pyplot"),
-        ("data/digits.py", "import sklearn.datasets"),
+        ("data/embedded.py", "import sklearn.datasets"),
         ("data/tfds.py", "import tensorflow_datasets as tfds"),
         ("summary/moments.py", "def f():\n    from sklearn.datasets import load_digits"),
-        ("data/digits.py", "from reconjax.summary.moments import Moments"),
+        ("data/embedded.py", "from reconjax.summary.moments import Moments"),
         ("elsewhere.py", ""),
     ],
 )
@@ -122,8 +122,8 @@ def test_the_rules_find_what_breaks_them(module, text):
     ("module", "text"),
     [
         ("grid/sweep.py", "from reconjax.grid.ray import at\nimport jax"),
-        ("data/digits.py", "def f():\n    from sklearn.datasets import load_digits"),
-        ("data/digits.py", "from reconjax.data.split import Split"),
+        ("data/embedded.py", "def f():\n    from sklearn.datasets import load_digits"),
+        ("data/embedded.py", "from reconjax.data.split import Split"),
         ("plots/style.py", "import matplotlib"),
     ],
 )
@@ -155,17 +155,54 @@ def test_importing_the_package_is_quick_and_loads_nothing_heavy():
     assert seconds < 1
 
 
+def test_importing_the_package_changes_no_environment_variable():
+    code = (
+        "import json, os\nbefore = dict(os.environ)\nimport jax\nafter_jax = dict(os.environ)\n"
+        "import reconjax\nprint(json.dumps([after_jax, dict(os.environ)]))"
+    )
+    before, after = fresh(code)
+    assert before == after
+
+
 @pytest.mark.parametrize(("given", "kept"), [(None, "20"), ("26", "26")])
-def test_openblas_is_told_how_long_to_spin_before_it_is_loaded(given, kept):
+def test_the_command_line_says_how_long_openblas_spins_before_it_is_loaded(given, kept):
     name = "OPENBLAS_THREAD_TIMEOUT"
-    found = fresh(
+    setting = f"os.environ[{name!r}] = {given!r}\n" if given else ""
+    value, loaded = fresh(
         "import json, os, sys\n"
-        f"os.environ.pop({name!r}, None)\n"
-        + (f"os.environ[{name!r}] = {given!r}\n" if given else "")
-        + "import jax, jax.numpy, jax.scipy.linalg, reconjax\n"
+        f"os.environ.pop({name!r}, None)\n{setting}"
+        "from reconjax.cli import main\nmain._prepare(None)\n"
         f"print(json.dumps([os.environ[{name!r}], 'scipy.linalg' in sys.modules]))"
     )
-    assert found == [kept, False]
+    assert (value, loaded) == (kept, False)
+
+
+def test_help_is_quick_for_it_imports_no_jax():
+    code = (
+        "import json, sys\nfrom reconjax.cli.main import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    assert not {"jax", "xarray", "numpy", "matplotlib"} & set(fresh(code))
+
+
+def test_no_name_is_both_a_module_and_something_else_at_one_level():
+    for package in [ROOT, *sorted(path.parent for path in ROOT.rglob("*/__init__.py"))]:
+        tree = ast.parse((package / "__init__.py").read_text())
+        inside = {path.stem for path in package.glob("*.py")}
+        inside |= {path.parent.name for path in package.glob("*/__init__.py")}
+        names = {
+            alias.asname or alias.name: node.module
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        room = ".".join(package.relative_to(ROOT.parent).parts)
+        assert not {n for n in names if n in inside and names[n] != room}, package
+
+
+def test_the_root_holds_rooms_alone():
+    assert {path.name for path in ROOT.glob("*.py")} == {"__init__.py", "__main__.py"}
 
 
 def test_every_public_name_is_there_and_documented():

@@ -1,13 +1,13 @@
 """Data sets: in memory, made up, from a file, or streamed from TFDS."""
 
 from reconjax.data.dataset import Dataset
-from reconjax.data.digits import digits
+from reconjax.data.embedded import digits
 from reconjax.data.npz import load_npz
-from reconjax.data.prepared import Prepared, default_data_dir, prepared
-from reconjax.data.scenes import scenes
+from reconjax.data.rendering import scenes
 from reconjax.data.source import SOURCES, load
 from reconjax.data.split import Split
 from reconjax.data.tfds import load_tfds
+from reconjax.data.tfds_folders import Prepared, default_data_dir, prepared
 
 __all__ = [
     "SOURCES",

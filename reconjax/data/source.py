@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from reconjax.data.dataset import Dataset
-from reconjax.data.digits import digits
+from reconjax.data.embedded import digits
 from reconjax.data.npz import load_npz
-from reconjax.data.prepared import prepared
-from reconjax.data.scenes import scenes
+from reconjax.data.rendering import scenes
 from reconjax.data.tfds import load_tfds
+from reconjax.data.tfds_folders import prepared
 
 # What scenes takes, and of which type, is told by its signature alone.
 _SCENES_OPTIONS = {key: p.default for key, p in inspect.signature(scenes).parameters.items()}

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from reconjax.data.dataset import Dataset
-from reconjax.data.prepared import default_data_dir, find, is_prepared
 from reconjax.data.records import RecordFile, RecordSplit
+from reconjax.data.tfds_folders import default_data_dir, find, is_prepared
 
 
 def load_tfds(

@@ -267,7 +267,7 @@ def test_scenes_follow_the_seed(made):
 
 def test_scenes_do_not_depend_on_the_chunk(made, monkeypatch):
     # The package's attribute of that name is the function.
-    module = importlib.import_module("reconjax.data.scenes")
+    module = importlib.import_module("reconjax.data.rendering")
     monkeypatch.setattr(module, "_CHUNK", 70)
     chunked = scenes(size=16, samples=500, background=0.5)
     assert (whole(chunked.train)[0] == whole(made.train)[0]).all()
@@ -284,7 +284,7 @@ def test_background_contrast():
 
 
 def test_background_spectrum_falls_like_one_over_f():
-    from reconjax.data.scenes import _one_over_f
+    from reconjax.data.rendering import _one_over_f
 
     keys = jax.random.split(jax.random.key(0), 200)
     fields = np.asarray(jax.vmap(lambda key: _one_over_f(key, 32, 3))(keys))
