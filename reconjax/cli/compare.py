@@ -12,6 +12,7 @@ import reconjax
 from reconjax.cli.inputs import check_memory, dataset, moments
 from reconjax.cli.printing import facts, folder, headline, progress, say_files, write_json
 from reconjax.cli.resampling import judge
+from reconjax.data.targets import strata
 from reconjax.evidence.comparison import Comparison, Place, compare, ranking
 from reconjax.noise.families import check_names, families
 from reconjax.summary.folds import most_folds, stratified
@@ -22,7 +23,7 @@ DENSE_MATRICES = 24
 # Powers of it are the K by default.
 STEP = 4
 LARGEST = 64
-PARTS = 5
+PARTS = {5: "a fifth", 4: "a quarter", 3: "a third", 2: "a half"}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -78,7 +79,9 @@ def run(options: argparse.Namespace) -> None:
         return
     print(headline(result))
     _print(found, places)
-    source = "the test split" if options.held_out_split == "test" else "a fifth, held out"
+    source = "the test split"
+    if options.held_out_split != "test":
+        source = f"{options.held_out_share}, held out"
     print(
         f"explained: share of the label variance on the training split; held-out: on {source}"
         f" ({len(data.test)} samples)\n"
@@ -89,18 +92,25 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _with_test_split(options: argparse.Namespace) -> Any:
-    """The data set; where it has no test split, a fifth of the samples is kept apart for one."""
+    """The data set; where it has no test split, a fifth of the samples is kept apart for one.
+
+    Of few samples it is a larger part, a half at most.
+    """
     if jax.process_count() > 1:
         raise ValueError("--distributed: compare runs in one process")
     data = dataset(options)
     options.held_out_split = "test" if data.test is not None else "training"
     if data.test is None:
-        if most_folds(data.train.labels) < 2 * PARTS:
+        groups = strata(data.train.labels)
+        # The part that is held out needs two folds, each with two classes.
+        parts = next((count for count in PARTS if most_folds(groups) >= 2 * count), None)
+        if parts is None:
             raise ValueError(
                 f"{data.name}: no test split, and too few samples to hold some out: two classes of"
-                f" at least {2 * PARTS} are needed"
+                f" at least {2 * min(PARTS)} are needed"
             )
-        part = stratified(data.train.labels, PARTS, seed=options.seed)
+        options.held_out_share = PARTS[parts]
+        part = stratified(groups, parts, seed=options.seed)
         options.dataset = data = dataclasses.replace(
             data,
             train=data.train.subset(np.flatnonzero(part != 0)),

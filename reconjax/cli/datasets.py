@@ -13,7 +13,16 @@ def run(options: argparse.Namespace) -> None:
         load_tfds(name, folder, download=True)
     found = prepared(folder)
     if options.json:
-        rows = [{"name": s.name, "version": s.version, "folder": str(s.directory)} for s in found]
+        rows = [
+            {
+                "name": one.name,
+                "version": one.version,
+                "folder": str(one.directory),
+                "file_format": one.file_format,
+                "readable": one.readable,
+            }
+            for one in found
+        ]
         print(json.dumps({"data_dir": str(folder), "prepared": rows}))
         return
     print("DATA can be")
@@ -22,4 +31,5 @@ def run(options: argparse.Namespace) -> None:
         print(f"  {pattern:<{width}}  {text}")
     print(f"prepared under {folder}" + ("" if found else ": nothing"))
     for one in found:
-        print(f"  {one.name}:{one.version}")
+        note = f"  (stored as {one.file_format}: cannot be read, prepare it as array_record)"
+        print(f"  {one.name}:{one.version}" + ("" if one.readable else note))

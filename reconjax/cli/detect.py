@@ -13,7 +13,9 @@ import numpy as np
 import reconjax
 from reconjax.cli.inputs import check_memory, dataset, split
 from reconjax.cli.printing import folder, progress, say_files
+from reconjax.data.layout import shape_text
 from reconjax.noise import parse_noise
+from reconjax.noise.groups import usual_patches
 from reconjax.storage.files import replacing
 from reconjax.summary import hosts
 from reconjax.theory.certificate import Certificate, certificate, check_latent_dims
@@ -21,7 +23,6 @@ from reconjax.theory.solver import check_latent_dim
 
 # (D, D) float64 matrices that a certificate holds at its peak.
 DENSE_MATRICES = 16
-PATCHES = (1, 2, 4)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -62,19 +63,22 @@ def run(options: argparse.Namespace) -> None:
     rank = certificates[0].rank
     print(
         f"{data.name}: {int(found.samples)} samples, {found.features} features of rank {rank};"
-        " no label was used"
+        f" no label was used; {shape_text(data.example_shape)}"
     )
     _print(texts, certificates)
     say_files(out, "detect.png", "detect.json")
 
 
 def _usual(example_shape: tuple[int, ...]) -> list[str]:
-    """The noises when none is given: masks of small patches that divide the images."""
+    """The noises when none is given: masks of small patches."""
     if len(example_shape) != 3:
         return ["gaussian:0.5", "pixel:0.75"]
     height, width, _ = example_shape
-    sizes = [size for size in PATCHES if height % size == 0 and width % size == 0]
-    return ["gaussian:0.5", *(f"mask:0.75:{size}x{size}" for size in sizes)]
+    masks = [
+        f"mask:0.75:{h}x{w}" + (":partial" if height % h or width % w else "")
+        for h, w in usual_patches(example_shape)[0]
+    ]
+    return ["gaussian:0.5", *masks]
 
 
 def _check(texts: list[str], data: Any) -> None:

@@ -16,12 +16,12 @@ from reconjax.cli.resampling import resampled
 from reconjax.evidence.bootstrap import Bootstrap
 from reconjax.grid.sweep import device_counts, divided
 from reconjax.grid.sweep import sweep as solve_again
+from reconjax.noise.groups import usual_patches
 from reconjax.storage.parts import Parts, fingerprint
 from reconjax.summary import hosts
 from reconjax.theory.held_out import HeldOut
 from reconjax.theory.solver import check_latent_dim
 
-PATCHES = ((1, 1), (2, 2), (4, 4))
 RATIOS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99)
 STDS = (0.0, 0.1, 0.25, 0.5, 1.0)
 # From so many features on, a grid point takes long enough to be told of one by one. A program that
@@ -83,13 +83,16 @@ def noises(options: argparse.Namespace, data: Any) -> tuple[Any, Arrays]:
     axes = {"mask_ratio": np.asarray(ratios)}
     if options.noise == "pixel":
         return reconjax.pixel_grid(data.example_shape, ratios), axes
-    sizes = options.patches or PATCHES
+    sizes, partial = options.patches, options.partial
+    if sizes is None:
+        sizes, needed = usual_patches(data.image_shape)
+        partial = partial or needed
     grid = reconjax.mask_grid(
         data.image_shape,
         sizes,
         ratios,
         exact=options.noise == "exact",
-        partial=options.partial,
+        partial=partial,
     )
     return grid, {"patch_shape": np.asarray(sizes), **axes}
 

@@ -35,6 +35,17 @@ def joins(options: argparse.Namespace) -> bool:
     return getattr(options, "distributed", False) or any(value is not None for value in address)
 
 
+def how_understood(options: argparse.Namespace) -> dict[str, Any]:
+    """How the arrays of an .npz are to be understood: what the options say, where they do."""
+    given = {name: getattr(options, name) for name in ("channels_first", "targets")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def opened(options: argparse.Namespace, name: str, **defaults: Any) -> Any:
+    """The data set of this name, its arrays understood as the options say, else as `defaults`."""
+    return load(name, data_dir=options.data_dir, **{**defaults, **how_understood(options)})
+
+
 def dataset(options: argparse.Namespace) -> Any:
     """The data set, opened once.
 
@@ -42,9 +53,11 @@ def dataset(options: argparse.Namespace) -> Any:
       ValueError: it has no labels, and the command needs them.
     """
     if not hasattr(options, "dataset"):
-        options.dataset = load(options.data, data_dir=options.data_dir)
-        if not options.dataset.num_classes and not getattr(options, "unlabeled", False):
+        options.dataset = opened(options, options.data)
+        if not options.dataset.num_targets and not getattr(options, "unlabeled", False):
             raise ValueError(f"{options.data}: has no labels (y_train); only detect needs none")
+        if options.class_weight and not options.dataset.num_classes:
+            raise ValueError(f"--class-weight: {options.data} has {options.dataset.targets_text}")
     return options.dataset
 
 
@@ -72,17 +85,18 @@ def spectrum(options: argparse.Namespace) -> Any:
     if not by_samples(options):
         return reconjax.spectrum(moments(options))
     # Small batches into one array of the stored dtype: what is read is in memory once.
-    first, _ = part.examples(np.arange(1))
+    first, of_first = part.examples(np.arange(1))
     images = np.empty((len(part), *first.shape[1:]), first.dtype)
-    labels = np.empty(len(part), np.int64)
+    labels = np.empty((len(part), *of_first.shape[1:]), of_first.dtype)
     starts = range(0, len(part), 256)
     with progress("samples", len(part)) as bar:
         for begin, (batch, classes) in zip(starts, part.batches(256), strict=True):
             images[begin : begin + len(batch)] = batch
             labels[begin : begin + len(batch)] = classes
             bar(len(batch))
+    classes = data.num_classes or None
     wanted = {"variance": options.variance} if "variance" in options else {"directions": 0}
-    return reconjax.spectrum_from_samples(images, labels, num_classes=data.num_classes, **wanted)
+    return reconjax.spectrum_from_samples(images, labels, num_classes=classes, **wanted)
 
 
 def moments(options: argparse.Namespace) -> Any:
@@ -103,7 +117,7 @@ def moments(options: argparse.Namespace) -> Any:
         local = jax.local_devices()
         found = reconjax.moments_from_batches(
             counted(),
-            num_classes=data.num_classes,
+            num_classes=data.num_classes or None,
             class_weight=weight,
             devices=local if len(local) > 1 else None,
         )

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 from reconjax.cli import align, compare, datasets, detect, probe, project, sweep, train
 from reconjax.cli.inputs import start
+from reconjax.cli.printing import warnings_in_lines
+from reconjax.data.targets import KINDS
 from reconjax.grid.sweep import PRECISIONS
 from reconjax.noise.families import NAMES
 from reconjax.summary import hosts
@@ -40,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if "distributed" in options:
             start(options)
-        options.run(options)
+        with warnings_in_lines(options.command):
+            options.run(options)
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"reconjax {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -54,6 +57,21 @@ def _interrupted(*_: Any) -> NoReturn:
     """
     os.write(sys.stderr.fileno(), b"\nreconjax: interrupted\n")
     hosts.leave(130)
+
+
+def _data_options(command: Any) -> None:
+    """How the arrays of an .npz are to be understood."""
+    group = command.add_argument_group("arrays in an .npz", "what they are taken for is printed")
+    group.add_argument(
+        "--channels-first",
+        action=argparse.BooleanOptionalAction,
+        help="images are (N, C, H, W); --no-channels-first: (N, H, W, C), whatever they look like",
+    )
+    group.add_argument(
+        "--targets",
+        choices=KINDS,
+        help="what y_train holds: class numbers or real values (integers are class numbers)",
+    )
 
 
 def _patch(text: str) -> tuple[int, int]:
@@ -106,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
             found.add_argument(
                 "data", nargs="?", default="digits", metavar="DATA", help="see `reconjax datasets`"
             )
+            _data_options(found)
             found.add_argument("--out", metavar="DIR", help="write pictures and arrays there")
             found.add_argument("--max-samples", type=int, metavar="N", help="a random part only")
             found.add_argument("--seed", type=int, default=0, help="of what is drawn (0)")
@@ -152,7 +171,10 @@ def _parser() -> argparse.ArgumentParser:
         " or Gaussian",
     )
     one.add_argument(
-        "--patches", type=_patch, nargs="+", help="sizes like 4 or 4x2 (height x width) (1 2 4)"
+        "--patches",
+        type=_patch,
+        nargs="+",
+        help="sizes like 4 or 4x2 (height x width) (1 2 4, or what fits)",
     )
     one.add_argument("--partial", action="store_true", help="allow partial patches at the edges")
     one.add_argument(
@@ -252,7 +274,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--loss", choices=train.LOSSES, help="on the labels (cross_entropy)")
     one.add_argument("--epochs", type=int, default=20, help="(20)")
-    one.add_argument("--batch-size", type=int, default=128, help="over all devices (128)")
+    one.add_argument("--batch-size", type=int, help="over all devices (128, or all there are)")
     one.add_argument("--learning-rate", type=float, default=3e-3, help="peak of one cycle (0.003)")
     one.add_argument("--weight-decay", type=float, default=1e-4, help="of AdamW (0.0001)")
     one.add_argument(
@@ -275,14 +297,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DATA",
         help="of which the features are (those of the run); for an .npz it adds the raw pixels",
     )
+    _data_options(one)
     one.add_argument("--out", metavar="DIR", help="write probe.json and a picture there")
     one.add_argument(
         "--knn",
         type=int,
         nargs="+",
-        default=probe.NEIGHBORS,
         metavar="K",
-        help="nearest neighbours ({})".format(" ".join(map(str, probe.NEIGHBORS))),
+        help="nearest neighbours (of 1, 5 and 20 those below the number of samples)",
     )
     one.add_argument("--nonlinear", action="store_true", help="also train one of three layers")
     one.add_argument("--untrained", action="store_true", help="also the network before training")

@@ -1,11 +1,15 @@
 """What the commands print and write; of several processes, the first alone does."""
 
+import contextlib
 import json
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from reconjax.data import ManyClassesWarning
+from reconjax.data.layout import shape_text
 from reconjax.storage.files import output_folder, replacing
 from reconjax.summary import hosts
 
@@ -29,13 +33,39 @@ def facts(dataset: Any, found: Any, rank: Any = None) -> dict[str, Any]:
         "features": found.features,
         "rank": int(found.rank if rank is None else rank),
         "classes": dataset.num_classes,
+        **understood(dataset),
     }
+
+
+def understood(dataset: Any) -> dict[str, Any]:
+    """What the arrays were taken for: the shape of an example, and the targets in words."""
+    return {"example_shape": list(dataset.example_shape), "targets": dataset.targets_text}
 
 
 def headline(result: dict[str, Any]) -> str:
     """The same in a line."""
-    text = "{data}: {samples} samples, {features} features of rank {rank}, {classes} classes"
-    return text.format(**result)
+    text = "{data}: {samples} samples, {features} features of rank {rank}, {targets}; {shape}"
+    return text.format(**result, shape=shape_text(result["example_shape"]))
+
+
+@contextlib.contextmanager
+def warnings_in_lines(command: str) -> Iterator[None]:
+    """Prints what the package warns of in one line on stderr, each kind of it once."""
+    seen: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", category=ManyClassesWarning)
+        shown = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *where: Any, **how: Any) -> None:
+            if not issubclass(category, ManyClassesWarning):
+                shown(message, category, *where, **how)
+            elif category.__name__ not in seen and hosts.first():
+                seen.add(category.__name__)
+                text = str(message).replace("targets='real'", "--targets real")
+                print(f"reconjax {command}: warning: {text}", file=sys.stderr)
+
+        warnings.showwarning = show
+        yield
 
 
 class progress:

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from reconjax.cli.inputs import start
-from reconjax.cli.printing import folder, progress, say_files, write_json
-from reconjax.data import load
+from reconjax.cli.inputs import opened, start
+from reconjax.cli.printing import folder, progress, say_files, understood, write_json
+from reconjax.data.layout import shape_text
 
-NEIGHBORS = (1, 5, 20)
 SPLITS = ("train", "validation", "test")
 
 
@@ -48,6 +47,7 @@ def run(options: argparse.Namespace) -> None:
         "test_samples": None if main.test is None else len(main.test),
         "size": main.features,
         "classes": main.num_classes,
+        **understood(options.pixels or main),
         "probes": rows,
         "ridge_paths": paths,
     }
@@ -72,7 +72,7 @@ def _kinds(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
                 raise ValueError(f"--{name}: does not apply to features in a file")
         made, pixels = _part(options, load_features(path)), None
         if options.data is not None:
-            pixels = _part(options, load(options.data, data_dir=options.data_dir))
+            pixels = _part(options, opened(options, options.data))
             _check_same(options, made, pixels)
         yield path.stem, made
     else:
@@ -81,7 +81,12 @@ def _kinds(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
         settings = _settings(path)
         trained = load_run(path, run=options.which)
         name = options.data or settings.get("source") or settings["data"]["name"]
-        pixels = _part(options, load(name, data_dir=options.data_dir))
+        same = name == settings.get("source")
+        keep = ("channels_first", "targets") if same else ()
+        told = {key: settings[key] for key in keep if key in settings}
+        pixels = _part(options, opened(options, name, **told))
+        if not pixels.num_classes:
+            raise ValueError(f"{name}: has {pixels.targets_text}; a probe needs classes")
         if trained.inputs.mean.shape != pixels.example_shape:
             raise ValueError(
                 f"{name}: examples of shape {pixels.example_shape}; the network of {path} takes"
@@ -91,6 +96,7 @@ def _kinds(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
         yield settings.get("net", {}).get("name", "network"), made
         if options.untrained:
             yield "untrained", feature_set(_untrained(options, settings), pixels, trained.inputs)
+    options.pixels = pixels
     if pixels is not None:
         size = min(made.features, len(pixels.train), pixels.features)
         yield f"PCA, {size} directions", pca_features(pixels, size)
@@ -163,7 +169,7 @@ def _check_same(options: argparse.Namespace, made: Any, pixels: Any) -> None:
 
 
 def _check_neighbors(options: argparse.Namespace, samples: int) -> None:
-    if wrong := [k for k in options.knn if not 1 <= k < samples]:
+    if wrong := [k for k in options.knn or () if not 1 <= k < samples]:
         raise ValueError(f"--knn: {wrong[0]}; 1 .. {samples - 1} with {samples} training samples")
 
 
@@ -219,7 +225,7 @@ def _print(result: dict[str, Any]) -> None:
     test = result["test_samples"]
     print(
         f"{result['data']}: {result['size']} features, {result['samples']} training and"
-        f" {test or 'no'} test samples, {result['classes']} classes"
+        f" {test or 'no'} test samples, {result['targets']}; {shape_text(result['example_shape'])}"
     )
     rows = result["probes"]
     settings = [f"{row['setting']} {row['value']:.3g}" for row in rows]

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +18,12 @@ def run(options: argparse.Namespace) -> None:
     folder = output_folder(options.out or ".")
     if not 1 <= options.images <= 64:
         raise ValueError(f"--images: {options.images}; 1 .. 64")
-    if dataset(options).image_shape[2] not in (1, 3):
-        raise ValueError(f"{options.data}: images with 1 or 3 channels are needed for a picture")
+    channels = dataset(options).image_shape[2]  # vectors make no pictures
     data, principal = dataset(options), spectrum(options)
     if not hosts.first():
         return
     from reconjax.plots import save, subspace_figure
+    from reconjax.plots.pictures import channels_note, shown_channels
 
     shown = (data.test or data.train).sample(options.images, options.seed)
     raw, labels = shown.examples(np.arange(len(shown)))
@@ -31,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
         principal,
         images,
         options.variance,
-        names=[data.class_names[label] for label in labels],
+        names=_names(data, labels),
         title=f"{data.name}: what explains the pixels, and what is left",
     )
     rank = int(principal.rank)
@@ -42,6 +43,7 @@ def run(options: argparse.Namespace) -> None:
         "top_directions": count,
         "bottom_directions": rank - count,
         "picture": str(folder / "project.png"),
+        "channels_shown": shown_channels(channels) or list(range(channels)),
     }
     if options.json:
         print(json.dumps(result))
@@ -51,4 +53,13 @@ def run(options: argparse.Namespace) -> None:
         f"{count} directions explain {options.variance:.0%} of the pixel variance;"
         f" the other {rank - count} the rest"
     )
+    if note := channels_note(channels):
+        print(f"shown are {note}")
     say_files(folder, "project.png")
+
+
+def _names(data: Any, labels: np.ndarray) -> list[str]:
+    """The classes of examples, or their first real target."""
+    if data.num_classes:
+        return [data.class_names[label] for label in labels]
+    return [f"{row[0]:.3g}" for row in labels]

@@ -10,6 +10,7 @@ import jax
 import reconjax
 from reconjax.cli.inputs import DENSE_MATRICES, check_memory, dataset, moments, split
 from reconjax.cli.printing import progress
+from reconjax.data.targets import strata
 from reconjax.evidence.bootstrap import BALANCED, bootstrap
 from reconjax.summary.folds import combined, each_fold, fold_memory, fold_moments, most_folds
 from reconjax.theory.held_out import HeldOut, held_out
@@ -53,7 +54,7 @@ def test_folds(options: argparse.Namespace) -> int:
     test = dataset(options).test
     if test is None or jax.process_count() > 1:
         return 0
-    count = min(TEST_FOLDS, most_folds(test.labels))
+    count = min(TEST_FOLDS, most_folds(strata(test.labels)))
     return count if count > 1 else 0
 
 
@@ -70,7 +71,7 @@ def _count(options: argparse.Namespace, part: Any, cheap: bool) -> int:
     fits = [
         count
         for count in BALANCED
-        if count <= most_folds(part.labels)
+        if count <= most_folds(strata(part.labels))
         and (count - 1) / (2 * count) * len(part) > dataset(options).features
     ]
     if wanted is None:
@@ -99,7 +100,7 @@ def _reading(options: argparse.Namespace, part: Any, what: str) -> Iterator[dict
         weight = reconjax.balanced_class_weight(part.labels, classes)
     with progress(what, len(part)) as bar:
         yield {
-            "num_classes": classes,
+            "num_classes": classes or None,
             "class_weight": weight,
             "seed": options.seed,
             "devices": local if len(local) > 1 else None,

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
     data = dataset(options)
     grid, axes = noises(options, data)
     dims = latent_dims(options, data.features)
-    size = data.features, data.num_classes, options.batch_size
+    size = data.features, data.num_targets, options.batch_size
     needed = reconjax.sweep_memory(*size, held_out_folds=test_folds(options))
     check_memory(options, needed, f"a sweep with --batch-size {options.batch_size}")
     mesh = sharing(options, len(grid), len(grid[0]))
@@ -72,6 +72,8 @@ def run(options: argparse.Namespace) -> None:
     print(headline(result))
     error = f"errors of the explained share about {result['error']:.0e}"
     print(f"{options.noise} noise, {options.readout} read-out, {options.precision}: {error}")
+    if (some := _partial(axes, data)) and not options.partial:
+        print(f"patches of {some} do not divide the images: those at the edges are partial")
     if options.max_latent_dim and options.tolerance:
         count = int(np.sum(curves["reduced"]))
         print(f"solved in a subspace: {count} of {len(grid)} rays; the others in full")
@@ -93,6 +95,15 @@ def run(options: argparse.Namespace) -> None:
     if (why := nothing_because()) is not None:
         print(why)
     say_files(out, "sweep.png", "sweep.npz")
+
+
+def _partial(axes: Arrays, data: Any) -> str:
+    """The patch shapes that do not divide the images."""
+    if "patch_shape" not in axes:
+        return ""
+    sizes = axes["patch_shape"].tolist()
+    cut = [(h, w) for h, w in sizes if data.image_shape[0] % h or data.image_shape[1] % w]
+    return ", ".join(f"{h}x{w}" for h, w in cut)
 
 
 def _statistics(found: Solved) -> Arrays:

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reconjax.cli.inputs import dataset, split
-from reconjax.cli.printing import progress, say_files, write_json
+from reconjax.cli.inputs import dataset, how_understood, split
+from reconjax.cli.printing import progress, say_files, understood, write_json
+from reconjax.data.layout import shape_text
 from reconjax.summary import hosts
 
 # Named here too, for the help must not wait for Flax; a test compares.
@@ -31,6 +32,7 @@ def run(options: argparse.Namespace) -> None:
 
     from reconjax.nets import make, parameter_count
     from reconjax.training import evaluate, fit
+    from reconjax.training.plan import usual_batch_size
 
     for name in ("class_weight", "standardize", "memory"):
         if getattr(options, name):
@@ -44,20 +46,28 @@ def run(options: argparse.Namespace) -> None:
         num_classes=data.num_classes,
         rngs=nnx.Rngs(options.seed),
     )
-    steps = options.epochs * (len(data.train) // max(options.batch_size, 1))
+    batch_size = options.batch_size
+    if batch_size is None:
+        batch_size = usual_batch_size(len(data.train), jax.device_count())
+    steps = options.epochs * (len(data.train) // max(batch_size, 1))
     with _Bar(steps) as bar:
         trained = fit(
             model,
             data,
             objective,
             epochs=options.epochs,
-            batch_size=options.batch_size,
+            batch_size=batch_size,
             learning_rate=options.learning_rate,
             weight_decay=options.weight_decay,
             seed=options.seed,
             augment=options.augment,
             out=options.out,
-            record={"net": net, "noise": options.noise, "source": options.data},
+            record={
+                "net": net,
+                "noise": options.noise,
+                "source": options.data,
+                **how_understood(options),
+            },
             checkpoint_every=options.checkpoint_every,
             progress=bar,
         )
@@ -72,6 +82,7 @@ def run(options: argparse.Namespace) -> None:
         "data": data.name,
         "samples": len(data.train),
         "classes": data.num_classes,
+        **understood(data),
         "net": net,
         "parameters": parameter_count(model),
         "objective": objective.name,
@@ -86,12 +97,12 @@ def run(options: argparse.Namespace) -> None:
         print(json.dumps(result))
         return
     print(
-        f"{data.name}: {len(data.train)} samples of {'x'.join(map(str, data.example_shape))},"
-        f" {data.num_classes} classes"
+        f"{data.name}: {len(data.train)} samples, {data.features} features, {data.targets_text};"
+        f" {shape_text(data.example_shape)}"
     )
     print(
         f"{net['name']}, {result['parameters']} parameters; {objective.name}, {trained.step} steps"
-        f" of {options.batch_size}, {result['images_per_second']:.0f} images/s"
+        f" of {batch_size}, {result['images_per_second']:.0f} images/s"
         f" on {jax.device_count()} {jax.devices()[0].platform} device(s)"
     )
     terms = [name for name in TERMS if name in means["train"]]
@@ -100,6 +111,11 @@ def run(options: argparse.Namespace) -> None:
     print(f"{'':>7}" + "".join(f"{name:>16}" for name in terms))
     for part, found in means.items():
         print(f"{part:>7}" + "".join(f"{found[name]:>16.5g}" for name in terms))
+    if "reconstructions.png" in files:
+        from reconjax.plots.pictures import channels_note
+
+        if note := channels_note(data.image_shape[2]):
+            print(f"reconstructions.png: {note}")
     say_files(Path(options.out) if options.out else None, *files)
 
 
@@ -148,6 +164,8 @@ def _objective(options: argparse.Namespace, data: Any) -> Any:
     if (name == "classification") == (options.net in AUTOENCODERS):
         kind = "an autoencoder" if options.net in AUTOENCODERS else "a classifier"
         raise ValueError(f"--objective {name}: --net {options.net} is {kind}")
+    if name == "classification" and not data.num_classes:
+        raise ValueError(f"--net {options.net}: {data.name} has {data.targets_text}, not classes")
     noise = parse_noise(options.noise, data.example_shape) if options.noise else None
     loss = options.loss or "cross_entropy"
     if name == "classification":
@@ -199,7 +217,8 @@ def _write(
     save(history_figure(trained.history, title=title), out / "history.png")
     files = ["train.json", "history.png"]
     if hasattr(objective, "noise") and len(data.example_shape) == 3:
-        images, _ = (data.test or data.train).sample(8, options.seed).examples(np.arange(8))
+        some = (data.test or data.train).sample(8, options.seed)
+        images, _ = some.examples(np.arange(len(some)))
         rows = _reconstructions(trained, images, objective.noise)
         mean = trained.inputs.mean
         originals, *others = (part + mean for part in rows.values())

@@ -4,15 +4,22 @@ from typing import Any
 
 import numpy as np
 
+from reconjax.data.layout import channels_last
+from reconjax.data.targets import as_targets
+
 # Far above any real task; it catches labels that are identifiers instead of class numbers.
 _MAX_CLASSES = 100_000
+# float32 holds whole numbers up to here.
+_EXACT = 2**24
 
 
-def as_images(value: Any, name: str) -> np.ndarray:
+def as_images(value: Any, name: str, channels_first: bool | None = None) -> np.ndarray:
     """Check images and bring them to (N, H, W, C) or (N, D), uint8 or float.
 
-    (N, H, W) gets a channel. Whole numbers become uint8 if all lie in 0..255, else float32, and
-    so do truth values. Raises a ValueError of one line that calls the argument `name`.
+    (N, H, W) gets a channel. uint8 stays, for it alone is an image of 255 steps; other integers and
+    truth values become floats of the same value: float32 where it holds them exactly, else float64.
+    Which axis holds the channels is decided by `reconjax.data.layout`. Raises a ValueError of one
+    line that calls the argument `name`.
     """
     images = _as_array(value, name)
     if images.ndim not in (2, 3, 4):
@@ -21,50 +28,72 @@ def as_images(value: Any, name: str) -> np.ndarray:
         )
     if images.size == 0:
         raise ValueError(f"{name} is empty (shape {images.shape}): it must hold some examples")
+    images = channels_last(images, name, channels_first)
     images = _as_uint8_or_float(images, name)
     if images.dtype.kind == "f":
         _check_finite(images, name)
     return images[..., None] if images.ndim == 3 else images
 
 
-def as_labels(value: Any, name: str, count: int) -> np.ndarray:
-    """Check labels for `count` examples and bring them to (count,) int64.
+def as_labels(value: Any, name: str, count: int, targets: str | None = None) -> np.ndarray:
+    """Check targets of `count` examples: (count,) int64 class numbers or (count, C) float64 values.
 
-    Floats are taken if they are whole. Raises a ValueError of one line that calls the argument
-    `name`.
+    Which of the two they are is decided by `reconjax.data.targets`. Raises a ValueError of one line
+    that calls the argument `name`.
     """
     labels = _as_array(value, name)
-    if labels.ndim != 1:
-        raise ValueError(f"{name} has shape {labels.shape}: labels must be 1-D, one per example")
+    if labels.ndim not in (1, 2):
+        raise ValueError(
+            f"{name} has shape {labels.shape}: it must be (N,) class numbers or (N, C) real values"
+        )
     if len(labels) != count:
         raise ValueError(f"{name} has {len(labels)} labels for {count} examples: one each is due")
     if labels.dtype.kind not in "biuf":
         raise ValueError(f"{name} is of dtype {labels.dtype}: labels must be whole numbers")
+    labels = as_targets(labels, name, targets=targets)
+    if labels.ndim == 2:
+        if not np.all(np.isfinite(labels)):
+            raise ValueError(f"{name} holds NaN or infinity: real targets must be finite")
+        if labels.shape[1] == 0:
+            raise ValueError(f"{name} has shape {labels.shape}: it must hold a target at least")
+        return labels.astype(np.float64)
     wrong = np.flatnonzero(~np.isfinite(labels) | (labels != np.floor(labels)))
     if wrong.size:
         raise ValueError(f"{name} holds {labels[wrong[0]]}: labels must be whole numbers")
     if labels.min() < 0:
-        raise ValueError(f"{name} holds {labels.min()}: labels must be 0 or more")
+        raise ValueError(
+            f"{name} holds {labels.min()}: labels must be 0 or more (real values: targets='real')"
+        )
     if labels.max() >= _MAX_CLASSES:
-        raise ValueError(f"{name} holds {labels.max()}: labels must be below {_MAX_CLASSES}")
+        raise ValueError(
+            f"{name} holds {labels.max()}: labels must be below {_MAX_CLASSES} (real values:"
+            " targets='real')"
+        )
     return labels.astype(np.int64)
 
 
-def one_scale(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Check that test images match the training images (both from `as_images`) and return them.
+def one_scale(train: Any, test: Any, x_train: np.ndarray, x_test: np.ndarray) -> np.ndarray:
+    """Check that test images match the training images and return them.
+
+    Args:
+        train: the training images as they were given.
+        test: the test images as they were given.
+        x_train: the former from `as_images`.
+        x_test: the latter from `as_images`.
 
     Raises ValueError if the shapes of an example differ, or if one array is uint8 and the other
-    float: a uint8 step is 1/255 of the range, so the two would not be on one scale.
+    not: a uint8 step is 1/255 of the range, so the two would not be on one scale.
     """
-    if train.shape[1:] != test.shape[1:]:
+    if x_train.shape[1:] != x_test.shape[1:]:
         raise ValueError(
-            f"x_test holds examples of shape {test.shape[1:]}: x_train's are {train.shape[1:]}"
+            f"x_test holds examples of shape {x_test.shape[1:]}: x_train's are {x_train.shape[1:]}"
         )
-    if (train.dtype.kind == "f") != (test.dtype.kind == "f"):
+    if (x_train.dtype == np.uint8) != (x_test.dtype == np.uint8):
         raise ValueError(
-            f"x_test becomes {test.dtype}, x_train {train.dtype}: both must be uint8 or both float"
+            f"x_test is {np.asarray(test).dtype}, x_train {np.asarray(train).dtype}: uint8 alone is"
+            " divided by 255, so both must be uint8 or neither"
         )
-    return test
+    return x_test
 
 
 def _as_array(value: Any, name: str) -> np.ndarray:
@@ -81,8 +110,10 @@ def _as_uint8_or_float(images: np.ndarray, name: str) -> np.ndarray:
         case "b":
             return images.astype(np.float32)
         case "i" | "u":
-            fits = images.min() >= 0 and images.max() <= 255
-            return images.astype(np.uint8 if fits else np.float32, copy=False)
+            if images.dtype == np.uint8:
+                return images
+            exact = images.min() >= -_EXACT and images.max() <= _EXACT
+            return images.astype(np.float32 if exact else np.float64)
     raise ValueError(f"{name} is of dtype {images.dtype}: it must be uint8, another integer, float")
 
 

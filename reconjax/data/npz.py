@@ -14,11 +14,13 @@ _NEEDED = ("x_train",)
 _OPTIONAL = ("y_train", "x_test", "y_test", "class_names")
 
 
-def load_npz(path: str | PathLike[str]) -> Dataset:
+def load_npz(
+    path: str | PathLike[str], *, channels_first: bool | None = None, targets: str | None = None
+) -> Dataset:
     """Read x_train and, if there, y_train, x_test, y_test and class_names from a .npz file.
 
-    The arrays are those of `Dataset.from_arrays`; the set is called by the file's stem. Nothing
-    pickled is read.
+    The arrays and options are those of `Dataset.from_arrays`; the set is called by the file's stem.
+    Nothing pickled is read.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -29,7 +31,9 @@ def load_npz(path: str | PathLike[str]) -> Dataset:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     arrays = _read(path)
-    return Dataset.from_arrays(**arrays, name=path.stem)
+    return Dataset.from_arrays(
+        **arrays, name=path.stem, channels_first=channels_first, targets=targets
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from reconjax.data.dataset import Dataset
 from reconjax.data.embedded import digits
 from reconjax.data.npz import load_npz
 from reconjax.data.rendering import scenes
+from reconjax.data.targets import check_kind
 from reconjax.data.tfds import load_tfds
 from reconjax.data.tfds_folders import prepared
 
@@ -29,7 +30,12 @@ SOURCES: tuple[tuple[str, str], ...] = (
 
 
 def load(
-    data: str = "digits", *, data_dir: str | PathLike[str] | None = None, download: bool = False
+    data: str = "digits",
+    *,
+    data_dir: str | PathLike[str] | None = None,
+    download: bool = False,
+    channels_first: bool | None = None,
+    targets: str | None = None,
 ) -> Dataset:
     """Open the data set that `data` names in one of the ways listed in `SOURCES`.
 
@@ -39,6 +45,8 @@ def load(
         data_dir: where TFDS sets are prepared; by default $TFDS_DATA_DIR, or
             ~/tensorflow_datasets.
         download: prepare a TFDS set from the network first, unless it is prepared already.
+        channels_first: of images in an .npz, as in `Dataset.from_arrays`.
+        targets: of labels in an .npz, as in `Dataset.from_arrays`.
 
     Raises:
         ValueError: an option of scenes is unknown or out of range, or the data cannot be used.
@@ -48,13 +56,18 @@ def load(
 
     All with messages of one line.
     """
+    check_kind(targets)
+    file = Path(data).suffix == ".npz"
+    for name, given in (("channels_first", channels_first), ("targets", targets == "real")):
+        if given and not file:
+            raise ValueError(f"{name}: does not apply to {data}, but to arrays in an .npz")
     if data == "digits":
         return digits()
     kind, _, options = data.partition(":")
     if kind == "scenes":
         return scenes(**_scenes_options(options))
-    if Path(data).suffix == ".npz":
-        return load_npz(data)
+    if file:
+        return load_npz(data, channels_first=channels_first, targets=targets)
     if Path(data).suffix == ".npy":
         raise ValueError(f"{data}: a single array; save x_train and y_train in an .npz (np.savez)")
     try:

@@ -7,10 +7,11 @@ import numpy as np
 
 
 class Split(ABC):
-    """N examples in a fixed order, each with a class number.
+    """N examples in a fixed order, each with a class number or real targets.
 
-    Examples keep the dtype they are stored in, uint8 or a float. Every array that is handed out
-    by `examples` and `batches` is a copy of its own.
+    Where targets are real (`Dataset.real_targets`), all labels below are (., C) float64. Examples
+    keep the dtype they are stored in, uint8 or a float. Every array that is handed out by
+    `examples` and `batches` is a copy of its own.
     """
 
     @abstractmethod
@@ -62,7 +63,7 @@ class Split(ABC):
 
 
 class ArraySplit(Split):
-    """Examples held in memory: images (N, *example_shape) and labels (N,) int64."""
+    """Examples held in memory: images (N, *example_shape) and labels (N,) or (N, C)."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
         """Keep the two arrays as they are; `Dataset.from_arrays` is the door that checks them."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from reconjax.data.dataset import Dataset
 from reconjax.data.records import RecordFile, RecordSplit
-from reconjax.data.tfds_folders import default_data_dir, find, is_prepared
+from reconjax.data.tfds_folders import default_data_dir, described, find, is_prepared, versions_in
 
 
 def load_tfds(
@@ -32,7 +32,8 @@ def load_tfds(
 
     Raises:
         FileNotFoundError: the set is not prepared, or `name` has another form.
-        ValueError: the set is none that can be used, or one of its configurations is to be named.
+        ValueError: the set is none that can be used, `name` is a folder or file that is no set, or
+            one of its configurations is to be named.
         OSError: preparing it failed.
         ImportError: a package that is needed is missing.
 
@@ -42,16 +43,29 @@ def load_tfds(
     folder = Path(name).expanduser()
     if is_prepared(folder):
         return _open(folder)
-    if folder.is_absolute() or name.startswith((".", "~")):
-        raise FileNotFoundError(
-            f"{name} holds no dataset_info.json: name the folder of one version, like mnist/3.0.1"
-        )
+    path_like = folder.is_absolute() or name.startswith((".", "~")) or name.endswith("/")
+    if path_like and not folder.exists():
+        raise FileNotFoundError(f"{name}: no such folder")
     try:
-        return _open(find(name, root))
+        if not path_like:
+            return _open(find(name, root))
     except FileNotFoundError:
-        if not download:
+        if not download and not folder.exists():
             raise
+    if folder.exists() and (path_like or not download):
+        raise ValueError(_no_set(name, folder))
     return _open(_prepare(name, root))
+
+
+def _no_set(name: str, folder: Path) -> str:
+    """Why a folder or file that exists is no data set."""
+    if folder.is_dir() and (versions := versions_in(folder)):
+        one = (folder / versions[-1]).as_posix()
+        return f"{name} holds {', '.join(versions)}: name the folder of one version, as in {one}"
+    what = described(folder)
+    if folder.is_dir():
+        return f"{name} {what}, and no dataset_info.json: it is no version of a prepared TFDS set"
+    return f"{name} {what}: data in a file are arrays in an .npz (np.savez)"
 
 
 def _open(directory: Path) -> Dataset:

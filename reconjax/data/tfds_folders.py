@@ -1,5 +1,6 @@
 """Which TFDS sets lie prepared in a data directory, found without TFDS."""
 
+import json
 import os
 import re
 from fnmatch import fnmatchcase
@@ -10,12 +11,33 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _QUERY = re.compile(r"(?P<name>[\w.+-]+(/[\w.+-]+)?)(:(?P<version>[\d.*]+))?")
 
 
+_SHOWN = 5  # entries of a folder in a message
+
+# What TFDS reads without TensorFlow.
+READABLE = ("array_record", "parquet")
+
+
 class Prepared(NamedTuple):
     """A prepared set: its name, with "/CONFIG" if it has one, its version and its folder."""
 
     name: str
     version: str
     directory: Path
+
+    @property
+    def file_format(self) -> str:
+        """How its records are stored, "?" where its description cannot be read."""
+        try:
+            stored = json.loads((self.directory / "dataset_info.json").read_text())
+            # Sets from before there were several formats do not say.
+            return str(stored.get("fileFormat", "tfrecord"))
+        except (OSError, ValueError, AttributeError):
+            return "?"
+
+    @property
+    def readable(self) -> bool:
+        """Whether its records can be read here."""
+        return self.file_format in READABLE
 
 
 def default_data_dir() -> Path:
@@ -26,6 +48,27 @@ def default_data_dir() -> Path:
 def is_prepared(directory: Path) -> bool:
     """Whether a folder holds one version of a prepared set."""
     return (directory / "dataset_info.json").is_file()
+
+
+def described(path: Path) -> str:
+    """What lies in a folder, or what a file is, that is no prepared set: for messages, one line."""
+    if not path.is_dir():
+        return f"is a file{f' of type {path.suffix}' if path.suffix else ''}"
+    names = sorted(entry.name for entry in path.iterdir())
+    folders = [name for name in names if (path / name).is_dir()]
+    shown = ", ".join(name + "/" * (name in folders) for name in names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"is a folder that holds {shown}{more}" if names else "is an empty folder"
+
+
+def versions_in(directory: Path) -> list[str]:
+    """The prepared versions in the folder of a set, or of its configurations: "3.0.1", ..."""
+    return [
+        found.parent.relative_to(directory).as_posix()
+        for pattern in ("*/dataset_info.json", "*/*/dataset_info.json")
+        for found in sorted(directory.glob(pattern))
+        if _VERSION.fullmatch(found.parent.name)
+    ]
 
 
 def prepared(data_dir: str | os.PathLike[str] | None = None) -> list[Prepared]:

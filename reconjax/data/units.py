@@ -6,7 +6,9 @@ from jax.typing import DTypeLike
 
 
 def as_floats(x: Array, dtype: DTypeLike | None = None) -> Array:
-    """Inputs as floats; integers (8-bit images) are scaled from [0, 255] to [0, 1]."""
-    if jnp.issubdtype(x.dtype, jnp.integer):
+    """Inputs as floats; uint8 images are scaled from [0, 255] to [0, 1], all else is as it is."""
+    if x.dtype == jnp.uint8:
         return x.astype(dtype or jnp.result_type(float)) / 255
-    return x if dtype is None else x.astype(dtype)
+    if dtype is None and jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    return x.astype(dtype or jnp.result_type(float))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from reconjax.data.layout import shape_text
 from reconjax.noise import parse_noise
 from reconjax.noise.naming import decimal
 from reconjax.summary.moments import Moments
@@ -55,11 +56,22 @@ class _Data(NamedTuple):
         mean = float(np.mean(self.moments.mean_x))
         return [decimal(mean / float(std) ** 2, DIGITS) for std in self.deviations()]
 
-    def patches(self) -> list[int]:
-        """Sides of square patches of which there are four at least."""
+    def patches(self) -> list[str]:
+        """Patches of which there are four at least, as texts name them.
+
+        Squares that divide the image, cut to it where it is lower or narrower than they are. Where
+        1 x 1 alone does, as with 11 x 13 pixels, squares of 2, 4, 8, ... with partial patches.
+        """
         height, width, _ = self.shape
-        sides = range(1, min(height, width) // 2 + 1)
-        return [side for side in sides if height % side == 0 and width % side == 0]
+        sides = range(1, max(height, width))
+        sizes = list(dict.fromkeys((min(side, height), min(side, width)) for side in sides))
+        whole = [size for size in sizes if not (height % size[0] or width % size[1])]
+        whole = [size for size in whole if _count(size, self.shape) >= 4 or size == (1, 1)]
+        if len(whole) > 1 or max(height, width) < 4:
+            return [f"{h}x{w}" for h, w in whole]
+        powers = [size for size in sizes if max(size) in (2, 4, 8, 16, 32, 64, 128, 256)]
+        some = [size for size in powers if _count(size, self.shape) >= 4]
+        return [f"{h}x{w}" for h, w in whole] + [f"{h}x{w}:partial" for h, w in some]
 
     def windows(self, shares: Sequence[float]) -> list[str]:
         """Parts of the image."""
@@ -69,9 +81,13 @@ class _Data(NamedTuple):
 
 
 def _masks(data: _Data) -> Iterator[tuple[str, list[str]]]:
-    for side in data.patches() if data.images() else ():
-        size = f"{side}x{side}"
-        yield f"mask {size}", [f"mask:{ratio:g}:{size}" for ratio in RATIOS]
+    for size in data.patches() if data.images() else ():
+        yield f"mask {size.replace(':', ' ')}", [f"mask:{ratio:g}:{size}" for ratio in RATIOS]
+
+
+def _count(size: tuple[int, int], shape: tuple[int, ...]) -> int:
+    """How many patches an image has, partial ones included."""
+    return math.ceil(shape[0] / size[0]) * math.ceil(shape[1] / size[1])
 
 
 def _one(texts: Callable[[_Data], list[str]], applies: Callable[[_Data], bool]) -> Any:
@@ -141,7 +157,7 @@ def families(
         kind = _KINDS.get(name)
         made = [(name, [name])] if kind is None else list(kind(data))
         if not made and names is not None:
-            raise ValueError(f"families: {name}; it does not apply to these data")
+            raise ValueError(f"families: {name}; it does not apply to {shape_text(data.shape)}")
         for own, texts in made:
             noises = tuple(_parsed(text, data) for text in texts)
             found.append(Family(own or name, tuple(texts), noises))

@@ -9,6 +9,8 @@ from jax.typing import ArrayLike
 
 from reconjax.noise.base import Shape, as_features, image_size, window_size
 
+USUAL_SIDES = (1, 2, 4)
+
 
 def patch_groups(
     patch_shape: int | Shape,
@@ -28,7 +30,8 @@ def patch_groups(
     if not partial and (height % patch[0] or width % patch[1]):
         raise ValueError(
             f"patch_shape: {patch[0]}x{patch[1]} does not divide the {height}x{width} image;"
-            " choose a divisor, or allow partial edge patches (partial)"
+            " choose a divisor, or allow partial edge patches (partial; in texts"
+            f" {patch[0]}x{patch[1]}:partial)"
         )
     rows, columns = np.arange(height) // patch[0], np.arange(width) // patch[1]
     groups = rows[:, None] * (columns[-1] + 1) + columns
@@ -36,6 +39,22 @@ def patch_groups(
     if not share_channels:
         groups = groups * channels + np.arange(channels)
     return groups.reshape(-1).astype(np.int32)
+
+
+def usual_patches(image_shape: Shape) -> tuple[list[tuple[int, int]], bool]:
+    """Patch shapes that suit images when none is asked for, and whether they need `partial`.
+
+    1 x 1, 2 x 2 and 4 x 4, cut to the image where it is lower or narrower: those that divide it and
+    are more than one. Where only 1 x 1 divides it, as with 11 x 13 pixels, the others come with
+    partial patches at the edges.
+    """
+    height, width, _ = image_size(image_shape)
+    sizes = dict.fromkeys((min(size, height), min(size, width)) for size in USUAL_SIDES)
+    several = [size for size in sizes if size != (height, width)]
+    whole = [size for size in several if not (height % size[0] or width % size[1])]
+    if len(whole) > 1 or len(several) == 1:
+        return whole, False
+    return several or [(1, 1)], bool(several)
 
 
 def value_groups(example_shape: Shape, *, share_channels: bool = False) -> np.ndarray:

@@ -98,18 +98,19 @@ def _mask_text(noise: Any, shape: tuple[int, ...]) -> list[str] | None:
         case _:
             return None
     patch = _patch(groups, shape)
-    return None if patch is None else [name, *values, _size(patch)]
+    if patch is None:
+        return None
+    partial = ["partial"] if shape[0] % patch[0] or shape[1] % patch[1] else []
+    return [name, *values, _size(patch), *partial]
 
 
 def _patch(groups: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """The patch shape whose groups these are."""
+    """The patch shape whose groups these are, perhaps with partial patches at the edges."""
     if math.prod(shape) != groups.size or len(shape) != 3:
         return None
     first = groups.reshape(shape)[:, :, 0] == groups[0]
     patch = int(first[:, 0].sum()), int(first[0].sum())
-    if shape[0] % patch[0] or shape[1] % patch[1]:
-        return None
-    return patch if np.array_equal(patch_groups(patch, shape), groups) else None
+    return patch if np.array_equal(patch_groups(patch, shape, partial=True), groups) else None
 
 
 def _fill_text(noise: Any, context: Context) -> list[str]:

@@ -26,6 +26,9 @@ HEIGHTxWIDTH, or one number for a square; RATIO is the share that is dropped.
 | vflip[:PROBABILITY]        | `flip`, top and bottom; 0.5 by default                      |
 | crop:PATCH                 | `crop`                                                      |
 
+Masks of patches take `partial` after the patch, which allows smaller patches at the lower and right
+edges of images that the patch does not divide: `mask:0.75:4x4:partial`.
+
 Masks, blocks, salt and pepper take one more value, `fill=VALUE`: what is dropped becomes this raw
 intensity instead of the mean image's (needs data): `mask:0.75:4x4:fill=0` drops to black.
 
@@ -84,12 +87,14 @@ class _Form(NamedTuple):
     make: Callable[..., Any]
     optional: int = 0
     fills: bool = False
+    partial: bool = False
 
     def usage(self, name: str) -> str:
         names = self.values.split()
         needed = len(names) - self.optional
         text = "".join(f":{one}" for one in names[:needed])
         text += "".join(f"[:{one}]" for one in names[needed:])
+        text += "[:partial]" if self.partial else ""
         return name + text + ("[:fill=VALUE]" if self.fills else "")
 
 
@@ -105,22 +110,28 @@ _FORMS = {
         optional=1,
     ),
     "mask": _Form(
-        "RATIO PATCH", lambda c, p, s, **f: masks.patch_mask(p, s, c.shape, **f), fills=True
+        "RATIO PATCH",
+        lambda c, p, s, **f: masks.patch_mask(p, s, c.shape, **f),
+        fills=True,
+        partial=True,
     ),
     "exact": _Form(
         "RATIO PATCH",
         lambda c, p, s, **f: random_masks.exact_patch_mask(p, s, c.shape, **f),
         fills=True,
+        partial=True,
     ),
     "random-mask": _Form(
         "LOW-HIGH PATCH",
         lambda c, p, s, **f: random_masks.random_patch_mask(p, s, c.shape, **f),
         fills=True,
+        partial=True,
     ),
     "random-exact": _Form(
         "LOW-HIGH PATCH",
         lambda c, p, s, **f: random_masks.random_patch_mask(p, s, c.shape, exact=True, **f),
         fills=True,
+        partial=True,
     ),
     "pixel": _Form("RATIO", lambda c, p, **f: masks.pixel_dropout(p, c.shape, **f), fills=True),
     "channel": _Form("RATIO", lambda c, p, **f: masks.channel_dropout(p, c.shape, **f), fills=True),
@@ -219,10 +230,13 @@ class _Parser:
             hint = f"did you mean {_FORMS[close[0]].usage(close[0])}? " if close else ""
             wrong = "is no noise" if term else "a noise is missing"
             raise self._error(start, end, f"{wrong}; {hint}known are {', '.join(_FORMS)}")
-        fill = {}
-        if form.fills and fields and fields[-1].startswith("fill="):
+        options: dict[str, Any] = {}
+        if form.fills and fields and fields[-1].strip().startswith("fill="):
             last = fields.pop()
-            fill["fill"] = self._value("VALUE", end - len(last) + len("fill="), end)
+            options["fill"] = self._value("VALUE", end - len(last) + last.index("=") + 1, end)
+        if form.partial and fields and fields[-1].strip() == "partial":
+            fields.pop()
+            options["partial"] = True
         kinds = form.values.split()
         if not len(kinds) - form.optional <= len(fields) <= len(kinds):
             raise self._error(start, end, f"it is written {form.usage(name)}")
@@ -231,9 +245,9 @@ class _Parser:
             values.append(self._value(kind, at + 1, at + 1 + len(field)))
             at += 1 + len(field)
         try:
-            if fill:
-                fill["fill"] = fill["fill"] - self.context.mean()
-            return form.make(self.context, *values, **fill)
+            if "fill" in options:
+                options["fill"] = options["fill"] - self.context.mean()
+            return form.make(self.context, *values, **options)
         except ValueError as error:
             raise self._error(start, end, str(error)) from None
 

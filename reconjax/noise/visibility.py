@@ -19,6 +19,7 @@ from reconjax.noise.base import (
 )
 from reconjax.noise.groups import group_fields, patch_groups
 from reconjax.noise.masks import GroupMask
+from reconjax.noise.rays import RayPoint, SameGroup, point
 
 
 @pytree
@@ -82,10 +83,19 @@ class MaskSet(GroupMask):
 
     def visibility(self, dtype: Any) -> tuple[Array, Array]:
         """The averages over the masks."""
+        pairs = self._pairs(dtype)
+        return jnp.diagonal(pairs)[self.groups], pairs[self.groups[:, None], self.groups]
+
+    def _pairs(self, dtype: Any = None) -> Array:
+        """(n, n) V of the groups."""
+        dtype = jnp.result_type(float) if dtype is None else dtype
         masks = self.masks.astype(dtype)
         weighted = masks * jnp.asarray(self.probabilities, dtype)[:, None]
-        pairs = jnp.matmul(weighted.T, masks, precision=jax.lax.Precision.HIGHEST)
-        return jnp.diagonal(pairs)[self.groups], pairs[self.groups[:, None], self.groups]
+        return jnp.matmul(weighted.T, masks, precision=jax.lax.Precision.HIGHEST)
+
+    def ray(self) -> RayPoint | None:
+        """That of patch masks, where all groups, and all pairs of them, are kept equally often."""
+        return None if self.fill is not None else _common_ray(self.groups, self._pairs())
 
 
 @pytree
@@ -120,6 +130,10 @@ class PairMask(GroupMask):
         """Q and V, by feature."""
         pairs = jnp.asarray(self.pairs, dtype)
         return jnp.diagonal(pairs)[self.groups], pairs[self.groups[:, None], self.groups]
+
+    def ray(self) -> RayPoint | None:
+        """That of patch masks, where all groups, and all pairs of them, are kept equally often."""
+        return None if self.fill is not None else _common_ray(self.groups, self.pairs)
 
 
 def block_mask(
@@ -259,6 +273,25 @@ def _latent_factor(pairs: np.ndarray) -> np.ndarray | None:
     if values[0] < -1e-6:
         return None
     return vectors * np.sqrt(np.maximum(values, 0))
+
+
+def _common_ray(groups: Array, pairs: Array) -> RayPoint | None:
+    """The ray of masks with visibility V (n, n) of the groups, where they treat all groups alike.
+
+    With V_ii = q and V_ij = v for all i != j, E[x' x'ᵀ] = q ((1 - ρ) M + ρ B) with ρ = 1 - v / q
+    and B = M within groups. None for other V, and while JAX traces.
+    """
+    if isinstance(pairs, jax.core.Tracer):
+        return None
+    values = np.asarray(pairs, np.float64)
+    within = np.diagonal(values)
+    between = values[~np.eye(len(values), dtype=bool)]
+    rounding = 100 * float(jnp.finfo(pairs.dtype).eps)
+    if max(np.ptp(within), np.ptp(between) if between.size else 0.0) > rounding:
+        return None
+    keep = within.mean()
+    both = between.mean() if between.size else keep
+    return point(SameGroup(groups), 1 - both / keep, keep, keep)
 
 
 def _fields(count: int, groups: ArrayLike | None, fill: ArrayLike | None) -> dict[str, Any]:

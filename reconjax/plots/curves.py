@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
+from reconjax.plots.pictures import picture_rows
 from reconjax.plots.style import STYLE
 from reconjax.theory.alignment import Alignment
 from reconjax.theory.spectrum import Spectrum, project, top_directions
@@ -195,7 +196,7 @@ def subspace_figure(
 
     Args:
       spectrum: of the training data.
-      images: (n, H, W, C) in [0, 1].
+      images: (n, H, W, C) in the units of the spectrum.
       variance: share of the pixel variance of the top subspace.
       names: (n,) titles of the images.
       title: above the figure.
@@ -226,32 +227,16 @@ def projection_figure(
     """Images above their top and bottom subspace parts, side by side (Fig. 10).
 
     Args:
-      images: (n, H, W, C) in [0, 1].
+      images: (n, H, W, C); range and channels as in `reconstruction_figure`.
       top: (n, H, W, C) projections with the mean.
-      bottom: (n, H, W, C) projections without the mean; shown about grey, stretched alike so that
+      bottom: (n, H, W, C) projections without the mean; shown about gray, stretched alike so that
         99 % of their values fit.
       rows: three row titles.
       names: (n,) titles of the images.
       title: above the figure.
     """
-    reach = max(float(np.quantile(np.abs(np.asarray(bottom)), 0.99)), 1e-12)
-    parts = (np.asarray(images), np.asarray(top), 0.5 + 0.5 * np.asarray(bottom) / reach)
-    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
-        count = len(names)
-        figure = Figure(figsize=(1.35 * count + 1.5, 5.1), layout="constrained")
-        panels = figure.subplots(3, count, squeeze=False)
-        for panel, part, row in zip(panels, parts, rows, strict=True):
-            for axes, picture in zip(panel, np.clip(part, 0, 1), strict=True):
-                gray = picture.shape[-1] == 1
-                shown = picture[..., 0] if gray else picture
-                axes.imshow(shown, cmap="gray" if gray else None, vmin=0, vmax=1)
-                axes.set(xticks=[], yticks=[])
-                axes.spines[:].set_visible(False)
-            panel[0].set_ylabel(row, fontsize=10)
-        for axes, name in zip(panels[0], names, strict=True):
-            axes.set_title(name.replace(", ", ",\n"), fontsize=9)
-        figure.suptitle(title)
-    return figure
+    shown = dict(zip(rows, (images, top, bottom), strict=True))
+    return picture_rows(images, shown, about_gray=(rows[2],), names=names, title=title)
 
 
 def _band(axes: Axes, x: Any, ends: Any, color: Any) -> None:

@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from reconjax.plots.pictures import picture_rows
 from reconjax.plots.style import STYLE
 
 # Rows of metrics that a step has, in the order in which they get a panel.
@@ -48,23 +49,9 @@ def reconstruction_figure(images: Any, rows: Mapping[str, Any], *, title: str) -
     """Images above what became of them, side by side (Figs 5 and 7).
 
     Args:
-      images: (n, H, W, C) in [0, 1], C = 1 or 3.
+      images: (n, H, W, C), shown from 0 to 1, or from their least to their largest value where they
+        go beyond it. Of other than 1 or 3 channels, the first, middle and last get rows of theirs.
       rows: name -> (n, H, W, C), e.g. noisy inputs and reconstructions.
       title: above the figure.
     """
-    shown = {"original": images, **rows}
-    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
-        count = len(images)
-        size = (1.35 * count + 1.5, 1.45 * len(shown) + 0.5)
-        figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(len(shown), count, squeeze=False)
-        for panel, (name, pictures) in zip(panels, shown.items(), strict=True):
-            for axes, picture in zip(panel, np.clip(np.asarray(pictures), 0, 1), strict=True):
-                gray = picture.shape[-1] == 1
-                what = picture[..., 0] if gray else picture
-                axes.imshow(what, cmap="gray" if gray else None, vmin=0, vmax=1)
-                axes.set(xticks=[], yticks=[])
-                axes.spines[:].set_visible(False)
-            panel[0].set_ylabel(name, fontsize=10)
-        figure.suptitle(title)
-    return figure
+    return picture_rows(images, {"original": images, **rows}, title=title)

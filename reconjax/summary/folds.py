@@ -14,6 +14,7 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from reconjax.data.split import Split
+from reconjax.data.targets import strata
 from reconjax.linalg.precision import highest
 from reconjax.summary.moments import Moments
 from reconjax.summary.streaming import moments_from_batches
@@ -76,7 +77,7 @@ def each_fold(
     Raises:
       ValueError: as `stratified` and `moments_from_batches`.
     """
-    fold = stratified(split.labels, folds, seed=seed)
+    fold = stratified(strata(split.labels), folds, seed=seed)
     # Folds of N // B samples and of one more: with batches of N // B, both run the same program.
     size = min(4096, len(fold) // folds)
 

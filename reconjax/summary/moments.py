@@ -19,6 +19,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from reconjax.data.targets import as_targets, warn_of_many_classes
 from reconjax.data.units import as_floats
 from reconjax.linalg.precision import highest
 from reconjax.linalg.products import symmetric_product
@@ -72,32 +73,41 @@ def moments(
     class_weight: str | ArrayLike | None = None,
     center: bool = True,
     dtype: DTypeLike | None = None,
+    targets: str | None = None,
 ) -> Moments:
     """Moments of arrays that fit in memory.
 
+    Warns (`ManyClassesWarning`) where y were taken for class numbers without `num_classes` or
+    `targets`, and there are nearly as many classes as samples.
+
     Args:
-      x: (N, D) vectors or (N, H, W, C) images, which are flattened. Integer images (uint8) are
-        scaled from [0, 255] to [0, 1]; floats are taken as they are.
-      y: (N,) integer labels, made one-hot, or (N, C) real targets.
-      num_classes: C for integer labels; their largest value plus one by default (it must be given
+      x: (N, D) vectors or (N, H, W, C) images, which are flattened. uint8 images are scaled from
+        [0, 255] to [0, 1]; all other numbers are taken as they are.
+      y: (N,) or (N, 1) class numbers, made one-hot, or (N,) or (N, C) real targets; which of the
+        two is decided by `reconjax.data.targets`: integers and whole (N,) floats are class numbers.
+      num_classes: C for class numbers; their largest value plus one by default (it must be given
         under `jax.jit`).
       class_weight: None counts every sample once; "balanced" gives every class the same total
         weight; (C,) non-negative weights, one a class. Labels only.
       center: remove the means of x and y (the convention of every theorem here).
       dtype: floating dtype of the result; by default JAX's default float, which is float64 where
         x64 is enabled, also for float32 images: the bottom of a spectrum needs it.
+      targets: "classes" or "real" says what y are; None: as above.
 
     Returns:
       `Moments`.
 
     Raises:
       ValueError: fewer than 2 samples, lengths that differ, labels that are negative, not whole or
-        all of one class, constant targets, NaN or inf.
+        all of one class, constant targets, NaN or inf; `num_classes` or `targets` that do not suit
+        the shape of y.
     """
-    x, y = as_arrays(x, y)
+    x, y = as_arrays(x, y, num_classes, targets)
     if y.ndim == 1:
         check_labels(y, num_classes)
         if num_classes is None:
+            if targets is None:
+                warn_of_many_classes(y)
             num_classes = int(np.max(np.asarray(y))) + 1
         y = y.astype(jnp.int32)
     if x.shape[0] < 2:
@@ -242,15 +252,23 @@ def is_exact(x: Array, y: Array, class_weight: Any) -> bool:
     return concrete and x.dtype == jnp.uint8 and y.ndim == 1 and class_weight is None
 
 
-def as_arrays(x: Any, y: Any) -> tuple[Array, Array]:
-    """Samples as arrays; raises where their shapes do not fit."""
+def as_arrays(
+    x: Any, y: Any, num_classes: int | None = None, targets: str | None = None
+) -> tuple[Array, Array]:
+    """Samples as arrays, y as (n,) class numbers or (n, C) real targets; see `as_targets`.
+
+    Raises:
+      ValueError: shapes that do not fit.
+    """
     x, y = (a if isinstance(a, jax.Array) else np.asarray(a) for a in (x, y))
     if x.ndim < 2:
         raise ValueError(f"x: shape {x.shape}; (N, D) or (N, H, W, C) is needed")
-    if y.ndim not in (1, 2):
-        raise ValueError(f"y: shape {y.shape}; (N,) labels or (N, C) targets are needed")
+    y = as_targets(y, num_classes=num_classes, targets=targets)
     if x.shape[0] != y.shape[0]:
         raise ValueError(f"y: {y.shape[0]} labels for {x.shape[0]} samples of x")
+    if isinstance(x, np.ndarray) and x.dtype in (np.int64, np.uint64):
+        # On the host: where JAX has no 64-bit integers, it would cut them to 32 bits.
+        x = x.astype(jnp.result_type(float))
     return x, y
 
 
@@ -264,9 +282,11 @@ def check_labels(y: Array, num_classes: int | None, one_class_allowed: bool = Fa
     if labels.size == 0:
         return
     if not np.all(np.isfinite(labels)) or np.any(labels != np.floor(labels)):
-        raise ValueError("y: labels that are not whole numbers; (N, C) holds real targets")
+        raise ValueError("y: labels that are not whole numbers; (N, 1) floats are real targets")
     if labels.min() < 0:
-        raise ValueError(f"y: label {labels.min()}; labels are 0 .. C-1")
+        raise ValueError(
+            f"y: label {labels.min()}; labels are 0 .. C-1, and (N, 1) floats are real targets"
+        )
     if num_classes is not None and labels.max() >= num_classes:
         raise ValueError(f"y: label {labels.max()}; num_classes={num_classes} allows 0 .. C-1")
     if not one_class_allowed and labels.min() == labels.max():

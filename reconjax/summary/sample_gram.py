@@ -26,7 +26,7 @@ def mean_gram(
 ) -> tuple[Array, Array]:
     """X Xᵀ / N and the mean of the rows, in JAX's default float.
 
-    Integers are scaled from [0, 255] to [0, 1]. For uint8 the matrix is rounded once, at the end.
+    uint8 is scaled from [0, 255] to [0, 1], and its matrix is rounded once, at the end.
 
     Args:
       x: (N, D), uint8, another integer or a float.
@@ -53,7 +53,7 @@ def mean_gram(
 def transposed_product(
     x: np.ndarray, mean: Array, u: Array, *, columns: int | None = None
 ) -> Array:
-    """(x − mean)ᵀ u, with integers x scaled from [0, 255] to [0, 1].
+    """(x − mean)ᵀ u, with uint8 x scaled from [0, 255] to [0, 1].
 
     Args:
       x: (N, D) as in `mean_gram`.

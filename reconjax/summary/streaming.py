@@ -39,6 +39,7 @@ def moments_from_batches(
     center: bool = True,
     dtype: DTypeLike | None = None,
     devices: Sequence[jax.Device] | None = None,
+    targets: str | None = None,
 ) -> Moments:
     """Moments of data that come in batches; memory is O(D²) and a few batches on each device.
 
@@ -47,12 +48,13 @@ def moments_from_batches(
 
     Args:
       batches: an iterable of (x, y) pairs, each as in `moments`; their sizes may differ.
-      num_classes: C; needed where y are integer labels.
+      num_classes: C; needed where y are class numbers, and with it (n,) and (n, 1) are such.
       class_weight: None or (C,) weights; see `balanced_class_weight`.
       center: remove the means.
       dtype: floating dtype in which the moments are accumulated, as in `moments`.
       devices: devices of this process to which the batches are dealt in turn, for instance
         `jax.local_devices()`; the result is on the first. By default JAX chooses one.
+      targets: "classes" or "real", as in `moments`; None: what the first batch is taken for.
 
     Returns:
       `Moments`, equal up to rounding to `moments` of the concatenated batches. Those of 8-bit
@@ -69,7 +71,7 @@ def moments_from_batches(
         )
     floats = jnp.dtype(dtype or jnp.result_type(float))
     parts = [_Part(device, num_classes, floats) for device in _places(devices)]
-    with prefetch(_ready(batches, num_classes, class_weight)) as ahead:
+    with prefetch(_ready(batches, num_classes, class_weight, targets)) as ahead:
         for batch, part in zip(ahead, itertools.cycle(parts), strict=False):
             part.add(*batch)
     total = _union(parts)
@@ -161,7 +163,10 @@ def _finished(running: Moments, error: Moments, shift: Array) -> Moments:
 
 
 def _ready(
-    batches: Iterable[tuple[Any, Any]], num_classes: int | None, class_weight: Any
+    batches: Iterable[tuple[Any, Any]],
+    num_classes: int | None,
+    class_weight: Any,
+    targets: str | None,
 ) -> Iterator[tuple[Any, Any, Any, bool]]:
     """Batches that are checked, copied and of one size: x, y, weights (n,), whether to sum exactly.
 
@@ -171,19 +176,22 @@ def _ready(
     for batch in batches:
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             raise ValueError("batches: pairs (x, y) of a batch each are needed")
-        x, y = as_arrays(*batch)
-        if x.shape[0] == 0:
+        if np.shape(batch[0])[:1] == (0,):
             continue
+        x, y = as_arrays(*batch, num_classes, targets)
         if y.ndim == 1:
             if num_classes is None:
-                raise ValueError("num_classes: None; batches of integer labels need the number")
+                raise ValueError(
+                    "num_classes: None; batches of integer labels need the number (real values:"
+                    " targets='real', or floats of shape (n, 1))"
+                )
             check_labels(y, num_classes, one_class_allowed=True)
             y = y.astype(np.int32)
-        features, targets = math.prod(x.shape[1:]), num_classes if y.ndim == 1 else y.shape[1]
-        shape = shape or (features, targets)
-        for name, now, before in zip(
-            ("features", "targets"), (features, targets), shape, strict=True
-        ):
+        elif targets is None and not num_classes:
+            targets = "real"  # also where a later batch happens to hold whole numbers alone
+        size = math.prod(x.shape[1:]), num_classes if y.ndim == 1 else y.shape[1]
+        shape = shape or size
+        for name, now, before in zip(("features", "targets"), size, shape, strict=True):
             if now != before:
                 raise ValueError(f"batches: one of {now} {name} after {before}")
         exact = is_exact(x, y, class_weight)

@@ -17,10 +17,11 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from reconjax.data.targets import as_targets
 from reconjax.data.units import as_floats
 from reconjax.linalg.eigen import eigh_descending, inverse_root, significant, signs
 from reconjax.linalg.precision import highest
-from reconjax.summary.moments import Moments, moments
+from reconjax.summary.moments import Moments, as_arrays, moments
 from reconjax.summary.sample_gram import mean_gram, transposed_product
 
 
@@ -114,6 +115,7 @@ def spectrum_from_samples(
     rank_tolerance: float | None = None,
     directions: int | None = None,
     variance: float | None = None,
+    targets: str | None = None,
 ) -> Spectrum:
     """Spectrum from samples in memory, by the smaller of the (D, D) and the (N, N) problem.
 
@@ -122,14 +124,15 @@ def spectrum_from_samples(
 
     Args:
       x: (N, D) vectors or (N, H, W, C) images, as in `moments`.
-      y: (N,) integer labels or (N, C) targets.
-      num_classes: C for integer labels.
+      y: class numbers or real targets, as in `moments`.
+      num_classes: C for class numbers.
       center: remove the means.
       rank_tolerance: as in `spectrum`.
       directions: number of eigenvectors to keep, the leading ones; all by default. Alignment and
         losses need none.
       variance: instead of `directions`, the share of the variance that they explain, which is what
         `project` needs for the top of that share.
+      targets: "classes" or "real", as in `moments`.
 
     Returns:
       `Spectrum` with R = min(N, D).
@@ -140,12 +143,20 @@ def spectrum_from_samples(
     samples = np.shape(x)[0]
     features = int(np.prod(np.shape(x)[1:]))
     if features <= samples:
-        found = spectrum(moments(x, y, num_classes=num_classes, center=center), rank_tolerance)
+        given = moments(x, y, num_classes=num_classes, center=center, targets=targets)
+        found = spectrum(given, rank_tolerance)
         count = _kept(found, directions, variance)
         if count == found.kept:
             return found
         return found._replace(eigenvectors=found.eigenvectors[:, :count])
-    side = SampleSide(x, y, num_classes=num_classes, center=center, rank_tolerance=rank_tolerance)
+    side = SampleSide(
+        x,
+        y,
+        num_classes=num_classes,
+        center=center,
+        rank_tolerance=rank_tolerance,
+        targets=targets,
+    )
     return side.spectrum(directions=directions, variance=variance)
 
 
@@ -165,20 +176,21 @@ class SampleSide:
         num_classes: int | None = None,
         center: bool = True,
         rank_tolerance: float | None = None,
+        targets: str | None = None,
     ) -> None:
         """Decomposes; arguments and errors as `spectrum_from_samples`. x is kept, not copied."""
         samples = np.shape(x)[0]
         # The moments of the labels alone check the arguments and give S; x is a stand-in.
         stand_in = np.linspace(0, 1, samples)[:, None]
-        task = moments(stand_in, y, num_classes=num_classes, center=center)
-        self._x = np.asarray(x).reshape(samples, -1)
+        task = moments(stand_in, y, num_classes=num_classes, center=center, targets=targets)
+        self._x = np.asarray(as_arrays(x, y, num_classes, targets)[0]).reshape(samples, -1)
         gram, mean = mean_gram(self._x, center=center)
-        targets = jnp.asarray(y)
-        if targets.ndim == 1:
-            targets = jax.nn.one_hot(targets.astype(jnp.int32), task.targets, dtype=gram.dtype)
+        given = as_targets(jnp.asarray(y), num_classes=num_classes, targets=targets)
+        if given.ndim == 1:
+            given = jax.nn.one_hot(given.astype(jnp.int32), task.targets, dtype=gram.dtype)
         eigenvalues, rank, labels, self._whitened = _decomposed(
             gram,
-            targets.astype(gram.dtype) - task.mean_y,
+            given.astype(gram.dtype) - task.mean_y,
             rank_tolerance,
             center,
             min(self._x.shape),

@@ -88,13 +88,13 @@ def features(
         function x (B, ...) -> (B, ...) of jax arrays.
       split: N examples.
       inputs: what makes the network's inputs of images, the `Centered` of its training; by default
-        images are scaled to [0, 1] and no mean is removed.
+        8-bit images are scaled to [0, 1] and no mean is removed.
       batch_size: B, rounded up to a multiple of the devices; the last batch is filled up, so that
         all have one shape.
       devices: of this process, which share each batch; by default all accelerators, or one CPU.
 
     Returns:
-      (N, F) float32, flattened where the network gives more axes, and (N,) int64 labels.
+      (N, F) float32, flattened where the network gives more axes, and the labels of the split.
 
     Raises:
       ValueError: batch_size < 1, a model without features, or features that are NaN or infinite.
@@ -108,7 +108,7 @@ def features(
     shared = NamedSharding(mesh, PartitionSpec("data"))
     parameters, inputs = jax.device_put((parameters, inputs), everywhere)
 
-    labels = np.empty(len(split), np.int64)
+    labels: list[np.ndarray] = []
     found: list[np.ndarray] = []
     under_way: deque[tuple[Array, int]] = deque()
 
@@ -116,15 +116,13 @@ def features(
         made, count = under_way.popleft()
         found.append(np.asarray(made)[:count])
 
-    begin = 0
     with prefetch(split.batches(rows)) as ahead:
-        for images, classes in ahead:
-            labels[begin : begin + len(classes)] = classes
-            begin += len(classes)
+        for images, of_batch in ahead:
+            labels.append(of_batch)
             batch = jax.device_put(_filled_up(images, rows), shared)
             if len(under_way) == IN_FLIGHT:
                 finish()
-            under_way.append((_features(network, parameters, inputs, batch), len(classes)))
+            under_way.append((_features(network, parameters, inputs, batch), len(images)))
     while under_way:
         finish()
     made = np.concatenate(found)
@@ -132,7 +130,7 @@ def features(
         raise ValueError(
             f"model: its features of {bad} of {len(made)} examples are NaN or infinite"
         )
-    return made, labels
+    return made, np.concatenate(labels)
 
 
 def feature_set(
@@ -147,7 +145,8 @@ def feature_set(
     test: tuple[Any, Any] = (None, None)
     if dataset.test is not None:
         test = features(model, dataset.test, inputs, **options)
-    return Dataset.from_arrays(*train, *test, dataset.class_names, dataset.name)
+    names = dataset.class_names or None
+    return Dataset.from_arrays(*train, *test, names, dataset.name)
 
 
 def load_features(path: str | PathLike[str]) -> Dataset:
@@ -162,9 +161,9 @@ def load_features(path: str | PathLike[str]) -> Dataset:
     """
     path = Path(path).expanduser()
     if not (zipfile.is_zipfile(path) and "features_train.npy" in zipfile.ZipFile(path).namelist()):
-        found = load_npz(path)
+        found = load_npz(path, channels_first=False)  # a probe flattens what it is given
         if not found.num_classes:
-            raise ValueError(f"{path}: no y_train; a probe needs labels")
+            raise ValueError(f"{path}: has {found.targets_text}; a probe needs classes (y_train)")
         return found
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -172,7 +171,12 @@ def load_features(path: str | PathLike[str]) -> Dataset:
             names = file.get("class_names")
         if "y_train" not in arrays:
             raise ValueError("features_train is there without labels_train")
-        return Dataset.from_arrays(**arrays, class_names=names, name=path.stem)
+        found = Dataset.from_arrays(
+            **arrays, class_names=names, name=path.stem, channels_first=False
+        )
+        if not found.num_classes:
+            raise ValueError(f"labels_train are {found.targets_text}; a probe needs classes")
+        return found
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
         for theirs, ours in _KEYS.items():

@@ -37,7 +37,7 @@ def fit(
     objective: Objective,
     *,
     epochs: int = 10,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     learning_rate: float = 1e-3,
     weight_decay: float = 1e-4,
     seed: int = 0,
@@ -61,7 +61,8 @@ def fit(
       objective: of `reconjax.training.objectives`.
       epochs: times that the training split is gone through; what is left over when `batch_size`
         does not divide it takes part in another epoch.
-      batch_size: of the whole batch; the number of devices must divide it.
+      batch_size: of the whole batch; the number of devices must divide it. By default 128, or as
+        many as there are.
       learning_rate: the peak of one cycle, > 0.
       weight_decay: of AdamW, >= 0.
       seed: of the order of the examples, the noise, the augmentation and the head.
@@ -182,7 +183,7 @@ def _train(
     together: str | None,
     *,
     epochs: int,
-    batch_size: int,
+    batch_size: int | None,
     weight_decay: float,
     augment: Sequence[str],
     out: str | os.PathLike[str] | None,
@@ -237,7 +238,7 @@ def _train(
                         "fingerprint": fingerprint(examples),
                     },
                     "epochs": epochs,
-                    "batch_size": batch_size,
+                    "batch_size": planned.batch_size,
                     "weight_decay": weight_decay,
                     "augment": augment,
                     "parameters": parameter_count(nets[0][0]),

@@ -14,6 +14,12 @@ from reconjax.linalg.precision import highest
 from reconjax.training.probes import Probe, Scores, task
 
 METRICS = ("cosine", "euclidean")
+NEIGHBORS = (1, 5, 20)
+
+
+def usual_neighbors(samples: int) -> tuple[int, ...]:
+    """The k when none are asked for: those of 1, 5 and 20 that are below the number of samples."""
+    return tuple(k for k in NEIGHBORS if k < samples)
 
 
 class _Known(NamedTuple):
@@ -36,7 +42,7 @@ def knn_probe(
     x_test: ArrayLike | None = None,
     y_test: ArrayLike | None = None,
     *,
-    neighbors: int | Sequence[int] = (1, 5, 20),
+    neighbors: int | Sequence[int] | None = None,
     metric: str = "cosine",
     num_classes: int | None = None,
     validation: int = 5000,
@@ -55,7 +61,7 @@ def knn_probe(
       y_train: (N,) labels, two classes at least.
       x_test: (n, F) or None.
       y_test: (n,) or None.
-      neighbors: (L,) k, each in 1 .. N − 1.
+      neighbors: (L,) k, each in 1 .. N − 1; by default `usual_neighbors`.
       metric: "cosine" or "euclidean".
       num_classes: C; by default the largest label plus one.
       validation: k is chosen on so many training samples, each classified by all the others
@@ -72,6 +78,8 @@ def knn_probe(
     if metric not in METRICS:
         raise ValueError(f"metric: {metric!r}; one of {', '.join(METRICS)}")
     given = task(x_train, y_train, x_test, y_test, num_classes)
+    if neighbors is None:
+        neighbors = usual_neighbors(len(given.x))
     ks = np.atleast_1d(np.asarray(neighbors))
     if ks.ndim != 1 or ks.dtype.kind not in "iu" or not np.all((ks >= 1) & (ks < len(given.x))):
         raise ValueError(f"neighbors: {neighbors}; whole numbers in 1 .. {len(given.x) - 1}")

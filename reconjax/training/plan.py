@@ -15,6 +15,8 @@ from reconjax.training.examples import order
 from reconjax.training.objectives import check_weight
 from reconjax.training.parallel import Devices, Run
 
+BATCH_SIZE = 128
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -66,9 +68,17 @@ class Plan:
         return found
 
 
+def usual_batch_size(samples: int, devices: int) -> int:
+    """The batch size when none is asked for: 128, or the largest that few samples fill.
+
+    A multiple of the number of devices, which may be more than the samples where those are fewer.
+    """
+    return max(min(BATCH_SIZE, samples) // devices, 1) * devices
+
+
 def plan(
     samples: int,
-    batch_size: int,
+    batch_size: int | None,
     epochs: int,
     devices: Sequence[jax.Device] | None,
     evaluate_at: Iterable[int] | None,
@@ -81,6 +91,8 @@ def plan(
       ValueError: one that is out of range, or a batch that the devices do not divide.
     """
     used = tuple(devices or jax.devices())
+    if batch_size is None:
+        batch_size = usual_batch_size(samples, len(used))
     if epochs < 1:
         raise ValueError(f"epochs: {epochs}; it must be at least 1")
     if not 1 <= batch_size <= samples:
@@ -141,7 +153,9 @@ def check_model(model: Any, objective: Any, dataset: Dataset) -> None:
         raise ValueError(f"model: made for examples of {made}, not of {dataset.example_shape}")
     autoencoder = hasattr(objective, "noise")
     if not dataset.num_classes and (not autoencoder or objective.weight is not None):
-        raise ValueError(f"dataset: {dataset.name} has no labels; {objective.name} needs them")
+        raise ValueError(
+            f"dataset: {dataset.name} has {dataset.targets_text}; {objective.name} needs classes"
+        )
     for name in ("encode", "decode") if autoencoder else ():
         if not hasattr(model, name):
             raise ValueError(

@@ -153,7 +153,9 @@ def task(
     Raises:
       ValueError: as `Dataset.from_arrays`, features that do not vary, or labels out of range.
     """
-    data = Dataset.from_arrays(x_train, y_train, x_test, y_test)
+    data = Dataset.from_arrays(
+        x_train, y_train, x_test, y_test, channels_first=False, targets="classes"
+    )
     if num_classes is not None and num_classes < data.num_classes:
         raise ValueError(f"num_classes: {num_classes}; the labels need {data.num_classes}")
     x, y = _arrays(data.train)
@@ -305,7 +307,7 @@ def pca_features(dataset: Dataset, latent_dim: int) -> Dataset:
         return np.concatenate(made), split.labels
 
     test: tuple[Any, Any] = (None, None) if dataset.test is None else on_them(dataset.test)
-    names = dataset.class_names
+    names = dataset.class_names or None
     return Dataset.from_arrays(*on_them(dataset.train), *test, names, dataset.name)
 
 

@@ -383,7 +383,7 @@ BAD_ARRAYS = {
     "inf": (lambda x, y: (np.where(np.arange(40)[:, None] == 3, np.inf, x), y), "inf"),
     "length": (lambda x, y: (x, y[:-1]), "39"),
     "negative": (lambda x, y: (x, y - 1), "-1"),
-    "fraction": (lambda x, y: (x, y + 0.5), "whole"),
+    "holes": (lambda x, y: (x, y * np.nan), "whole"),
     "one class": (lambda x, y: (x, 0 * y), "class"),
     "constant": (lambda x, y: (0 * x + 3, y), "vary"),
     "empty": (lambda x, y: (x[:0], y[:0]), "x_train"),
@@ -472,16 +472,13 @@ def test_constant_inputs_with_fewer_samples_than_features(run, npz):
     assert "vary" in err
 
 
-def test_channels_first_or_too_many_channels(run, npz):
+def test_channels_first_are_asked_about(run, npz):
     rng = np.random.default_rng(0)
     first = rng.uniform(size=(40, 3, 6, 6))
     for command in ("sweep", "project"):
         status, _, err = run(command, npz(x_train=first))
         assert status == 2
-        assert "(N, H, W, C)" in err
-    status, _, err = run("project", npz(x_train=rng.uniform(size=(40, 6, 6, 2))))
-    assert status == 2
-    assert "channels" in err
+        assert "--channels-first" in err
 
 
 def test_a_damaged_npz(run, npz):

@@ -35,7 +35,7 @@ def test_a_table_and_no_files_but_what_is_asked(run, tmp_path, monkeypatch):
     status, out, _ = run("digits", *QUICK)
     assert status == 0
     lines = out.splitlines()
-    assert lines[0] == "digits: 400 samples of 8x8x1, 10 classes"
+    assert lines[0] == "digits: 400 samples, 64 features, 10 classes; 8 x 8, 1 channel"
     assert lines[1].startswith("linear, 580 parameters; reconstruction, 6 steps of 128, ")
     assert lines[2].split() == ["loss"]
     assert [line.split()[0] for line in lines[3:]] == ["train", "test"]

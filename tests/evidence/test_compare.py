@@ -266,7 +266,7 @@ def test_bad_input_is_one_line(archive, argv, text, capsys):
 
 def test_too_few_samples_to_hold_out_are_refused(tmp_path, capsys):
     path = tmp_path / "few.npz"
-    np.savez(path, x_train=np.random.default_rng(0).random((8, 4, 4)), y_train=np.arange(8) % 2)
+    np.savez(path, x_train=np.random.default_rng(0).random((6, 4, 4)), y_train=np.arange(6) % 2)
     assert main(["compare", str(path)]) == 2
     assert "too few samples to hold some out" in capsys.readouterr().err
 

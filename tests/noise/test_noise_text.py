@@ -31,6 +31,16 @@ FORMS = {
     "thin:0.25:9": rn.thinning(0.25, 9.0, RAW),
     "mask:0.75:2x4": rj.patch_mask(0.75, (2, 4), SHAPE),
     "mask:0.75:2": rj.patch_mask(0.75, 2, SHAPE),
+    "mask:0.75:3x3:partial": rj.patch_mask(0.75, 3, SHAPE, partial=True),
+    "exact:0.5:3:partial:fill=0.5": rj.exact_patch_mask(
+        0.5, 3, SHAPE, partial=True, fill=0.5 - RAW
+    ),
+    "random-mask:0.5-0.9:1x3:partial": rn.random_patch_mask(
+        (0.5, 0.9), (1, 3), SHAPE, partial=True
+    ),
+    "random-exact:0.1-0.5:3x2:partial": rn.random_patch_mask(
+        (0.1, 0.5), (3, 2), SHAPE, exact=True, partial=True
+    ),
     "mask:0.75:2:fill=0.5": rj.patch_mask(0.75, 2, SHAPE, fill=0.5 - RAW),
     "exact:0.75:2": rj.exact_patch_mask(0.75, 2, SHAPE),
     "random-mask:0.5-0.9:2": rn.random_patch_mask((0.5, 0.9), 2, SHAPE),
@@ -83,7 +93,10 @@ def test_every_form_is_tried_and_documented():
     tried = {part for text in FORMS for part in noise_module._FORMS if part in text}
     assert tried == set(noise_module._FORMS)
     for name, form in noise_module._FORMS.items():
-        assert f"| {form.usage(name).removesuffix('[:fill=VALUE]')}" in noise_module.__doc__
+        assert (
+            f"| {form.usage(name).split('[:partial]')[0].removesuffix('[:fill=VALUE]')}"
+            in noise_module.__doc__
+        )
     assert len(rn.known_noises()) == len(noise_module._FORMS)
 
 
@@ -120,7 +133,7 @@ def test_data_are_moments_a_spectrum_or_a_mean_image():
     [
         (rn.linear(np.eye(32)), "Linear with these parameters has no text form"),
         (rj.patch_mask(np.full(4, 0.5), 2, SHAPE), "Mask with these parameters has no text form"),
-        (rj.patch_mask(0.5, 3, SHAPE, partial=True), "Mask with these"),
+        (rn.patch_mask(0.5, 2, (4, 4, 1)), "Mask with these"),
         (rn.shift(1, SHAPE, wrap=True), "Shift with these parameters"),
         (rn.from_function(lambda key, x: x), "Function with these parameters"),
         (rn.pca_mask(np.linspace(0, 0.5, 32), np.eye(32)), "InBasis with these"),
@@ -138,7 +151,10 @@ def test_noises_that_no_text_names_say_so(noise, match):
         ("", "noise: '': a noise is missing; known are identity, gaussian,"),
         ("gausian:0.5", "noise: 'gausian:0.5': is no noise; did you mean gaussian:STD?"),
         ("mask:0.5:2+foo", "noise: 'foo' at character 12 of 'mask:0.5:2.foo': is no noise; known"),
-        ("mask:0.5", r"noise: 'mask:0.5': it is written mask:RATIO:PATCH\[:fill=VALUE\]"),
+        (
+            "mask:0.5",
+            r"noise: 'mask:0.5': it is written mask:RATIO:PATCH\[:partial\]\[:fill=VALUE\]",
+        ),
         ("gaussian:0.5:1", "noise: 'gaussian:0.5:1': it is written gaussian:STD$"),
         ("mask:0.5:2x", "noise: '2x' at character 10 of 'mask:0.5:2x': PATCH is HEIGHTxWIDTH"),
         ("mask:half:2", "noise: 'half' at character 6 of 'mask:half:2': RATIO is a number"),

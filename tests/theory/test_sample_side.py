@@ -84,7 +84,7 @@ def test_8_bit_sums_are_exact_at_their_largest_and_over_many_blocks():
 def test_the_gram_matrix_of_other_numbers(dtype, chunk, center):
     rng = np.random.default_rng(1)
     x = (100 * rng.normal(size=(20, WIDE)) + 900).astype(dtype)
-    floats = x.astype(np.float64) / (255 if dtype == np.int32 else 1)
+    floats = x.astype(np.float64)
     gram, mean = mean_gram(x, center=center, rows=chunk[0], columns=chunk[1])
     moved = floats - floats.mean(0) if center else floats
     np.testing.assert_allclose(gram, moved @ moved.T / 20, atol=1e-12 * np.max(moved**2) * WIDE)
@@ -234,7 +234,7 @@ def test_directions_that_cannot_be_kept_are_refused(options, match):
 def test_constant_samples_are_refused():
     for x in (np.full((5, 9), 7, np.uint8), np.full((5, 9), 0.1)):
         with pytest.raises(ValueError, match="x: constant; the inputs do not vary"):
-            rj.spectrum_from_samples(x, np.arange(5))
+            rj.spectrum_from_samples(x, np.arange(5) % 2)
     holed = np.random.default_rng(0).normal(size=(5, 9))
     holed[1, 2], holed[3, 8] = np.nan, np.inf
     for columns in (1, 4, 9):

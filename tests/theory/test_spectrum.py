@@ -206,7 +206,7 @@ def test_the_top_is_the_fewest_directions_that_explain_the_share(variance):
 def test_a_share_that_is_reached_exactly_needs_no_further_direction():
     # Two directions of exactly half the variance each.
     x = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
-    spectrum = rj.spectrum(rj.moments(x, np.arange(4)))
+    spectrum = rj.spectrum(rj.moments(x, np.arange(4), num_classes=4))
     for variance, count in ((0.5, 1), (0.25, 1), (0.6, 2), (1.0, 2), (0.0, 0)):
         found = rj.project(spectrum, x, variance=variance)
         assert np.linalg.matrix_rank(np.asarray(found)) == count

@@ -346,7 +346,7 @@ def test_features_from_elsewhere(tmp_path):
         ({"features_train": x}, "without labels_train"),
         ({"features_train": x * np.nan, "labels_train": y}, "features_train holds 80 values"),
         ({"features_train": x, "labels_train": 0 * y}, "labels_train holds class 0 alone"),
-        ({"x_train": x}, "no y_train"),
+        ({"x_train": x}, "has no labels; a probe needs classes"),
     ):
         np.savez(tmp_path / "c.npz", **arrays)
         with pytest.raises(ValueError, match=text) as error:
@@ -428,7 +428,8 @@ def test_the_command_on_a_run(run, tmp_path, capsys):
     status, out, err = run(tmp_path, "--max-samples", SAMPLES, *NEIGHBORS, "--untrained")
     assert (status, without_bar(err)) == (0, "")
     lines = out.splitlines()
-    assert lines[0] == "digits: 6 features, 200 training and 360 test samples, 10 classes"
+    text = "digits: 6 features, 200 training and 360 test samples, 10 classes; 8 x 8, 1 channel"
+    assert lines[0] == text
     ridge = [line for line in lines if line.startswith("linear, ridge")]
     kinds = ("linear ", "untrained ", "PCA, 6 directions ")
     assert all(kind in line for kind, line in zip(kinds, ridge, strict=True))
