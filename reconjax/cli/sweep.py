@@ -11,7 +11,16 @@ from cyclopts import Parameter
 
 from reconjax import studies
 from reconjax.cli.align import several_processes
-from reconjax.cli.options import GRID, STATISTICS, DataOptions, Hosts, LatentDims, Name, Output
+from reconjax.cli.options import (
+    GRID,
+    STATISTICS,
+    DataOptions,
+    Hosts,
+    LatentDims,
+    Name,
+    Output,
+    Whole,
+)
 from reconjax.cli.options import command as new_command
 from reconjax.cli.tables import facts, headline, print_table, say_files
 from reconjax.storage.files import output_folder
@@ -67,14 +76,14 @@ def sweep(
     stds: Annotated[list[float] | None, Parameter(group=GRID)] = None,
     weights: Annotated[list[float] | None, Parameter(group=GRID)] = None,
     latent_dims: Annotated[LatentDims, Parameter(group=GRID)] = None,
-    max_latent_dim: Annotated[int | None, Parameter(group=GRID)] = None,
+    max_latent_dim: Annotated[Whole | None, Parameter(group=GRID)] = None,
     tolerance: Annotated[float, Parameter(group=GRID)] = 3e-4,
     readout: Annotated[Literal["clean", "noisy"], Parameter(group=GRID)] = "clean",
     precision: Annotated[Literal["float64", "mixed", "float32"], Parameter(group=GRID)] = "mixed",
     partial: Annotated[bool, Parameter(group=GRID)] = False,
-    devices: Annotated[int | None, Parameter(group=GRID)] = None,
-    batch_size: Annotated[int, Parameter(group=GRID)] = 1,
-    bootstrap: Annotated[int | None, Parameter(group=STATISTICS)] = None,
+    devices: Annotated[Whole | None, Parameter(group=GRID)] = None,
+    batch_size: Annotated[Whole, Parameter(group=GRID)] = 1,
+    bootstrap: Annotated[Whole | None, Parameter(group=STATISTICS)] = None,
     reading: DataOptions = DataOptions(),  # noqa: B008 - frozen
     output: Output = Output(),  # noqa: B008
     hosts: Hosts = Hosts(),  # noqa: B008
@@ -223,8 +232,8 @@ def _print(result: xarray.Dataset, rows: list[dict[str, Any]]) -> None:
                 line.append("x".join(map(str, row["patch_shape"])) if gains else "any")
             lines.append([*line, f"{row[STRENGTHS[strength]]:g}" if gains else "0"])
         print_table(heads, lines)
-    print("no noise, best: r2, the share of the label variance that a linear head explains on the")
-    print("training data; gain: its change")
+    print("no noise, best: r2, the share of the label variance that a linear head")
+    print("explains, on the training data; gain: its change")
     if erring:
         print("error: that of the numbers, estimated")
     if about["folds"]:
@@ -235,6 +244,6 @@ def _print(result: xarray.Dataset, rows: list[dict[str, Any]]) -> None:
     points = " x ".join(str(result.sizes[name]) for name in ("patch", strength) if name in result)
     print(
         f"test: held-out r2, on the {about['test_samples']} samples of the test split, without and"
-        f" with noise\np: of a gain on new data, for the best of {points} (signs of"
-        f" {about['test_folds']} folds of the test split)"
+        f" with noise\np: of a gain on new data, for the best of {points}"
+        f" ({about['test_folds']} folds of the test split)"
     )

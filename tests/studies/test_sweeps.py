@@ -186,7 +186,7 @@ def test_the_best_is_the_largest_r2_of_the_grid(result):
     # And of a part of the grid.
     part = studies.best(result.sel(patch="4x2", weight=0.5), [2])
     np.testing.assert_array_equal(part.r2, result.r2.values[1, :, 0, 1].max())
-    with pytest.raises(ValueError, match="latent_dims: 33; 1 .. 32 are there"):
+    with pytest.raises(ValueError, match=r"latent_dims: 33; 1 \.\. 32 are there"):
         studies.best(result, [33])
     with pytest.raises(ValueError, match="result: of the study None; 'sweep' is needed"):
         studies.best(result.drop_attrs())
@@ -210,8 +210,8 @@ def test_finished_rays_are_not_solved_again(data, tmp_path, monkeypatch, capsys,
         studies.sweep(data, **options, readout="noisy")
     assert len(calls) == last
     last = 11
-    with pytest.raises(KeyboardInterrupt):  # in those of the second: the first ray is kept
-        calls.clear()
+    calls.clear()
+    with pytest.raises(KeyboardInterrupt):  # in those of the second: those of the first are kept
         studies.sweep(data, **options)
     assert len(calls) == 11
     assert "going on: 2 of 2 rays are finished" in capsys.readouterr().err
