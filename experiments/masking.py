@@ -11,11 +11,10 @@ import jax
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
-import reconjax
 from experiments import report, sets
 from experiments.alignment import thinned
+from reconjax import studies
 from reconjax.plots import STYLE, sweep_panel
 
 PATCHES = (1, 2, 4)
@@ -45,21 +44,24 @@ def main(argv: list[str] | None = None) -> None:
 
 def measure(name: str, options: Any) -> dict[str, Any]:
     dataset, moments = sets.training_moments(name, options)
-    height, width, _ = shape = dataset.image_shape
+    height, width, _ = dataset.image_shape
     patches = [p for p in PATCHES if height % p == 0 and width % p == 0]
     ratios = RATIOS[options.preset]
-    points = tqdm(total=len(patches) * len(ratios), desc=name, leave=False)
-    grid = reconjax.mask_grid(shape, patches, ratios)
-    found = reconjax.sweep(moments, grid, progress=lambda: (points.update(), None)[1])
-    alignment, explained = (np.asarray(a)[:, :, 0] for a in (found.alignment, found.explained))
-    points.close()
+    result = studies.sweep(
+        moments,
+        patches=patches,
+        ratios=ratios,
+        precision="float64",
+        image_shape=dataset.image_shape,
+    )
+    alignment, explained = (result[name].values[:, :, 0] for name in ("alignment", "r2"))
     dims = thinned(moments.features)
     return {
         "samples": int(moments.samples),
         "features": moments.features,
         "mask_ratio": list(ratios),
         "latent_dim": dims.tolist(),
-        "error": float(np.max(np.asarray(found.error))),
+        "error": result.attrs["error"],
         "patches": {
             f"{p}x{p}": summary(alignment[i], explained[i], ratios, dims)
             for i, p in enumerate(patches)

@@ -7,7 +7,8 @@ from tqdm import tqdm
 
 import reconjax
 from experiments import report
-from reconjax.data import Dataset, Split, load
+from reconjax.data import Dataset
+from reconjax.studies.source import Source
 
 SAMPLES = {"smoke": 500, "quick": 10_000, "full": None}
 
@@ -26,15 +27,9 @@ def measured(options: Any, name: str, measure: Callable[[str, Any], dict[str, An
     return results
 
 
-def training(data: str, options: Any) -> tuple[Dataset, Split]:
-    """The data set and as much of its training split as the preset allows."""
-    dataset = load(data, data_dir=options.data_dir)
-    limit = SAMPLES[options.preset]
-    return dataset, dataset.train if limit is None else dataset.train.sample(limit, options.seed)
-
-
 def training_moments(data: str, options: Any) -> tuple[Dataset, reconjax.Moments]:
-    """The data set and the moments of that part, in one streaming pass."""
-    dataset, split = training(data, options)
-    found = reconjax.moments_from_batches(split.batches(), num_classes=dataset.num_classes)
-    return dataset, found
+    """The data set and the moments of as much of its training split as the preset allows."""
+    limit = SAMPLES[options.preset]
+    source = Source(data, data_dir=options.data_dir, max_samples=limit, seed=options.seed)
+    assert source.dataset is not None
+    return source.dataset, source.moments()

@@ -8,7 +8,7 @@ import xarray
 from cyclopts import Parameter
 
 from reconjax import studies
-from reconjax.cli.options import STATISTICS, DataOptions, Hosts, Name, Output
+from reconjax.cli.options import STATISTICS, DataOptions, Hosts, Name, Output, Whole
 from reconjax.cli.options import command as new_command
 from reconjax.cli.tables import facts, headline, print_table, say_files, some_dims
 from reconjax.evidence.bootstrap import interval_reach
@@ -60,7 +60,7 @@ def align(
     convention: Annotated[
         Literal["eq7", "loss", "sec58", "reference"], Parameter(group=STATISTICS)
     ] = "eq7",
-    bootstrap: Annotated[int | None, Parameter(group=STATISTICS)] = None,
+    bootstrap: Annotated[Whole | None, Parameter(group=STATISTICS)] = None,
     reading: DataOptions = DataOptions(),  # noqa: B008 - frozen
     output: Output = Output(),  # noqa: B008
     hosts: Hosts = Hosts(),  # noqa: B008

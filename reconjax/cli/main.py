@@ -33,6 +33,7 @@ Examples:
 # The function of each command is imported when it is called: `--help` is to be quick.
 COMMANDS = {
     "align": "How misaligned is reconstruction with this task, at every latent size K?",
+    "sweep": "Which noise moves the representation towards this task, and by how much?",
 }
 PACKAGE = Path(__file__).parents[1]
 
@@ -119,8 +120,10 @@ def _prepare(hosts: Any) -> None:
 def _interrupted(*_: Any) -> NoReturn:
     """Ends the process. An exception could be lost: in a garbage collection it is ignored.
 
-    What is finished is kept at any moment.
+    What is finished is kept at any moment, and what is half written is removed.
     """
+    if "reconjax.storage.files" in sys.modules:
+        sys.modules["reconjax.storage.files"].remove_unfinished()
     os.write(sys.stderr.fileno(), b"\nreconjax: interrupted\n")
     _leave(130)
 

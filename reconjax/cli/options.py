@@ -1,10 +1,11 @@
 """The options that commands share, in the groups in which `--help` shows them."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, Group, Parameter, Token
 from cyclopts.validators import Number
 
 DATA = Group("Data", sort_key=2)
@@ -13,9 +14,18 @@ STATISTICS = Group("Statistics", sort_key=3)
 OUTPUT = Group("Output", sort_key=4)
 HOSTS = Group("Several hosts (docs/clusters.md)", sort_key=5)
 
+
+def _whole(_: Any, tokens: Sequence[Token]) -> int:
+    """A whole number; 2.5 is none, and is not rounded to one."""
+    return int(tokens[0].value)
+
+
+Whole = Annotated[int, Parameter(converter=_whole)]
 # A sweep of numbers is given as `--ratios 0 0.5 0.9`.
 Name = Annotated[str, Parameter(name="DATA", help="What `reconjax datasets` lists.")]
-LatentDims = Annotated[list[int] | None, Parameter(alias="--latent-dim", help="K, one or several.")]
+LatentDims = Annotated[
+    list[Whole] | None, Parameter(alias="--latent-dim", help="K, one or several.")
+]
 
 
 @Parameter(name="*", group=DATA)
@@ -25,9 +35,9 @@ class DataOptions:
 
     data_dir: str | None = None
     """Where TFDS sets are prepared ($TFDS_DATA_DIR)."""
-    max_samples: int | None = None
+    max_samples: Whole | None = None
     """A random part of the training split only."""
-    seed: int = 0
+    seed: Whole = 0
     """Of what is drawn at random."""
     class_weight: Literal["balanced"] | None = None
     """Weigh classes alike."""
@@ -61,9 +71,9 @@ class Hosts:
     """Join the job of a TPU pod or SLURM."""
     coordinator: str | None = None
     """HOST:PORT of process 0."""
-    processes: int | None = None
+    processes: Whole | None = None
     """How many there are."""
-    process: int | None = None
+    process: Whole | None = None
     """Which this is, from 0 on."""
 
     @property

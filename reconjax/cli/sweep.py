@@ -1,232 +1,249 @@
 """`reconjax sweep`."""
 
-import argparse
 import json
+import math
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import xarray
+from cyclopts import Parameter
 
-import reconjax
-from reconjax.cli.grid import Arrays, Job, Solved, latent_dims, noises, settings, sharing, solved
-from reconjax.cli.inputs import check_memory, dataset
-from reconjax.cli.printing import facts, folder, headline, say_files, some_dims
-from reconjax.cli.resampling import judge, nothing_because, test_folds, training
-from reconjax.evidence.bootstrap import Bootstrap
-from reconjax.evidence.p_values import search_p_values
-from reconjax.storage.files import replacing
-from reconjax.storage.parts import Parts
+from reconjax import studies
+from reconjax.cli.align import several_processes
+from reconjax.cli.options import (
+    GRID,
+    STATISTICS,
+    DataOptions,
+    Hosts,
+    LatentDims,
+    Name,
+    Output,
+    Whole,
+)
+from reconjax.cli.options import command as new_command
+from reconjax.cli.tables import facts, headline, print_table, say_files
+from reconjax.storage.files import output_folder
+from reconjax.studies.sweeps import CHEAP, STRENGTHS
+from reconjax.summary import hosts as job
 
-# Up to so many features, the grids of all folds take a few seconds.
-CHEAP = 128
-CURVES = ("explained", "supervised_loss", "reconstruction_loss", "alignment")
-
-
-def run(options: argparse.Namespace) -> None:
-    """Prints the best noise for some K; writes sweep.png and sweep.npz to --out."""
-    data = dataset(options)
-    grid, axes = noises(options, data)
-    dims = latent_dims(options, data.features)
-    size = data.features, data.num_targets, options.batch_size
-    needed = reconjax.sweep_memory(*size, held_out_folds=test_folds(options))
-    check_memory(options, needed, f"a sweep with --batch-size {options.batch_size}")
-    mesh = sharing(options, len(grid), len(grid[0]))
-    out = folder(options.out)
-    moments, folds = training(options, CHEAP)
-    job = Job(moments, folds, judge(options, moments), grid, dims, mesh)
-    parts = None if out is None else Parts(out, settings(options, job, axes))
-    found = solved(options, parts, job)
-    if found is None:
-        return
-    curves = found.curves
-    arrays = {
-        **axes,
-        "reconstruction_weight": curves["reconstruction_weight"],
-        "latent_dim": curves["latent_dim"],
-        **{name: curves[name] for name in CURVES},
-        "error": curves["error"],
-        "reduced": curves["reduced"],
-        **_statistics(found),
-    }
-    rank = int(curves["rank"])
-    best = list(_best(arrays, found.baseline, some_dims(moments.features, rank)))
-    result = {
-        **facts(data, moments, rank),
-        "noise": options.noise,
-        "readout": options.readout,
-        "precision": options.precision,
-        "error": float(np.max(curves["error"])),
-        "reduced": curves["reduced"].tolist(),
-        "folds": 0 if found.estimate is None else found.estimate.folds,
-        **{name: np.asarray(values).tolist() for name, values in axes.items()},
-        "reconstruction_weight": [str(w) if np.isinf(w) else w for w in options.weights],
-        "best": best,
-    }
-    if out is not None and parts is not None:
-        _write(options, out, arrays, found, data.name)
-        parts.clear()
-    if options.json:
-        print(json.dumps(result))
-        return
-    print(headline(result))
-    error = f"errors of the explained share about {result['error']:.0e}"
-    print(f"{options.noise} noise, {options.readout} read-out, {options.precision}: {error}")
-    if (some := _partial(axes, data)) and not options.partial:
-        print(f"patches of {some} do not divide the images: those at the edges are partial")
-    if options.max_latent_dim and options.tolerance:
-        count = int(np.sum(curves["reduced"]))
-        print(f"solved in a subspace: {count} of {len(grid)} rays; the others in full")
-    _print_table(best)
-    print("explained share of the label variance on the training data; gain: its change")
-    if found.estimate is not None:
-        print(f"±: standard error, by halves of {result['folds']} folds of the samples")
-    elif options.bootstrap is None and moments.features > CHEAP:
-        print(f"more than {CHEAP} features: standard errors only with --bootstrap")
-    if "p_value" in arrays:
-        count = found.baseline["agreement"].shape[-1]
-        print(
-            f"held-out: explained on the {len(data.test)} samples of the test split, without noise"
-            f" and with the best\np: of a gain on new data, for the best of {len(grid)} x"
-            f" {len(grid[0])} (signs of {count} folds of the test split)"
-        )
-    else:
-        print("The best of a grid is chosen after the fact: small gains may be chance.")
-    if (why := nothing_because()) is not None:
-        print(why)
-    say_files(out, "sweep.png", "sweep.npz")
-
-
-def _partial(axes: Arrays, data: Any) -> str:
-    """The patch shapes that do not divide the images."""
-    if "patch_shape" not in axes:
-        return ""
-    sizes = axes["patch_shape"].tolist()
-    cut = [(h, w) for h, w in sizes if data.image_shape[0] % h or data.image_shape[1] % w]
-    return ", ".join(f"{h}x{w}" for h, w in cut)
-
-
-def _statistics(found: Solved) -> Arrays:
-    """What is known of the certainty of the explained share, for every point."""
-    arrays: Arrays = {}
-    if (gain := _gain(found)) is not None and found.estimate is not None:
-        for name, estimate in (("explained", found.estimate), ("gain", gain)):
-            arrays[f"{name}_standard_error"] = np.asarray(estimate.standard_error)
-            arrays[f"{name}_corrected"] = np.asarray(estimate.corrected)
-    if "held_out" in found.curves:
-        arrays["held_out"] = found.curves["held_out"]
-        arrays["held_out_without"] = found.baseline["held_out"]
-        arrays["p_value"] = np.stack(
-            [
-                search_p_values(
-                    found.curves["agreement"][:, :, level],
-                    found.baseline["agreement"][level],
-                    found.curves["error"][:, :, level] + found.baseline["error"][level],
-                )
-                for level in range(found.curves["agreement"].shape[2])
-            ],
-            axis=2,
-        )
-    return arrays
-
-
-def _gain(found: Solved) -> Bootstrap | None:
-    """The change of the explained share against none, by folds."""
-    if found.estimate is None or found.baseline_estimate is None:
-        return None
-    value = found.estimate.value - found.baseline_estimate.value
-    halves = found.estimate.halves - found.baseline_estimate.halves[:, None, None]
-    return Bootstrap(value, halves)
-
-
-def _best(arrays: Arrays, baseline: Arrays, some: list[int]) -> Iterator[dict[str, Any]]:
-    """For each λ and some K, the noise with the largest explained share, and its gain over none."""
-    dims = arrays["latent_dim"]
-    wanted = dims.tolist()
-    if len(wanted) > 12:
-        wanted = sorted({*(k for k in some if k in wanted), min(some[-1], wanted[-1])})
-    strength = _strength(arrays)
-    for w, weight in enumerate(arrays["reconstruction_weight"].tolist()):
-        for k in wanted:
-            column = int(np.flatnonzero(dims == k)[0])
-            explained = arrays["explained"][:, :, w, column]
-            p, r = np.unravel_index(int(np.argmax(explained)), explained.shape)
-            value, without = float(explained[p, r]), float(baseline["explained"][w, column])
-            where: dict[str, Any] = {strength: float(arrays[strength][r])}
-            text = f"{strength.split('_')[1]} {where[strength]:g}"
-            if "patch_shape" in arrays:
-                where["patch_shape"] = arrays["patch_shape"][p].tolist()
-                text = "patch {}x{}, ".format(*where["patch_shape"]) + text
-            if abs(value - without) < 1e-6:
-                text = "no noise is as good"
-            row = {
-                "reconstruction_weight": str(weight) if np.isinf(weight) else weight,
-                "latent_dim": int(k),
-                **where,
-                "explained": value,
-                "explained_without": without,
-                "gain": value - without,
-            }
-            for name in ("explained_standard_error", "gain_standard_error", "held_out", "p_value"):
-                if name in arrays:
-                    row[name] = float(arrays[name][p, r, w, column])
-            if "held_out" in arrays:
-                row["held_out_without"] = float(arrays["held_out_without"][w, column])
-            yield {**row, "at": text}
-
-
+# Values of the best noise that --json prints, where they are there.
+BEST = (
+    "r2",
+    "r2_without",
+    "gain",
+    "error",
+    "r2_standard_error",
+    "gain_standard_error",
+    "held_out",
+    "p_value",
+    "held_out_without",
+)
 COLUMNS = (
-    ("weight", "reconstruction_weight", "{!s:>7}"),
-    ("K", "latent_dim", "{:>7}"),
-    ("no noise", "explained_without", "{:>9.4f}"),
-    ("best", "explained", "{:>9.4f}"),
-    ("±", "explained_standard_error", "{:>7.4f}"),
-    ("gain", "gain", "{:>+8.4f}"),
-    ("±", "gain_standard_error", "{:>7.4f}"),
-    ("held-out:", "held_out_without", "{:>9.4f}"),
-    ("best", "held_out", "{:>8.4f}"),
-    ("p", "p_value", "{:>7.4f}"),
-    (" at", "at", " {}"),
+    ("no noise", "r2_without", "{:.4f}"),
+    ("best", "r2", "{:.4f}"),
+    ("±", "r2_standard_error", "{:.4f}"),
+    ("gain", "gain", "{:+.4f}"),
+    ("±", "gain_standard_error", "{:.4f}"),
+    ("test", "held_out_without", "{:.4f}"),
+    ("best", "held_out", "{:.4f}"),
+    ("p", "p_value", "{:.4f}"),
+)
+# Errors from here on reach the digits of the table.
+VISIBLE = 5e-5
+# Gains below are rounding.
+NO_GAIN = 1e-6
+
+command = new_command(
+    "sweep",
+    """
+reconjax sweep digits --patches 1 2 4 --ratios 0 0.5 0.9 --out out
+reconjax sweep cifar10 --noise exact --patches 4 --max-latent-dim 512
+reconjax sweep mine.npz --weights 0 0.1 inf --latent-dims 8 32 --json
+reconjax sweep digits --noise gaussian --stds 0.1 0.5
+""",
 )
 
 
-def _print_table(rows: list[dict[str, Any]]) -> None:
-    columns = [column for column in COLUMNS if column[1] in rows[0]]
-    width = {name: len(form.format(rows[0][name])) for _, name, form in columns}
-    heads = [title if name == "at" else title.rjust(width[name]) for title, name, _ in columns]
-    print(" ".join(heads))
-    for row in rows:
-        print(" ".join(form.format(row[name]) for _, name, form in columns))
-
-
-def _write(
-    options: argparse.Namespace, out: Path, arrays: Arrays, found: Solved, name: str
+@command.default
+def sweep(
+    data: Name = "digits",
+    /,
+    *,
+    noise: Annotated[Literal["mask", "exact", "pixel", "gaussian"], Parameter(group=GRID)] = "mask",
+    patches: Annotated[list[str] | None, Parameter(group=GRID)] = None,
+    ratios: Annotated[list[float] | None, Parameter(group=GRID)] = None,
+    stds: Annotated[list[float] | None, Parameter(group=GRID)] = None,
+    weights: Annotated[list[float] | None, Parameter(group=GRID)] = None,
+    latent_dims: Annotated[LatentDims, Parameter(group=GRID)] = None,
+    max_latent_dim: Annotated[Whole | None, Parameter(group=GRID)] = None,
+    tolerance: Annotated[float, Parameter(group=GRID)] = 3e-4,
+    readout: Annotated[Literal["clean", "noisy"], Parameter(group=GRID)] = "clean",
+    precision: Annotated[Literal["float64", "mixed", "float32"], Parameter(group=GRID)] = "mixed",
+    partial: Annotated[bool, Parameter(group=GRID)] = False,
+    devices: Annotated[Whole | None, Parameter(group=GRID)] = None,
+    batch_size: Annotated[Whole, Parameter(group=GRID)] = 1,
+    bootstrap: Annotated[Whole | None, Parameter(group=STATISTICS)] = None,
+    reading: DataOptions = DataOptions(),  # noqa: B008 - frozen
+    output: Output = Output(),  # noqa: B008
+    hosts: Hosts = Hosts(),  # noqa: B008
 ) -> None:
-    from reconjax.plots import save, sweep_figure
+    """Print the best noise for some K: how much does it move the representation to this task?
 
-    with replacing(out / "sweep.npz") as part:
-        np.savez(part, allow_pickle=False, **arrays)
-    weights, strength, gain = arrays["reconstruction_weight"], _strength(arrays), _gain(found)
-    rows = [f"{options.noise} noise"]
-    if "patch_shape" in arrays:
-        rows = [f"patch {height}x{width}" for height, width in arrays["patch_shape"]]
-    figure = sweep_figure(
-        arrays["latent_dim"],
-        arrays["explained"],
-        found.baseline["explained"],
-        quantity="explained share",
-        relative=False,
-        rows=rows,
-        lines=[f"{value:g}" for value in arrays[strength]],
-        columns=[f"λ = {weight:g}" for weight in weights] if len(weights) > 1 else [""],
-        title=f"{name}: {options.noise} noise against none",
-        strength=strength.replace("_", " "),
-        bands=None if gain is None else gain.interval(),
-        held_out=arrays.get("held_out"),
-        held_out_baseline=arrays.get("held_out_without"),
+    Parameters
+    ----------
+    noise
+        Patches, an exact number (MAE), single values, Gaussian.
+    patches
+        Sizes like 4 or 4x2, height x width (1 2 4).
+    ratios
+        Shares dropped, in [0, 1) (0 0.25 0.5 0.75 0.9 0.99).
+    stds
+        Of Gaussian noise, images being in [0, 1] (0 0.1 0.25 0.5 1).
+    weights
+        λ of reconstruction, 0 .. inf (inf: no supervision).
+    max_latent_dim
+        1 .. K, several times faster where far below D.
+    tolerance
+        Error of r2 accepted for that; 0: none.
+    readout
+        What the head is fitted on.
+    precision
+        Mixed: grid points in float32, what is before in float64.
+    partial
+        Allow partial patches at the edges.
+    devices
+        How many share the grid (all).
+    batch_size
+        Grid points side by side; bounds memory.
+    bootstrap
+        Folds for standard errors: 7, 11, 19, ... (19 up to D = 128); 0: none.
+    """
+    if output.out is not None and job.first():
+        output_folder(output.out)
+    result = studies.sweep(
+        data,
+        noise=noise,
+        patches=patches,
+        ratios=ratios,
+        stds=stds,
+        weights=[math.inf] if weights is None else weights,
+        latent_dims=latent_dims,
+        max_latent_dim=max_latent_dim,
+        tolerance=tolerance,
+        readout=readout,
+        precision=precision,
+        partial=partial,
+        devices=devices,
+        batch_size=batch_size,
+        bootstrap=bootstrap,
+        out=output.out,
+        **reading.keywords(),
     )
-    save(figure, out / "sweep.png")
+    if not job.first():
+        return
+    if output.out is not None:
+        from reconjax.plots import save, sweep_figure
+
+        save(sweep_figure(result), output.out / "sweep.png")
+    rows = list(_rows(result))
+    if output.json:
+        print(json.dumps(_record(result, rows)))
+        return
+    _print(result, rows)
+    if max_latent_dim and tolerance:
+        reduced = np.atleast_1d(result.reduced)
+        print(f"solved in a subspace: {reduced.sum()} of {reduced.size} rays; the others in full")
+    if bootstrap is None and not result.attrs["folds"] and result.attrs["features"] > CHEAP:
+        print(f"more than {CHEAP} features: standard errors only with --bootstrap")
+    if (why := several_processes()) is not None:
+        print(why)
+    say_files(output.out, "sweep.png", "sweep.nc", "sweep.npz")
 
 
-def _strength(arrays: Arrays) -> str:
-    return "noise_std" if "noise_std" in arrays else "mask_ratio"
+def _rows(result: xarray.Dataset) -> Iterator[dict[str, Any]]:
+    """For each weight and some K, the best noise as --json prints it."""
+    best = studies.best(result)
+    (strength,) = (name for name in STRENGTHS if name in result.dims)
+    for weight in best.weight.values.tolist():
+        for latent_dim in best.latent_dim.values.tolist():
+            at = best.sel(weight=weight, latent_dim=latent_dim)
+            where: dict[str, Any] = {STRENGTHS[strength]: at[strength].item()}
+            text = f"{strength} {at[strength].item():g}"
+            if "patch" in result.dims:
+                where["patch_shape"] = [int(side) for side in at.patch.item().split("x")]
+                text = f"patch {at.patch.item()}, {text}"
+            values = {name: at[name].item() for name in BEST if name in at}
+            yield {
+                "reconstruction_weight": _weight(weight),
+                "latent_dim": latent_dim,
+                **where,
+                **values,
+                "at": "no noise is as good" if abs(values["gain"]) < NO_GAIN else text,
+            }
+
+
+def _record(result: xarray.Dataset, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    axes = {
+        plain: result[name].values.tolist() for name, plain in STRENGTHS.items() if name in result
+    }
+    if "patch" in result.dims:
+        axes["patch_shape"] = [[int(n) for n in text.split("x")] for text in result.patch.values]
+    return {
+        **facts(result),
+        **{name: result.attrs[name] for name in ("noise", "readout", "precision", "error")},
+        "reduced": np.atleast_1d(result.reduced).tolist(),
+        "folds": result.attrs["folds"],
+        **axes,
+        "reconstruction_weight": [_weight(weight) for weight in result.weight.values.tolist()],
+        "best": rows,
+    }
+
+
+def _weight(weight: float) -> float | str:
+    """JSON has no infinity."""
+    return str(weight) if math.isinf(weight) else weight
+
+
+def _print(result: xarray.Dataset, rows: list[dict[str, Any]]) -> None:
+    about = result.attrs
+    (strength,) = (name for name in STRENGTHS if name in result.dims)
+    masks = "patch" in result.dims
+    print(headline(result))
+    print("{noise} noise, {readout} read-out, {precision}".format(**about))
+    columns = [column for column in COLUMNS if column[1] in rows[0]]
+    erring = any(row["error"] >= VISIBLE for row in rows)
+    heads = ["K", *(head for head, _, _ in columns), *["error"] * erring]
+    heads += [*["patch"] * masks, strength]
+    several = len(result.weight) > 1
+    for weight in dict.fromkeys(row["reconstruction_weight"] for row in rows):
+        if several:
+            print(f"λ = {weight}")
+        lines = []
+        for row in rows:
+            if row["reconstruction_weight"] != weight:
+                continue
+            line = [str(row["latent_dim"])]
+            line += [form.format(row[name]) for _, name, form in columns]
+            if erring:
+                line.append(f"{row['error']:.0e}" if row["error"] >= VISIBLE else "")
+            gains = abs(row["gain"]) >= NO_GAIN
+            if masks:
+                line.append("x".join(map(str, row["patch_shape"])) if gains else "any")
+            lines.append([*line, f"{row[STRENGTHS[strength]]:g}" if gains else "0"])
+        print_table(heads, lines)
+    print("no noise, best: r2, the share of the label variance that a linear head")
+    print("explains, on the training data; gain: its change")
+    if erring:
+        print("error: that of the numbers, estimated")
+    if about["folds"]:
+        print(f"±: standard error, by halves of {about['folds']} folds of the samples")
+    if not about["test_folds"]:
+        print("The best of a grid is chosen after the fact: small gains may be chance.")
+        return
+    points = " x ".join(str(result.sizes[name]) for name in ("patch", strength) if name in result)
+    print(
+        f"test: held-out r2, on the {about['test_samples']} samples of the test split, without and"
+        f" with noise\np: of a gain on new data, for the best of {points}"
+        f" ({about['test_folds']} folds of the test split)"
+    )

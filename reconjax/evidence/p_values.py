@@ -37,7 +37,7 @@ def search_p_values(
     Args:
       agreement: (J..., Kn, B) of the J... points of a grid (`Sweep.agreement` for one weight).
       baseline: (Kn, B) without noise.
-      error: (J...) numerical error of a difference.
+      error: (J...) numerical error of a difference, for all K, or (J..., Kn).
       flips: how many signs are drawn; all 2^B where that is no more. The smallest p-value is
         1 / (flips + 1).
       seed: of the signs.
@@ -57,7 +57,10 @@ def search_p_values(
     if flips < 1:
         raise ValueError(f"flips: {flips}; at least 1 is needed")
     difference = np.moveaxis((values - base).reshape(-1, dims, folds), 1, 0)
-    floor = np.broadcast_to(np.asarray(error, float), points).reshape(-1)
+    floor = np.asarray(error, float)
+    if floor.ndim <= len(points):  # the same for all K
+        floor = floor[..., None]
+    floor = np.broadcast_to(floor, (*points, dims)).reshape(-1, dims).T
     found = _p_values(jnp.asarray(difference), jnp.asarray(floor), _signs(folds, flips, seed))
     return np.moveaxis(np.asarray(found), 0, 1).reshape(*points, dims)
 
@@ -75,10 +78,11 @@ def _signs(folds: int, flips: int, seed: int) -> np.ndarray:
 @jax.jit
 @highest
 def _p_values(difference: Array, floor: Array, signs: Array) -> Array:
-    """(Kn, J) of differences (Kn, J, B), numerical errors (J,) and signs (F, B)."""
+    """(Kn, J) of differences (Kn, J, B), numerical errors (Kn, J) and signs (F, B)."""
     folds = difference.shape[-1]
 
-    def at_one_dim(points: Array) -> Array:
+    def at_one_dim(at: tuple[Array, Array]) -> Array:
+        points, floor = at
         squares = jnp.mean(points**2, axis=1)
         means = points @ (signs.T / folds)
         variance = (squares[:, None] - means**2) / (folds - 1)
@@ -95,4 +99,4 @@ def _p_values(difference: Array, floor: Array, signs: Array) -> Array:
         share = jnp.mean(reached, axis=1, dtype=points.dtype)
         return jnp.where(jnp.abs(means[:, 0]) <= floor, 1.0, share)
 
-    return jax.lax.map(at_one_dim, difference)
+    return jax.lax.map(at_one_dim, (difference, floor))

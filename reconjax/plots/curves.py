@@ -5,10 +5,12 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import xarray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
+from reconjax.evidence.bootstrap import interval_reach
 from reconjax.plots.pictures import picture_rows
 from reconjax.plots.style import STYLE
 from reconjax.theory.alignment import Alignment
@@ -76,58 +78,60 @@ def alignment_figure(
 
 
 def sweep_figure(
-    latent_dim: Any,
-    alignment: Any,
-    baseline: Any,
+    result: xarray.Dataset,
     *,
-    rows: Sequence[str],
-    lines: Sequence[str],
-    columns: Sequence[str] = ("",),
+    quantity: str = "r2",
+    relative: bool = False,
     title: str | None = None,
-    strength: str = "mask ratio",
-    quantity: str = "alignment",
-    relative: bool = True,
-    bands: tuple[Any, Any] | None = None,
-    held_out: Any = None,
-    held_out_baseline: Any = None,
 ) -> Figure:
     """Change against no noise: one panel a ray, one line a strength (the layout of Fig. 6).
 
     Args:
-      latent_dim: (Kn,) K.
-      alignment: (P, R, L, Kn) curves.
-      baseline: (L, Kn) the curves without noise.
-      rows: (P,) what to call each ray, e.g. "patch 2x2".
-      lines: (R,) what to call each strength; drawn from cyan to pink.
-      columns: (L,) what to call each weight.
-      title: above the figure.
-      strength: what the lines differ in.
-      quantity: what the curves are.
-      relative: to the baseline, for K of at least 1/96 of the largest (as in the paper): below,
-        ratios of tiny numbers would fill the panel. Else differences from it, for every K.
-      bands: (P, R, L, Kn) twice, the ends of intervals of the changes.
-      held_out: (P, R, L, Kn) curves on the test split.
-      held_out_baseline: (L, Kn) those without noise.
+      result: from `reconjax.studies.sweep`, or a part of it by `.sel` with lists.
+      quantity: the variable whose curves are drawn, such as "r2" or "alignment". For "r2" intervals
+        are bands and what is held out is dashed, where they are there.
+      relative: to no noise, for K of at least 1/96 of the largest (as in the paper): below, ratios
+        of tiny numbers would fill the panel. Else differences from it, for every K; these alone
+        have bands.
+      title: above the figure; the data and the noise by default.
 
     Raises:
-      ValueError: one of the held-out curves without the other.
+      ValueError: the result lacks the curves.
     """
-    if (held_out is None) != (held_out_baseline is None):
-        raise ValueError("held_out: it needs held_out_baseline, and the other way round")
-    curves, base = np.asarray(alignment), np.asarray(baseline)
-    tested = None
-    if held_out is not None:
-        tested = _change(held_out, held_out_baseline, relative)
+    if quantity not in result or f"{quantity}_without" not in result:
+        raise ValueError(f"quantity: {quantity!r}; curves of a sweep, such as 'r2', are needed")
+    strength = "std" if "std" in result.dims else "ratio"
+    masks = "patch" in result.dims
+    order = [*["patch"] * masks, strength, "weight", "latent_dim"]
+    rows = [f"{result.attrs['noise']} noise"]
+    if masks:
+        rows = [f"patch {patch}" for patch in result.patch.values]
+
+    def of_grid(name: str) -> np.ndarray:
+        values = result[name].transpose(*order).values
+        return values if masks else values[None]
+
+    def without(name: str) -> np.ndarray:
+        return result[f"{name}_without"].transpose("weight", "latent_dim").values
+
+    dims, weights = result.latent_dim.values, result.weight.values
+    curves, base, bands, tested = of_grid(quantity), without(quantity), None, None
+    if quantity == "r2" and "gain_standard_error" in result and not relative:
+        reach = interval_reach(int(result.attrs["folds"])) * of_grid("gain_standard_error")
+        bands = (of_grid("gain_corrected") - reach, of_grid("gain_corrected") + reach)
+    if quantity == "r2" and "held_out" in result:
+        tested = _change(of_grid("held_out"), without("held_out"), relative)
+    lines = [f"{value:g}" for value in result[strength].values]
     with matplotlib.rc_context(STYLE):
-        size = (1.2 + 5.6 * len(columns), 0.8 + 2.5 * len(rows))
+        size = (1.2 + 5.6 * len(weights), 0.8 + 2.5 * len(rows))
         figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(len(rows), len(columns), sharex=True, sharey="row", squeeze=False)
+        panels = figure.subplots(len(rows), len(weights), sharex=True, sharey="row", squeeze=False)
         for p, row in enumerate(rows):
-            for c, column in enumerate(columns):
+            for c, weight in enumerate(weights):
                 axes = panels[p, c]
                 sweep_panel(
                     axes,
-                    latent_dim,
+                    dims,
                     curves[p, :, c],
                     base[c],
                     lines,
@@ -135,17 +139,18 @@ def sweep_figure(
                     bands=None if bands is None else tuple(end[p, :, c] for end in bands),
                     held_out=None if tested is None else tested[p, :, c],
                 )
-                axes.set_title(", ".join(part for part in (row, column) if part))
+                axes.set_title(row if len(weights) == 1 else f"{row}, λ = {weight:g}")
                 axes.label_outer()
             panels[p, 0].set_ylabel(f"change of {quantity}")
-        if held_out is not None:
+        if tested is not None:
             panels[0, 0].plot([], [], color="grey", label="held-out", **HELD_OUT)
         if bands is not None:
             panels[0, 0].fill_between([], [], color="grey", label="90 % interval", **BAND)
         handles, labels = panels[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, title=strength, loc="outside right upper")
-        if title:
-            figure.suptitle(title)
+        name = {"std": "noise std", "ratio": "mask ratio"}[strength]
+        figure.legend(handles, labels, title=name, loc="outside right upper")
+        about = "{data}: {noise} noise against none".format(**result.attrs)
+        figure.suptitle(about if title is None else title)
     return figure
 
 

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+# Files that are being written, under the names that they have until they are whole.
+_UNFINISHED: set[Path] = set()
+
 
 def output_folder(path: str | os.PathLike[str]) -> Path:
     """Creates the folder where it is missing, and proves that files can be written into it.
@@ -34,6 +37,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    _UNFINISHED.add(part)
     try:
         yield part
         os.replace(part, path)
@@ -41,6 +45,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OSError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         part.unlink(missing_ok=True)
+        _UNFINISHED.discard(part)
+
+
+def remove_unfinished() -> None:
+    """Removes the files that are half written, where the process is about to be ended."""
+    for part in tuple(_UNFINISHED):
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def write_json(result: Any, path: str | os.PathLike[str]) -> None:

@@ -4,10 +4,13 @@ source      what a study works on: how the data are read, their moments, folds a
 labelled    results as `xarray.Dataset`, written as NetCDF and opened again
 progress    a bar for long work
 alignment   `align`
+sweeps      `sweep`, and the `best` of its grid
+rays        the grid of a sweep, solved ray by ray
 """
 
 from reconjax.studies.alignment import align
 from reconjax.studies.labelled import open_result as open
 from reconjax.studies.source import Reading
+from reconjax.studies.sweeps import best, sweep
 
-__all__ = ["Reading", "align", "open"]
+__all__ = ["Reading", "align", "best", "open", "sweep"]

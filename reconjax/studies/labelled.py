@@ -27,6 +27,9 @@ LONG_NAMES = {
     "alignment": "alignment, Eq. 7",
     "chance": "alignment of permuted labels",
     "r2_chance": "r2 of permuted labels",
+    "agreement": "E[y f(x)] over the label variance, on a fold of the test split",
+    "reduced": "whether the ray was solved in a subspace",
+    "fold": "fold of the test split",
     "supervised_loss": "supervised loss",
     "reconstruction_loss": "reconstruction loss",
     "eigenvalues": "variance along a principal direction",
@@ -69,12 +72,11 @@ def labelled(
       settings: what it was asked; kept as JSON in the attribute `settings`.
     """
     device = jax.devices()[0]
-    reading = {k: v for k, v in source.reading.items() if k not in ("progress", "data_dir")}
     attributes: dict[str, Any] = {
         "study": study,
         "data": source.name,
         **{name: _storable(value) for name, value in facts.items()},
-        "settings": json.dumps({**reading, **settings}, default=str),
+        "settings": settings_text(source, settings),
         "reconjax": version("reconjax"),
         "jax": jax.__version__,
         "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
@@ -93,6 +95,12 @@ def labelled(
         if name in UNITS:
             array.attrs["units"] = UNITS[str(name)]
     return dataset
+
+
+def settings_text(source: Source, settings: Mapping[str, Any]) -> str:
+    """What a study was asked, and how it read its data, as JSON."""
+    reading = {k: v for k, v in source.reading.items() if k not in ("progress", "data_dir")}
+    return json.dumps({**reading, **settings}, default=str)
 
 
 def save(result: xarray.Dataset, path: str | os.PathLike[str]) -> None:

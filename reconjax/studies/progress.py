@@ -1,4 +1,4 @@
-"""A bar for long work."""
+"""A bar for long work, and lines about it; of several processes, the first alone shows them."""
 
 import sys
 import time
@@ -43,3 +43,9 @@ def progress_bar(label: str, total: int, shown: bool = True) -> Iterator[Callabl
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+def say(line: str) -> None:
+    """Writes a line to stderr, on the first process alone."""
+    if hosts.first():
+        print(line, file=sys.stderr)

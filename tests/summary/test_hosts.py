@@ -500,4 +500,4 @@ def test_the_command_line_of_a_job_ends_in_one_line_on_all_processes(tmp_path):
     devices = {"JAX_NUM_CPU_DEVICES": "2", "XDG_CACHE_HOME": str(tmp_path)}
     for status, _, errors in ends_of([[*command, *job, i] for i in "01"], [devices, devices]):
         assert status == 2
-        assert "--devices: 4 cannot share a grid of 3 patch shapes x 1" in errors
+        assert "devices: 4 cannot share a grid of 3 patch shapes x 1" in errors

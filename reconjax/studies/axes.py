@@ -1,0 +1,112 @@
+"""The axes of a grid, as users give them: noises, weights, latent dimensions."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from reconjax.grid.sweep import gaussian_grid, mask_grid, pixel_grid
+from reconjax.noise.base import check
+from reconjax.studies.rays import Arrays, Grid
+from reconjax.studies.source import Source
+from reconjax.theory.solver import check_latent_dim
+
+NOISES = ("mask", "exact", "pixel", "gaussian")
+PATCHES = (1, 2, 4)
+RATIOS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99)
+STDS = (0.0, 0.1, 0.25, 0.5, 1.0)
+
+Patch = int | str | Sequence[int]
+
+
+def noise_grid(
+    source: Source,
+    noise: str,
+    patches: Sequence[Patch] | None,
+    ratios: Sequence[float] | None,
+    stds: Sequence[float] | None,
+    partial: bool,
+    image_shape: Sequence[int] | None,
+) -> tuple[Grid, Arrays]:
+    """(P, R) noises, and the axes that they span: patch where there is one, ratio or std."""
+    if noise not in NOISES:
+        raise ValueError(f"noise: {noise!r}; one of {', '.join(NOISES)}")
+    gaussian, masks = noise == "gaussian", noise in ("mask", "exact")
+    given = (
+        ("stds", stds, gaussian),
+        ("ratios", ratios, not gaussian),
+        ("patches", patches, masks),
+    )
+    for name, value, applies in given:
+        if value is not None and not applies:
+            raise ValueError(f"{name}: does not apply to noise {noise}")
+    if gaussian:
+        text = "finite and >= 0"
+        strengths = numbers("stds", stds, lambda s: (s >= 0) & (s < np.inf), text, STDS)
+        return gaussian_grid(strengths), {"std": np.asarray(strengths)}
+    strengths = numbers("ratios", ratios, lambda p: (p >= 0) & (p < 1), "in [0, 1)", RATIOS)
+    axes = {"ratio": np.asarray(strengths)}
+    if noise == "pixel":
+        return pixel_grid((source.features,), strengths), axes
+    sizes = [patch_shape(patch) for patch in (PATCHES if patches is None else patches)]
+    if not sizes:
+        raise ValueError("patches: none; at least one is needed")
+    shape = image_shape_of(source, image_shape)
+    grid = mask_grid(shape, sizes, strengths, exact=noise == "exact", partial=partial)
+    return grid, {"patch": np.asarray([f"{height}x{width}" for height, width in sizes]), **axes}
+
+
+def patch_shape(patch: Patch) -> tuple[int, int]:
+    """(height, width) of 4, (4, 2), "4" or "4x2"."""
+    sides: Any = patch.lower().split("x") if isinstance(patch, str) else np.atleast_1d(patch)
+    try:
+        whole = [int(side) for side in sides]
+        if not isinstance(patch, str) and not np.array_equal(whole, sides):
+            raise ValueError
+        height, width = whole * 2 if len(whole) == 1 else whole
+    except (ValueError, TypeError):
+        raise ValueError(f"patches: {patch!r}; sizes like 4, (4, 2) or '4x2' are needed") from None
+    return height, width
+
+
+def image_shape_of(source: Source, given: Sequence[int] | None) -> Sequence[int]:
+    """(H, W, C), as given or that of the data."""
+    if given is not None:
+        if len(given) not in (2, 3) or math.prod(given) != source.features:
+            raise ValueError(
+                f"image_shape: {tuple(given)}; (H, W, C) of {source.features} values is needed"
+            )
+        return given
+    if source.dataset is None:
+        raise ValueError("image_shape: not given; masks of patches need the (H, W, C) of moments")
+    return source.dataset.image_shape
+
+
+def numbers(
+    name: str, values: Any, allowed: Callable[[Any], Any], text: str, default: Sequence[float] = ()
+) -> list[float]:
+    """Numbers, all of them allowed; the default for None."""
+    if values is None:
+        return list(default)
+    listed = [float(value) for value in np.atleast_1d(np.asarray(values, np.float64))]
+    if not listed:
+        raise ValueError(f"{name}: none; at least one is needed")
+    for number in listed:
+        check(name, number, allowed, text)
+    return listed
+
+
+def chosen_dims(
+    given: Sequence[int] | None, largest: int | None, features: int
+) -> list[int] | None:
+    """K; None for all."""
+    dims = None if given is None else np.atleast_1d(np.asarray(given)).tolist()
+    for latent_dim in (*(dims or ()), *([] if largest is None else [largest])):
+        check("latent_dim", latent_dim, lambda k: k % 1 == 0, "a whole number")
+        check_latent_dim(latent_dim, features)
+    if largest is None:
+        return None if dims is None else [int(latent_dim) for latent_dim in dims]
+    if dims:
+        raise ValueError("max_latent_dim: given with latent_dims; choose one")
+    return list(range(1, largest + 1))

@@ -1,0 +1,321 @@
+"""Which noise moves the representation towards a task, and by how much: Theorem 3 on a grid."""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+import xarray
+
+from reconjax.data import Dataset
+from reconjax.evidence.bootstrap import Bootstrap
+from reconjax.evidence.p_values import search_p_values
+from reconjax.grid.sweep import PRECISIONS, sweep_memory
+from reconjax.noise.base import check
+from reconjax.storage.files import output_folder, replacing
+from reconjax.storage.parts import Parts, fingerprint
+from reconjax.studies.axes import Patch, chosen_dims, noise_grid, numbers, patch_shape
+from reconjax.studies.labelled import labelled, open_result, save, settings_text
+from reconjax.studies.progress import say
+from reconjax.studies.rays import Arrays, GridProblem, GridSolution, sharing, solve
+from reconjax.studies.source import Reading, Source
+from reconjax.summary import hosts
+from reconjax.summary.moments import Moments
+from reconjax.theory.solver import check_readout
+
+# Up to so many features, the grids of all folds take a few seconds.
+CHEAP = 128
+CURVES = ("r2", "supervised_loss", "reconstruction_loss", "alignment")
+# What the axes of strength are called in the arrays of sweep.npz.
+STRENGTHS = {"ratio": "mask_ratio", "std": "noise_std"}
+# Up to so many latent dimensions, `best` gives all of them.
+FEW = 12
+
+
+def sweep(
+    data: str | Dataset | Moments = "digits",
+    *,
+    noise: str = "mask",
+    patches: Sequence[Patch] | None = None,
+    ratios: Sequence[float] | None = None,
+    stds: Sequence[float] | None = None,
+    weights: Sequence[float] = (math.inf,),
+    latent_dims: Sequence[int] | None = None,
+    max_latent_dim: int | None = None,
+    tolerance: float = 3e-4,
+    readout: str = "clean",
+    precision: str = "mixed",
+    partial: bool = False,
+    image_shape: Sequence[int] | None = None,
+    devices: int | None = None,
+    batch_size: int = 1,
+    bootstrap: int | None = None,
+    out: str | os.PathLike[str] | None = None,
+    **reading: Unpack[Reading],
+) -> xarray.Dataset:
+    """Theorem 3, and Theorem 1's λ, for every noise of a grid and every latent size K.
+
+    With `out`, every finished patch shape is kept there at once: killed and started again with the
+    same settings, it goes on, and comes to the same bytes of `sweep.npz`.
+
+    Args:
+      data: a name, as for `reconjax.data.load`; a data set; or moments in float64, of which there
+        are no folds and no test split.
+      noise: "mask": Bernoulli masks of patches; "exact": of an exact number of patches, as MAE's;
+        "pixel": of single values; "gaussian": additive and isotropic.
+      patches: of "mask" and "exact", each 4, (4, 2) or "4x2", height x width in pixels; 1, 2, 4.
+      ratios: the shares that are dropped, in [0, 1); 0, 0.25, 0.5, 0.75, 0.9, 0.99.
+      stds: of "gaussian", in units of x, where images lie in [0, 1]; 0, 0.1, 0.25, 0.5, 1.
+      weights: λ in [0, inf] of reconstruction against supervision; inf: reconstruction alone.
+      latent_dims: K in 1 .. D; all by default.
+      max_latent_dim: in place of `latent_dims`: 1 .. this, several times faster where it is far
+        below D; see tolerance.
+      tolerance: with `max_latent_dim`, the error of r2 that may be estimated for that speed, else a
+        patch shape is solved in full; 0: always.
+      readout: "clean" fits the head on clean inputs (Eq. 9), "noisy" on noisy ones (Sec. 5.4).
+      precision: "float64"; "mixed": spectrum and whitening in float64, grid points in float32; or
+        "float32" throughout. The first two need `jax_enable_x64`.
+      partial: allow partial patches at the edges.
+      image_shape: (H, W, C) for masks of moments or of vectors; that of the data by default.
+      devices: how many share the grid; as many as can by default.
+      batch_size: grid points that are solved side by side; it bounds the memory.
+      bootstrap: number of class-stratified folds for standard errors (7, 11, 19, 23, 31, ...), at
+        as many times the work, 0 for none; by default 19 for up to 128 features.
+      out: a folder, in which `sweep.nc` and `sweep.npz` are written.
+      **reading: see `reconjax.studies.Reading`.
+
+    Returns:
+      A dataset over `patch` ("4x4"; for masks of patches), `ratio` or `std`, `weight` and
+      `latent_dim`: `r2`, `gain` over no noise, `supervised_loss`, `reconstruction_loss`,
+      `alignment`, and the numerical `error` of r2. The curves without noise, over `weight` and
+      `latent_dim`, end in `_without`; `chance` and `r2_chance` are what alignment and r2 are for
+      permuted labels at λ = inf and a clean read-out. `reduced` says which patch shapes were solved
+      in a subspace. Where there are folds: `r2_standard_error`, `r2_corrected`,
+      `gain_standard_error`, `gain_corrected`. Where there is a test split: `held_out`, `agreement`
+      (over `fold` too) and `p_value`, that of a gain on new data for having searched the whole
+      grid. Its attributes name the data, noise, read-out, precision and rank.
+
+    Raises:
+      ValueError: an option out of range or that does not apply, data without labels or that are no
+        images, or a folder with the unfinished sweep of other settings.
+      FileNotFoundError: no data has that name.
+
+    Example:
+      >>> grid = dict(patches=[2, "4x4"], ratios=[0, 0.75], precision="float32", bootstrap=0)
+      >>> result = reconjax.studies.sweep("digits", **grid)
+      >>> round(float(result.r2.sel(patch="4x4", ratio=0.75, latent_dim=16, weight=np.inf)), 2)
+      0.57
+    """
+    source = Source(data, **reading)
+    noises, axes = noise_grid(source, noise, patches, ratios, stds, partial, image_shape)
+    levels = numbers("weights", weights, lambda w: w >= 0, "in [0, inf]")
+    check_readout(readout)
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: {precision!r}; one of {', '.join(PRECISIONS)}")
+    check("tolerance", tolerance, lambda t: (t >= 0) & (t < 1), "in [0, 1)")
+    if batch_size < 1:
+        raise ValueError(f"batch_size: {batch_size}; it must be at least 1")
+    dims = chosen_dims(latent_dims, max_latent_dim, source.features)
+    options = {
+        "reconstruction_weights": levels,
+        "latent_dims": dims,
+        "readout": readout,
+        "precision": precision,
+        "tolerance": 0.0 if max_latent_dim is None else tolerance,
+        "batch_size": batch_size,
+    }
+    size = source.features, source.num_classes, batch_size
+    needed = sweep_memory(*size, held_out_folds=source.test_folds)
+    source.check_memory(needed, f"a sweep with batch size {batch_size}")
+    mesh = sharing(devices, len(noises), len(noises[0]))
+    folder = output_folder(out) if out is not None and hosts.first() else None
+    moments, folds = source.folded_moments(bootstrap, CHEAP)
+    problem = GridProblem(source, moments, folds, source.held_out(moments), noises, options, mesh)
+    settings = {
+        "noise": noise,
+        **{name: values.tolist() for name, values in axes.items()},
+        "weights": [str(weight) for weight in levels],
+        "latent_dims": dims,
+        **{name: options[name] for name in ("readout", "precision", "tolerance")},
+        "bootstrap": 0 if folds is None else len(folds.samples),
+    }
+    parts = None
+    if folder is not None:
+        _say_replaced(folder / "sweep.nc", source, settings)
+        parts = Parts(folder, {**settings, **_fingerprints(problem)})
+    solution = solve(problem, parts)
+    statistics = _statistics(solution)
+    result = _labelled(source, moments, axes, levels, solution, statistics, settings)
+    if folder is not None and parts is not None:
+        with replacing(folder / "sweep.npz") as part:
+            np.savez(part, allow_pickle=False, **_plain(axes, levels, solution, statistics))
+        save(result, folder / "sweep.nc")
+        parts.clear()
+    return result
+
+
+def best(result: xarray.Dataset, latent_dims: Sequence[int] | None = None) -> xarray.Dataset:
+    """For each weight and some K, the noise with the largest r2, and what is known of it.
+
+    The noise is chosen by the training split, after the fact: `p_value` accounts for that.
+
+    Args:
+      result: from `sweep`, or a part of it by `.sel`.
+      latent_dims: K; by default all where there are up to 12, else 1, 2, 4, ... and the rank.
+
+    Returns:
+      The variables of the result at that noise, over `weight` and `latent_dim`, and which it is:
+      `patch` and `ratio`, or `std`.
+
+    Raises:
+      ValueError: it is no result of `sweep`, or lacks one of the K.
+
+    Example:
+      >>> grid = dict(patches=[2, 4], ratios=[0.25, 0.75], precision="float32", bootstrap=0)
+      >>> table = reconjax.studies.best(reconjax.studies.sweep("digits", **grid), [16])
+      >>> table.patch.item(), table.ratio.item()
+      ('4x4', 0.25)
+    """
+    if result.attrs.get("study") != "sweep":
+        raise ValueError(f"result: of the study {result.attrs.get('study')!r}; 'sweep' is needed")
+    if "latent_dim" in result.dims:
+        there = result.latent_dim.values.tolist()
+        wanted = _some(there, result.attrs["rank"]) if latent_dims is None else list(latent_dims)
+        missing = [k for k in wanted if k not in there]
+        if missing:
+            raise ValueError(f"latent_dims: {missing[0]}; {there[0]} .. {there[-1]} are there")
+        result = result.sel(latent_dim=wanted)
+    result = result.drop_dims("fold", errors="ignore")
+    noises = [name for name in ("patch", *STRENGTHS) if name in result.r2.dims]
+    return result.isel(result.r2.argmax(noises)) if noises else result
+
+
+def _some(there: Sequence[int], rank: int) -> list[int]:
+    """All of a few K; of many, 1, 2, 4, ... up to the rank, and the rank or the largest K."""
+    if len(there) <= FEW:
+        return list(there)
+    last = min(rank, there[-1])
+    return [k for k in there if k == last or (k < last and k & (k - 1) == 0)]
+
+
+def _fingerprints(problem: GridProblem) -> dict[str, Any]:
+    test = problem.held_out
+    return {
+        "data": fingerprint(problem.moments),
+        "test split": None if test is None else fingerprint(test),
+    }
+
+
+def _say_replaced(path: Path, source: Source, settings: Mapping[str, Any]) -> None:
+    """Says in a line that the result of another sweep is there, which this one will replace."""
+    if not path.exists():
+        return
+    wanted = {"data": source.name, **json.loads(settings_text(source, settings))}
+    try:
+        attributes = open_result(path).attrs
+        made = {"data": attributes["data"], **json.loads(attributes["settings"])}
+    except (OSError, ValueError, KeyError):
+        made = {"study": "unknown"}
+    other = sorted(k for k in {*made, *wanted} if made.get(k) != wanted.get(k))
+    if other:
+        say(f"{path}: of another {', '.join(other)}; it is replaced once this sweep is finished")
+
+
+def _statistics(solution: GridSolution) -> Arrays:
+    """How certain r2 and its gain are, for every point."""
+    arrays: Arrays = {}
+    curves, without = solution.curves, solution.without
+    if solution.r2 is not None and solution.r2_without is not None:
+        # From the same samples: what both have in common is no uncertainty of the gain.
+        gain = Bootstrap(
+            solution.r2.value - solution.r2_without.value,
+            solution.r2.halves - solution.r2_without.halves[:, None, None],
+        )
+        for name, estimate in (("r2", solution.r2), ("gain", gain)):
+            arrays[f"{name}_standard_error"] = np.asarray(estimate.standard_error)
+            arrays[f"{name}_corrected"] = np.asarray(estimate.corrected)
+    if "held_out" in curves:
+        arrays["held_out"] = curves["held_out"]
+        arrays["held_out_without"] = without["held_out"]
+        error = curves["error"] + without["error"]
+        p_values = [
+            search_p_values(
+                curves["agreement"][:, :, level],
+                without["agreement"][level],
+                error[:, :, level],
+            )
+            for level in range(error.shape[2])
+        ]
+        arrays["p_value"] = np.stack(p_values, axis=2)
+    return arrays
+
+
+def _labelled(
+    source: Source,
+    moments: Moments,
+    axes: Arrays,
+    weights: Sequence[float],
+    solution: GridSolution,
+    statistics: Arrays,
+    settings: Mapping[str, Any],
+) -> xarray.Dataset:
+    """The whole grid with its axes in words."""
+    curves, without = solution.curves, solution.without
+    rank, dims = int(curves["rank"]), curves["latent_dim"]
+    of_grid = {name: curves[name] for name in (*CURVES, "error", "reduced")}
+    of_grid["gain"] = curves["r2"] - without["r2"]
+    of_none = {f"{name}_without": without[name] for name in (*CURVES, "error")}
+    if "agreement" in curves:
+        of_grid["agreement"] = curves["agreement"]
+        of_none["agreement_without"] = without["agreement"]
+    for name, array in statistics.items():
+        (of_none if name.endswith("_without") else of_grid)[name] = array
+    names = ["weight", "latent_dim", "fold"]
+    variables: dict[str, tuple[Sequence[str], Any]] = {}
+    for name, array in of_grid.items():
+        values = array if "patch" in axes else array[0]
+        variables[name] = ([*axes, *names][: values.ndim], values)
+    for name, array in of_none.items():
+        variables[name] = (names[: array.ndim], array)
+    used = np.minimum(dims, rank)
+    variables["chance"] = (["latent_dim"], used / rank)
+    variables["r2_chance"] = (["latent_dim"], used / (float(moments.samples) - 1))
+    test = without.get("agreement")
+    return labelled(
+        "sweep",
+        source,
+        variables,
+        {**axes, "weight": np.asarray(weights), "latent_dim": dims},
+        {
+            "samples": int(moments.samples),
+            "features": moments.features,
+            "rank": rank,
+            "classes": source.num_classes,
+            "noise": settings["noise"],
+            "readout": settings["readout"],
+            "precision": settings["precision"],
+            "error": float(np.max(curves["error"])),
+            "folds": settings["bootstrap"],
+            "test_samples": 0 if source.test is None or test is None else len(source.test),
+            "test_folds": 0 if test is None else test.shape[-1],
+        },
+        settings,
+    )
+
+
+def _plain(
+    axes: Arrays, weights: Sequence[float], solution: GridSolution, statistics: Arrays
+) -> Arrays:
+    """The arrays of sweep.npz, (P, R, L, Kn)."""
+    arrays: Arrays = {}
+    if "patch" in axes:
+        arrays["patch_shape"] = np.asarray([patch_shape(str(patch)) for patch in axes["patch"]])
+    for name, plain in STRENGTHS.items():
+        if name in axes:
+            arrays[plain] = axes[name]
+    arrays["reconstruction_weight"] = np.asarray(weights)
+    names = ("latent_dim", *CURVES, "error", "reduced")
+    return {**arrays, **{name: solution.curves[name] for name in names}, **statistics}
