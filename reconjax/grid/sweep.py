@@ -148,8 +148,9 @@ def sweep(
 
     Raises:
       ValueError: a noise without a ray, noises of one row on different rays, rows of different
-        lengths, an empty grid; one that moves the mean of inputs whose moments are uncentered; λ, K, batch_size, tolerance or precision out of range; a mesh that
-        does not divide the grid; a test split of other sizes.
+        lengths, an empty grid; a noise that moves the mean of inputs whose moments are uncentered;
+        λ, K, batch_size, tolerance or precision out of range; a mesh that does not divide the
+        grid; a test split of other sizes.
     """
     check_readout(readout)
     check_weight(reconstruction_weights)

@@ -141,8 +141,8 @@ def window_size(
       ValueError: it does not.
     """
     height, width, _ = image_size(image_shape)
+    sides: Any = (window, window) if np.ndim(window) == 0 else window
     try:
-        sides = [window, window] if np.ndim(window) == 0 else list(window)  # type: ignore[arg-type]
         size = tuple(operator.index(side) for side in sides)
     except TypeError:
         raise ValueError(

@@ -43,7 +43,7 @@ def test_patches_of_numpy_numbers(patch):
 
 @pytest.mark.parametrize("patch", [2.5, (2, 2.0), "2x2"])
 def test_patches_that_are_no_whole_pixels(patch):
-    with pytest.raises(ValueError, match="patch_shape: .* whole"):
+    with pytest.raises(ValueError, match=r"patch_shape: .* whole"):
         rj.patch_mask(0.5, patch, SHAPE)
 
 

@@ -21,7 +21,7 @@ def test_moments_that_were_standardized_apart_are_not_merged():
     x, labels, (first, second) = parts()
     apart = [rj.standardized(part) for part in (first, second)]
     for one, other in ((apart[0], apart[1]), (apart[0], second)):
-        with pytest.raises(ValueError, match="scale: .* cannot be merged") as error:
+        with pytest.raises(ValueError, match=r"scale: .* cannot be merged") as error:
             rj.merge(one, other)
         assert "\n" not in str(error.value)
     whole = rj.standardized(rj.merge(first, second))
