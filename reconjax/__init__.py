@@ -53,6 +53,7 @@ from reconjax.summary.moments import (
 from reconjax.summary.streaming import moments_from_batches
 from reconjax.theory.alignment import Alignment, Proposition1, alignment, proposition1
 from reconjax.theory.certificate import Certificate, certificate
+from reconjax.theory.commuting import CertificateArrays, certificate_arrays
 from reconjax.theory.held_out import HeldOut, held_out, held_out_explained
 from reconjax.theory.solver import Problem, Solution, optimal_codes, problem, solve, theorem1
 from reconjax.theory.spectrum import SampleSide, Spectrum, project, spectrum, spectrum_from_samples
@@ -65,6 +66,7 @@ __all__ = [
     "Alignment",
     "Bootstrap",
     "Certificate",
+    "CertificateArrays",
     "HeldOut",
     "Moments",
     "Problem",
@@ -79,6 +81,7 @@ __all__ = [
     "blur",
     "bootstrap",
     "certificate",
+    "certificate_arrays",
     "chain",
     "channel_dropout",
     "colored_gaussian",
