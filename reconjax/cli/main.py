@@ -33,6 +33,10 @@ Examples:
 # The function of each command is imported when it is called: `--help` is to be quick.
 COMMANDS = {
     "align": "How misaligned is reconstruction with this task, at every latent size K?",
+    "compare": "Which families of noise help on new data, each at its best strength?",
+    "detect": "Which noises can never help, whatever the task? Needs no labels.",
+    "project": "What explains the pixels of images, and what is left? A picture.",
+    "datasets": "What DATA can be, and what is prepared under the data directory.",
 }
 PACKAGE = Path(__file__).parents[1]
 

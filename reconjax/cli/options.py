@@ -1,10 +1,11 @@
 """The options that commands share, in the groups in which `--help` shows them."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, Group, Parameter, Token
 from cyclopts.validators import Number
 
 DATA = Group("Data", sort_key=2)
@@ -13,9 +14,31 @@ STATISTICS = Group("Statistics", sort_key=3)
 OUTPUT = Group("Output", sort_key=4)
 HOSTS = Group("Several hosts (docs/clusters.md)", sort_key=5)
 
+
+def whole(kind: Any, tokens: Sequence[Token]) -> Any:
+    """Whole numbers; the parser would round 2.5 to 2, and nobody would know.
+
+    Args:
+      kind: int, or a list of them.
+      tokens: what was given.
+    """
+    numbers = []
+    for token in tokens:
+        try:
+            numbers.append(int(token.value))
+        except ValueError:
+            raise ValueError(f"{token.value!r}; a whole number is needed") from None
+    return numbers[0] if kind is int else numbers
+
+
+Whole = Annotated[int, Parameter(converter=whole)]
+MaybeWhole = Annotated[int | None, Parameter(converter=whole)]
 # A sweep of numbers is given as `--ratios 0 0.5 0.9`.
 Name = Annotated[str, Parameter(name="DATA", help="What `reconjax datasets` lists.")]
-LatentDims = Annotated[list[int] | None, Parameter(alias="--latent-dim", help="K, one or several.")]
+LatentDims = Annotated[
+    list[int] | None,
+    Parameter(alias="--latent-dim", converter=whole, help="K, one or several."),
+]
 
 
 @Parameter(name="*", group=DATA)
@@ -25,9 +48,9 @@ class DataOptions:
 
     data_dir: str | None = None
     """Where TFDS sets are prepared ($TFDS_DATA_DIR)."""
-    max_samples: int | None = None
+    max_samples: MaybeWhole = None
     """A random part of the training split only."""
-    seed: int = 0
+    seed: Whole = 0
     """Of what is drawn at random."""
     class_weight: Literal["balanced"] | None = None
     """Weigh classes alike."""

@@ -67,7 +67,7 @@ def comparison_figure(
             low, high = axes.get_xlim()
             axes.set_xlim(low, high + 0.45 * (high - low))
             axes.set_title(f"K = {latent_dim}")
-            axes.set_xlabel("gain of the held-out explained share")
+            axes.set_xlabel("gain in r2, held out")
         for color, label in (
             (BETTER, f"better: p ≤ {chance:.2g} for all tried"),
             (UNSURE, "not told from no noise"),

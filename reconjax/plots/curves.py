@@ -5,13 +5,13 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import xarray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from reconjax.plots.style import STYLE
 from reconjax.theory.alignment import Alignment
-from reconjax.theory.spectrum import Spectrum, project, top_directions
 
 HELD_OUT: Any = {"linestyle": "--", "linewidth": 1.1}
 BAND: Any = {"alpha": 0.2, "linewidth": 0}
@@ -189,53 +189,72 @@ def _change(curves: Any, baseline: Any, relative: bool) -> np.ndarray:
 
 
 def subspace_figure(
-    spectrum: Spectrum, images: Any, variance: float, *, names: Sequence[str], title: str
-) -> tuple[Figure, int]:
+    result: xarray.Dataset, *, title: str | None = None, channel: int | None = None
+) -> Figure:
     """Images on the top subspace of a share of variance and on its complement (Fig. 10).
 
     Args:
-      spectrum: of the training data.
-      images: (n, H, W, C) in [0, 1].
-      variance: share of the pixel variance of the top subspace.
-      names: (n,) titles of the images.
+      result: of `reconjax.studies.project`.
       title: above the figure.
-
-    Returns:
-      The figure, and the number of directions of the top subspace.
+      channel: see `projection_figure`.
     """
-    count = int(top_directions(spectrum, variance, None, "top"))
-    rest: Any = {"variance": 1 - variance, "subspace": "bottom", "keep_mean": False}
-    figure = projection_figure(
-        images,
-        project(spectrum, images, variance=variance),
-        project(spectrum, images, **rest),
+    facts = result.attrs
+    variance, top, bottom = (
+        facts[name] for name in ("variance", "top_directions", "bottom_directions")
+    )
+    return projection_figure(
+        result.images.values,
+        result.top.values,
+        result.bottom.values,
         rows=(
             "original",
-            f"top {variance:.0%}\n({count} directions)",
-            f"bottom {1 - variance:.0%}\n({int(spectrum.rank) - count} directions)",
+            f"top {variance:.0%}\n({top} directions)",
+            f"bottom {1 - variance:.0%}\n({bottom} directions)",
         ),
-        names=names,
-        title=title,
+        names=result.class_name.values.tolist(),
+        title=title or f"{facts['data']}: what explains the pixels, and what is left",
+        channel=channel,
     )
-    return figure, count
 
 
 def projection_figure(
-    images: Any, top: Any, bottom: Any, *, rows: Sequence[str], names: Sequence[str], title: str
+    images: Any,
+    top: Any,
+    bottom: Any,
+    *,
+    rows: Sequence[str],
+    names: Sequence[str],
+    title: str,
+    channel: int | None = None,
 ) -> Figure:
     """Images above their top and bottom subspace parts, side by side (Fig. 10).
 
     Args:
       images: (n, H, W, C) in [0, 1].
       top: (n, H, W, C) projections with the mean.
-      bottom: (n, H, W, C) projections without the mean; shown about grey, stretched alike so that
+      bottom: (n, H, W, C) projections without the mean; shown about gray, stretched alike so that
         99 % of their values fit.
       rows: three row titles.
       names: (n,) titles of the images.
-      title: above the figure.
+      title: above the figure; it is told which channels are shown, where these are not all.
+      channel: the only one that is shown, 0 .. C - 1. By default all where they are 1 or 3 (gray,
+        or red, green and blue), else their mean.
+
+    Raises:
+      ValueError: a channel that is not there.
     """
-    reach = max(float(np.quantile(np.abs(np.asarray(bottom)), 0.99)), 1e-12)
-    parts = (np.asarray(images), np.asarray(top), 0.5 + 0.5 * np.asarray(bottom) / reach)
+    images, top, bottom = (np.asarray(part) for part in (images, top, bottom))
+    channels = images.shape[-1]
+    if channel is not None:
+        if not 0 <= channel < channels:
+            raise ValueError(f"channel: {channel}; 0 .. {channels - 1} is allowed")
+        images, top, bottom = (part[..., [channel]] for part in (images, top, bottom))
+        title = f"{title}\n(channel {channel} of {channels})"
+    elif channels not in (1, 3):
+        images, top, bottom = (part.mean(-1, keepdims=True) for part in (images, top, bottom))
+        title = f"{title}\n(mean of {channels} channels)"
+    reach = max(float(np.quantile(np.abs(bottom), 0.99)), 1e-12)
+    parts = (images, top, 0.5 + 0.5 * bottom / reach)
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         count = len(names)
         figure = Figure(figsize=(1.35 * count + 1.5, 5.1), layout="constrained")

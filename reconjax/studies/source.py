@@ -1,5 +1,6 @@
 """What a study works on: a data set as it is to be read, its moments, its folds, its test split."""
 
+import dataclasses
 import functools
 import os
 import time
@@ -58,7 +59,7 @@ class Source:
         Args:
           data: the name of a data set, see `reconjax.data.load`; a data set; or moments, of which
             nothing is read: they have no folds and no test split.
-          labels: whether labels are needed.
+          labels: whether labels are needed. Where they are not, nobody looks at them.
           reading: see `Reading`.
 
         Raises:
@@ -72,6 +73,7 @@ class Source:
         self.class_weight = reading.get("class_weight")
         self.standardize = reading.get("standardize", False)
         self.started = time.monotonic()
+        self.labels = labels
         if self.class_weight not in (None, "balanced"):
             raise ValueError(f"class_weight: {self.class_weight!r}; None or 'balanced' is allowed")
         self.given = data if isinstance(data, Moments) else None
@@ -137,17 +139,24 @@ class Source:
         if self.given is not None:
             return self.given
         self.check_memory(DENSE_MATRICES * 8 * self.features**2, "the moments")
-        weight = self._weight(self.train)
         mine = hosts.part(self.train)
         with self.progress("samples", len(mine)) as count:
             local = jax.local_devices()
             own = moments_from_batches(
-                _counted(mine.batches(), count),
-                num_classes=self.num_classes,
-                class_weight=weight,
+                _counted(mine.batches(), count, self.labels),
+                num_classes=self.num_classes if self.labels else 2,
+                class_weight=self._weight(self.train),
                 devices=local if len(local) > 1 else None,
             )
-        return self._in_units(hosts.merged(own))
+        merged = hosts.merged(own)
+        if not self.labels:
+            merged = dataclasses.replace(
+                merged,
+                cross_moment=merged.cross_moment[:, :0],
+                label_moment=merged.label_moment[:0, :0],
+                mean_y=merged.mean_y[:0],
+            )
+        return self._in_units(merged)
 
     def spectrum(self, variance: float | None = None) -> Spectrum:
         """The spectrum of the training split, by the smaller of N and D.
@@ -255,9 +264,12 @@ class Source:
             }
 
 
-def _counted(batches: Any, count: Callable[[int], None]) -> Iterator[tuple[Any, Any]]:
+def _counted(
+    batches: Any, count: Callable[[int], None], labelled: bool
+) -> Iterator[tuple[Any, Any]]:
     for images, labels in batches:
-        yield images, labels
+        # 8-bit images with labels are summed without rounding: any two classes will do.
+        yield images, labels if labelled else np.arange(len(images)) % 2
         count(len(labels))
 
 
