@@ -18,8 +18,9 @@ from tqdm import tqdm
 import reconjax
 from experiments import report, sets
 from reconjax.data import Split, load
-from reconjax.evidence.comparison import Comparison, by_folds, compare, mean_and_error, ranking
+from reconjax.evidence.comparison import Comparison, compare
 from reconjax.evidence.p_values import search_p_values
+from reconjax.evidence.places import by_folds, mean_and_error, ranking
 from reconjax.noise.families import RATIOS, Family, families
 from reconjax.plots import STYLE, learned_mask_figure
 from reconjax.summary.folds import each_fold

@@ -17,7 +17,8 @@ from matplotlib.ticker import PercentFormatter
 import reconjax
 from experiments import report, sets
 from reconjax.data.units import as_floats
-from reconjax.plots import STYLE, subspace_figure
+from reconjax.plots import STYLE, projection_figure
+from reconjax.theory.spectrum import top_directions
 
 SHARES = (0.5, 0.75, 0.9, 0.95, 0.99)
 SHOWN = 0.75
@@ -61,10 +62,17 @@ def draw(dataset: Any, spectrum: reconjax.Spectrum, options: Any) -> None:
     shown = (dataset.test or dataset.train).sample(8, options.seed)
     raw, labels = shown.examples(np.arange(len(shown)))
     images = np.asarray(as_floats(raw))
-    figure, _ = subspace_figure(
-        spectrum,
+    count = int(top_directions(spectrum, SHOWN, None, "top"))
+    rest: Any = {"variance": 1 - SHOWN, "subspace": "bottom", "keep_mean": False}
+    figure = projection_figure(
         images,
-        SHOWN,
+        reconjax.project(spectrum, images, variance=SHOWN),
+        reconjax.project(spectrum, images, **rest),
+        rows=(
+            "original",
+            f"top {SHOWN:.0%}\n({count} directions)",
+            f"bottom {1 - SHOWN:.0%}\n({int(spectrum.rank) - count} directions)",
+        ),
         names=[dataset.class_names[label] for label in labels],
         title=f"{dataset.name}: held-out images on the subspaces of the training images",
     )

@@ -1,162 +1,125 @@
 """`reconjax detect`."""
 
-import argparse
-import dataclasses
 import json
-from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+import xarray
+from cyclopts import Parameter
 
-import reconjax
-from reconjax.cli.inputs import check_memory, dataset, split
-from reconjax.cli.printing import folder, progress, say_files
-from reconjax.data.layout import shape_text
-from reconjax.noise import parse_noise
-from reconjax.noise.groups import usual_patches
-from reconjax.storage.files import replacing
-from reconjax.summary import hosts
-from reconjax.theory.certificate import Certificate, certificate, check_latent_dims
-from reconjax.theory.solver import check_latent_dim
+from reconjax import studies
+from reconjax.cli.options import GRID, DataOptions, Hosts, LatentDims, Name, Output
+from reconjax.cli.options import command as new_command
+from reconjax.cli.tables import headline, print_table, say_files
+from reconjax.storage.files import output_folder, write_json
+from reconjax.summary import hosts as job
 
-# (D, D) float64 matrices that a certificate holds at its peak.
-DENSE_MATRICES = 16
+command = new_command(
+    "detect",
+    """
+reconjax detect digits --out out
+reconjax detect cifar10 --noise gaussian:0.5 mask:0.75:4x4 --latent-dims 32 128
+reconjax detect mine.npz --noise exact:0.75:2x2 --json
+""",
+)
+CURVES = ("largest_change", "mean_squared_cosine", "gap", "ambiguous")
 
 
-def run(options: argparse.Namespace) -> None:
-    """Prints which noises can never help, and how much the others can change; needs no labels."""
-    data = dataset(options)
-    if options.class_weight:
-        raise ValueError("--class-weight: does not apply; detect uses no labels")
-    texts = options.noise or _usual(data.example_shape)
-    for latent_dim in options.latent_dim or ():
-        check_latent_dim(latent_dim, data.features)  # the rank is known later
-    check_memory(options, DENSE_MATRICES * 8 * data.features**2, "certificates")
-    _check(texts, data)
-    out = folder(options.out)
-    found = _moments(options)
-    if not hosts.first():
+@command.default
+def detect(
+    data: Name = "digits",
+    /,
+    *,
+    noise: Annotated[list[str] | None, Parameter(group=GRID)] = None,
+    latent_dims: Annotated[LatentDims, Parameter(group=GRID)] = None,
+    reading: DataOptions = DataOptions(),  # noqa: B008 - frozen
+    output: Output = Output(),  # noqa: B008
+    hosts: Hosts = Hosts(),  # noqa: B008
+) -> None:
+    """Print which noises can never help, and how much the others can change; needs no labels.
+
+    Parameters
+    ----------
+    noise
+        Texts like gaussian:0.5, mask:0.75:4x4, mask:0.5:2x2+gaussian:0.1 (gaussian:0.5, and
+        mask:0.75 with patches of 1, 2 and 4).
+    """
+    if output.out is not None and job.first():
+        output_folder(output.out)
+    result = studies.detect(
+        data, noises=noise, latent_dims=latent_dims, out=output.out, **reading.keywords()
+    )
+    if not job.first():
         return
-    certificates = []
-    with progress("noises", len(texts) + 1) as bar:
-        principal = reconjax.spectrum(found)
-        check_latent_dims(options.latent_dim, int(principal.rank), found.features)
-        bar()
-        for text in texts:
-            noise = parse_noise(text, data.example_shape, principal)
-            certificates.append(certificate(found, noise, options.latent_dim, principal=principal))
-            bar()
-    results = [_result(*one) for one in zip(texts, certificates, strict=True)]
-    if out is not None:
+    records = [record(result, index) for index in range(result.sizes["noise"])]
+    name = result.attrs["data"]
+    if output.out is not None:
         from reconjax.plots import certificate_figure, save
 
-        named = dict(zip(texts, certificates, strict=True))
-        title = f"{data.name}: what each noise can change for a linear autoencoder"
-        save(certificate_figure(named, title=title), out / "detect.png")
-        with replacing(out / "detect.json") as part:
-            part.write_text(json.dumps(results) + "\n")
-    if options.json:
-        print(json.dumps(results))
+        title = f"{name}: what each noise can change for a linear autoencoder"
+        save(certificate_figure(result, title=title), output.out / "detect.png")
+        write_json(records, output.out / "detect.json")
+    if output.json:
+        print(json.dumps(records))
         return
-    rank = certificates[0].rank
-    print(
-        f"{data.name}: {int(found.samples)} samples, {found.features} features of rank {rank};"
-        f" no label was used; {shape_text(data.example_shape)}"
-    )
-    _print(texts, certificates)
-    say_files(out, "detect.png", "detect.json")
+    print(headline(result, "no label was used"))
+    _print(records)
+    say_files(output.out, "detect.png", "detect.nc", "detect.json")
 
 
-def _usual(example_shape: tuple[int, ...]) -> list[str]:
-    """The noises when none is given: masks of small patches."""
-    if len(example_shape) != 3:
-        return ["gaussian:0.5", "pixel:0.75"]
-    height, width, _ = example_shape
-    masks = [
-        f"mask:0.75:{h}x{w}" + (":partial" if height % h or width % w else "")
-        for h, w in usual_patches(example_shape)[0]
-    ]
-    return ["gaussian:0.5", *masks]
-
-
-def _check(texts: list[str], data: Any) -> None:
-    """Raises ValueError for a text that names no noise, before the data are read."""
-    zeros = jnp.zeros(data.features)
-    stand_in = reconjax.Spectrum(
-        eigenvalues=zeros,
-        eigenvectors=jnp.eye(data.features),
-        rank=jnp.int32(0),
-        labels=zeros[:0, None],
-        label_moment=zeros[:0, None],
-        mean_y=zeros[:0],
-        mean=zeros,
-        scale=jnp.ones(data.features),
-        samples=jnp.ones(()),
-    )
-    for text in texts:
-        parse_noise(text, data.example_shape, stand_in)
-
-
-def _moments(options: argparse.Namespace) -> Any:
-    """The moments of the training split; its labels are not looked at."""
-    mine = hosts.part(split(options))
-    with progress("samples", len(mine)) as bar:
-
-        def counted() -> Iterator[tuple[Any, Any]]:
-            for images, _ in mine.batches():
-                # 8-bit images with labels are summed without rounding: any two classes will do.
-                yield images, np.arange(len(images)) % 2
-                bar(len(images))
-
-        local = jax.local_devices()
-        found = reconjax.moments_from_batches(
-            counted(), num_classes=2, devices=local if len(local) > 1 else None
-        )
-    found = hosts.merged(found)
-    if options.standardize:
-        found = reconjax.standardized(found)
-    return dataclasses.replace(
-        found,
-        cross_moment=found.cross_moment[:, :0],
-        label_moment=found.label_moment[:0, :0],
-        mean_y=found.mean_y[:0],
-    )
-
-
-def _result(text: str, one: Certificate) -> dict[str, Any]:
+def record(result: xarray.Dataset, index: int) -> dict[str, Any]:
     """What --json says of a noise."""
-    result = {"noise": text, **one._asdict()}
-    del result["worst_label"], result["overlap"]
+    row = result.isel(noise=index)
+    every = result.direction.values
+
+    def places(name: str) -> list[int]:
+        return every[row[name].values].tolist()
+
     return {
-        name: value.tolist() if isinstance(value, np.ndarray) else value
-        for name, value in result.items()
+        "noise": row.noise.item(),
+        "verdict": row.verdict.item(),
+        "reason": row.reason.item(),
+        "latent_dim": result.latent_dim.values.tolist(),
+        **{name: row[name].values.tolist() for name in CURVES},
+        "ties": places("ties"),
+        "commutator": row.commutator.item(),
+        "mixing": row.mixing.item(),
+        "tolerance": result.attrs["tolerance"],
+        "order_margin": row.order_margin.item(),
+        "order_broken": places("order_broken"),
+        "sampling": result.attrs["sampling"],
+        "rank": result.attrs["rank"],
     }
 
 
-def _print(texts: list[str], certificates: list[Certificate]) -> None:
-    dims = certificates[0].latent_dim
-    width = max(map(len, texts))
-    head = " ".join([" " * width, *(f"{f'K={k}':>8}" for k in dims)])
+def _print(records: list[dict[str, Any]]) -> None:
+    first = records[0]
+    heads = ["noise", *(f"K={k}" for k in first["latent_dim"])]
     marks = set()
-    print(f"largest possible change of the explained share, for any label\n{head}")
-    for text, one in zip(texts, certificates, strict=True):
-        cells = ""
-        for change, ambiguous, gap in zip(one.largest_change, one.ambiguous, one.gap, strict=True):
-            mark = "!" if ambiguous else "~" if gap < one.sampling else " "
+    rows = []
+    for noise in records:
+        cells = [noise["noise"]]
+        columns = noise["largest_change"], noise["ambiguous"], noise["gap"]
+        for change, ambiguous, gap in zip(*columns, strict=True):
+            mark = "!" if ambiguous else "~" if gap < noise["sampling"] else " "
             marks.add(mark)
-            cells += f"{change:>8.4f}{mark}"
-        print(f"{text:<{width}} {cells}".rstrip())
-    print(f"mean squared cosine of the representations with and without noise\n{head}")
-    for text, one in zip(texts, certificates, strict=True):
-        print(f"{text:<{width}} {''.join(f'{c:>8.4f} ' for c in one.mean_squared_cosine)}".rstrip())
+            cells.append(f"{change:.4f}{mark}")
+        rows.append(cells)
+    print("largest possible change of r2, for any label")
+    print_table(heads, rows, left=("noise",))
+    print("mean squared cosine of the representations with and without noise")
+    cosines = [
+        [noise["noise"], *(f"{cosine:.4f} " for cosine in noise["mean_squared_cosine"])]
+        for noise in records
+    ]
+    print_table(heads, cosines, left=("noise",))
     print("verdict")
-    for text, one in zip(texts, certificates, strict=True):
-        helps = "never helps" if one.verdict == "never" else "may help"
-        print(f"{text:<{width}}  {helps}: {one.reason}\n{'':<{width}}    {_margins(one)}")
+    width = max(len(noise["noise"]) for noise in records)
+    for noise in records:
+        helps = "never helps" if noise["verdict"] == "never" else "may help"
+        print(f"{noise['noise']:<{width}}  {helps}: {noise['reason']}")
+        print(f"{'':<{width}}    {_margins(noise)}")
     if "~" in marks:
-        sampling = f"relative {certificates[0].sampling:.1e}"
+        sampling = f"relative {first['sampling']:.1e}"
         print(f"~: eigenvalues K and K + 1 differ by less than their sampling error ({sampling})")
     if "!" in marks:
         print("!: they differ by rounding; the bound is one for the eigenvectors that were chosen")
@@ -166,11 +129,12 @@ def _print(texts: list[str], certificates: list[Certificate]) -> None:
     )
 
 
-def _margins(one: Certificate) -> str:
+def _margins(noise: dict[str, Any]) -> str:
     """What the verdict was judged by."""
     text = (
-        f"commutator {one.commutator:.1e}, mixing {one.mixing:.1e} (0 is up to {one.tolerance:.1e})"
+        f"commutator {noise['commutator']:.1e}, mixing {noise['mixing']:.1e}"
+        f" (0 is up to {noise['tolerance']:.1e})"
     )
-    if one.order_broken:
-        return f"{text}, order broken at {len(one.order_broken)} K, first at {one.order_broken[0]}"
-    return f"{text}, order kept by {one.order_margin:.1e}"
+    if broken := noise["order_broken"]:
+        return f"{text}, order broken at {len(broken)} K, first at {broken[0]}"
+    return f"{text}, order kept by {noise['order_margin']:.1e}"

@@ -3,11 +3,13 @@
 A mistake in the input is one line. Anything else is a bug, and shows a traceback.
 """
 
+import contextlib
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,6 +36,10 @@ Examples:
 COMMANDS = {
     "align": "How misaligned is reconstruction with this task, at every latent size K?",
     "sweep": "Which noise moves the representation towards this task, and by how much?",
+    "compare": "Which families of noise help on new data, each at its best strength?",
+    "detect": "Which noises can never help, whatever the task? Needs no labels.",
+    "project": "What explains the pixels of images, and what is left? A picture.",
+    "datasets": "What DATA can be, and what is prepared under the data directory.",
 }
 PACKAGE = Path(__file__).parents[1]
 
@@ -59,7 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         if command.__module__.startswith("reconjax."):
             _prepare(bound.arguments.get("hosts"))
-        command(*bound.args, **bound.kwargs)
+            with _warnings_in_lines(name):
+                command(*bound.args, **bound.kwargs)
+        else:  # help, or the version
+            command(*bound.args, **bound.kwargs)
     except (CycloptsError, ValueError, OSError, ImportError, RuntimeError) as error:
         if debug or not is_mistake(error):
             raise
@@ -115,6 +124,27 @@ def _prepare(hosts: Any) -> None:
         from reconjax.summary.hosts import start
 
         start(hosts.coordinator, hosts.processes, hosts.process)
+
+
+@contextlib.contextmanager
+def _warnings_in_lines(command: str) -> Iterator[None]:
+    """Prints what reconjax warns of in one line on stderr, each kind of it once."""
+    from reconjax.data import ManyClassesWarning
+    from reconjax.summary import hosts
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", category=ManyClassesWarning)
+        yield
+    kinds = set()
+    for warning in caught:
+        if not issubclass(warning.category, ManyClassesWarning):
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+        elif warning.category not in kinds and hosts.first():
+            kinds.add(warning.category)
+            text = str(warning.message).replace("targets='real'", "--targets real")
+            print(f"reconjax {command}: warning: {text}", file=sys.stderr)
 
 
 def _interrupted(*_: Any) -> NoReturn:

@@ -45,6 +45,10 @@ class DataOptions:
     """Scale every feature to variance 1."""
     memory: Annotated[float | None, Parameter(validator=Number(gt=0))] = None
     """GiB; refuse what needs more."""
+    channels_first: Annotated[bool | None, Parameter(negative="--no-channels-first")] = None
+    """Images of an .npz are (N, C, H, W)."""
+    targets: Literal["classes", "real"] | None = None
+    """What y_train of an .npz holds."""
 
     def keywords(self) -> dict[str, Any]:
         """The keywords of a study; see `reconjax.studies.Reading`."""

@@ -1,65 +1,96 @@
 """`reconjax project`."""
 
-import argparse
 import json
-from typing import Any
+from pathlib import Path
+from typing import Annotated
 
-import numpy as np
+from cyclopts import Parameter
 
-from reconjax.cli.inputs import dataset, spectrum
-from reconjax.cli.printing import facts, headline, say_files
-from reconjax.data.units import as_floats
+from reconjax import studies
+from reconjax.cli.options import (
+    GRID,
+    OUTPUT,
+    DataOptions,
+    Hosts,
+    Name,
+    Output,
+    Whole,
+)
+from reconjax.cli.options import command as new_command
+from reconjax.cli.tables import facts, headline, say_files
 from reconjax.storage.files import output_folder
-from reconjax.summary import hosts
+from reconjax.summary import hosts as job
+
+command = new_command(
+    "project",
+    """
+reconjax project digits
+reconjax project cifar10 --variance 0.75 --images 8 --out out
+reconjax project bands.npz --channel 4
+""",
+)
 
 
-def run(options: argparse.Namespace) -> None:
-    """Writes project.png: images, their top and their bottom subspace side by side."""
-    folder = output_folder(options.out or ".")
-    if not 1 <= options.images <= 64:
-        raise ValueError(f"--images: {options.images}; 1 .. 64")
-    channels = dataset(options).image_shape[2]  # vectors make no pictures
-    data, principal = dataset(options), spectrum(options)
-    if not hosts.first():
+@command.default
+def project(
+    data: Name = "digits",
+    /,
+    *,
+    variance: Annotated[float, Parameter(group=GRID)] = 0.75,
+    images: Annotated[Whole, Parameter(group=GRID)] = 8,
+    channel: Annotated[Whole | None, Parameter(group=OUTPUT)] = None,
+    reading: DataOptions = DataOptions(),  # noqa: B008 - frozen
+    output: Output = Output(),  # noqa: B008
+    hosts: Hosts = Hosts(),  # noqa: B008
+) -> None:
+    """Write project.png: images, their top and their bottom subspace side by side.
+
+    Parameters
+    ----------
+    variance
+        Share of the pixel variance that the top part explains.
+    images
+        How many.
+    channel
+        The only one in the picture, from 0 on (all where they are 1 or 3, else their mean).
+    """
+    folder = output.out or Path()
+    if job.first():
+        output_folder(folder)
+    result = studies.project(
+        data, variance=variance, images=images, out=output.out, **reading.keywords()
+    )
+    if not job.first():
         return
     from reconjax.plots import save, subspace_figure
-    from reconjax.plots.pictures import channels_note, shown_channels
+    from reconjax.plots.pictures import channels_note
 
-    shown = (data.test or data.train).sample(options.images, options.seed)
-    raw, labels = shown.examples(np.arange(len(shown)))
-    images = np.asarray(as_floats(raw))
-    figure, count = subspace_figure(
-        principal,
-        images,
-        options.variance,
-        names=_names(data, labels),
-        title=f"{data.name}: what explains the pixels, and what is left",
-    )
-    rank = int(principal.rank)
-    save(figure, folder / "project.png", dpi=130)
-    result = {
-        **facts(data, principal),
-        "variance": options.variance,
-        "top_directions": count,
-        "bottom_directions": rank - count,
+    save(subspace_figure(result, channel=channel), folder / "project.png", dpi=130)
+    top, bottom = result.attrs["top_directions"], result.attrs["bottom_directions"]
+    record = {
+        **facts(result),
+        "variance": variance,
+        "top_directions": top,
+        "bottom_directions": bottom,
         "picture": str(folder / "project.png"),
-        "channels_shown": shown_channels(channels) or list(range(channels)),
+        "channels_shown": _channels(result.sizes["channel"], channel),
     }
-    if options.json:
-        print(json.dumps(result))
+    if output.json:
+        print(json.dumps(record))
         return
     print(headline(result))
     print(
-        f"{count} directions explain {options.variance:.0%} of the pixel variance;"
-        f" the other {rank - count} the rest"
+        f"{top} directions explain {variance:.0%} of the pixel variance;"
+        f" the other {bottom} the rest"
     )
-    if note := channels_note(channels):
-        print(f"shown are {note}")
-    say_files(folder, "project.png")
+    channels = result.sizes["channel"]
+    if channel is None and (note := channels_note(channels)):
+        print(f"the picture shows {note} (--channel shows one)")
+    say_files(folder, "project.png", *(["project.nc"] if output.out is not None else []))
 
 
-def _names(data: Any, labels: np.ndarray) -> list[str]:
-    """The classes of examples, or their first real target."""
-    if data.num_classes:
-        return [data.class_names[label] for label in labels]
-    return [f"{row[0]:.3g}" for row in labels]
+def _channels(channels: int, only: int | None) -> list[int]:
+    """Those that the picture shows."""
+    from reconjax.plots.pictures import shown_channels
+
+    return [only] if only is not None else shown_channels(channels) or list(range(channels))

@@ -200,6 +200,14 @@ def _record(result: xarray.Dataset, rows: list[dict[str, Any]]) -> dict[str, Any
     }
 
 
+def _cut(result: xarray.Dataset) -> str:
+    """The patch shapes that do not divide the images."""
+    shape = np.atleast_1d(result.attrs["example_shape"])
+    sizes = [[int(side) for side in text.split("x")] for text in result.patch.values]
+    cut = [(h, w) for h, w in sizes if len(shape) > 1 and (shape[0] % h or shape[1] % w)]
+    return ", ".join(f"{h}x{w}" for h, w in cut)
+
+
 def _weight(weight: float) -> float | str:
     """JSON has no infinity."""
     return str(weight) if math.isinf(weight) else weight
@@ -211,6 +219,8 @@ def _print(result: xarray.Dataset, rows: list[dict[str, Any]]) -> None:
     masks = "patch" in result.dims
     print(headline(result))
     print("{noise} noise, {readout} read-out, {precision}".format(**about))
+    if masks and (cut := _cut(result)):
+        print(f"patches of {cut} do not divide the images: those at the edges are partial")
     columns = [column for column in COLUMNS if column[1] in rows[0]]
     erring = any(row["error"] >= VISIBLE for row in rows)
     heads = ["K", *(head for head, _, _ in columns), *["error"] * erring]

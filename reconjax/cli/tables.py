@@ -5,11 +5,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from reconjax.data.layout import shape_text
+
+FACTS = ("data", "samples", "features", "rank", "classes", "targets")
 # Columns of a log file, which is not folded.
 WIDE = 1000
 
@@ -37,16 +41,18 @@ def print_table(
         print(line.rstrip())
 
 
-def headline(result: xarray.Dataset) -> str:
-    """What a result is about, in a line."""
-    facts = result.attrs
-    text = "{data}: {samples} samples, {features} features of rank {rank}, {classes} classes"
-    return text.format(**facts)
+def headline(result: xarray.Dataset, labels: str | None = None) -> str:
+    """What a result is about, in a line; `labels` in place of what they were taken for."""
+    about = result.attrs
+    text = "{data}: {samples} samples, {features} features of rank {rank}, ".format(**about)
+    shape = list(np.atleast_1d(about["example_shape"]))
+    return text + (labels or about["targets"]) + (f"; {shape_text(shape)}" if shape else "")
 
 
 def facts(result: xarray.Dataset) -> dict[str, Any]:
     """What every JSON result says of the data."""
-    return {name: result.attrs[name] for name in ("data", "samples", "features", "rank", "classes")}
+    shape = np.atleast_1d(result.attrs["example_shape"]).tolist()
+    return {**{name: result.attrs[name] for name in FACTS}, "example_shape": shape}
 
 
 def some_dims(features: int, rank: int) -> list[int]:

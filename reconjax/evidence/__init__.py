@@ -2,5 +2,6 @@
 
 bootstrap    standard errors from balanced half-samples
 p_values     of the best of a searched grid
-comparison   families of noise, each at its best strength, chosen and judged on different data
+comparison   families of noise, solved on one split and evaluated on the other
+places       their ranking, each at its best strength
 """

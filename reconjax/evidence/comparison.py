@@ -1,8 +1,8 @@
-"""A fair comparison of noises: every family at its best strength, judged where nothing was chosen.
+"""A fair comparison of noises: every family at its best strength, on data that chose nothing.
 
 For every latent dimension K, the strength of a family is chosen on the training split, where
-encoder and head are found too. Family and strength are then judged on the test split, fold by fold
-and against no noise on the same fold, by the explained share
+encoder and head are fitted too. Family and strength are then evaluated on the test split, fold by
+fold and against no noise on the same fold, by the explained share
 
     1 − E‖f(x) − y‖² / E‖y‖² = (2 E[y · f(x)] − E‖f(x)‖²) / E‖y‖²
 
@@ -22,7 +22,6 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from reconjax.evidence.p_values import search_p_values
 from reconjax.grid.subspace import oversampled, ridged_factor
 from reconjax.grid.sweep import sweep
 from reconjax.linalg.eigen import inverse_root
@@ -42,7 +41,7 @@ class Comparison(NamedTuple):
     """J points, each a family at one strength, and no noise, at Kn latent dimensions.
 
     Attributes:
-      latent_dim: (Kn,) K.
+      latent_dim: (Kn,) K, int32.
       family: (J,) names.
       noise: (J,) texts, as `reconjax.noise.parse_noise` takes them.
       explained: (J, Kn) 1 − loss / label variance on the training split.
@@ -70,30 +69,6 @@ class Comparison(NamedTuple):
     rank: int
 
 
-class Place(NamedTuple):
-    """A family's place in the ranking at one K.
-
-    Attributes:
-      latent_dim: K.
-      family: its name.
-      noise: the strength that explains most on the training split.
-      explained: there, on the training split.
-      held_out: 1 − loss / label variance on the test split.
-      gain: of `held_out` over that without noise.
-      standard_error: of the gain, over the folds of the test split and for this training split.
-      p_value: of a gain, for all points that were tried; see `search_p_values`.
-    """
-
-    latent_dim: int
-    family: str
-    noise: str
-    explained: float
-    held_out: float
-    gain: float
-    standard_error: float
-    p_value: float
-
-
 def compare(
     moments: Moments,
     held_out: HeldOut,
@@ -106,12 +81,12 @@ def compare(
 ) -> Comparison:
     """Solves Theorem 3 (λ = inf, clean read-out) for every strength of every family.
 
-    Families on a ray cost one factorisation each (`sweep`), the others a solution a strength.
+    Families on a ray cost one factorization each (`sweep`), the others a solution a strength.
 
     Args:
       moments: of the training split, centered.
-      held_out: the test split, from `reconjax.statistics.held_out`.
-      families: from `reconjax.families`.
+      held_out: the test split, from `reconjax.held_out`.
+      families: from `reconjax.noise.families.families`.
       latent_dims: (Kn,) K in 1 .. the rank of the data.
       tolerance: where K is far below D, the error of the explained share that is accepted for
         solving in a subspace, as in `sweep`; 0: never. Data of rank below D are swept in full.
@@ -119,97 +94,57 @@ def compare(
       progress: called with the number of points after each family.
 
     Raises:
-      ValueError: no family, K out of range, as `sweep` and `problem`.
+      ValueError: no family, uncentered moments, K out of range, as `sweep` and `problem`.
     """
     if not families:
         raise ValueError("families: none; at least one is needed")
+    if not moments.centered:
+        raise ValueError("moments: they are not centered; centered moments are needed")
     dims = np.atleast_1d(np.asarray(latent_dims))
+    if dims.ndim != 1 or dims.size == 0:
+        raise ValueError(f"latent_dims: shape {dims.shape}; a list of at least one is needed")
     principal = spectrum(moments) if principal is None else principal
     for latent_dim in dims.tolist():
         check_latent_dim(latent_dim, int(principal.rank))
-    judge = _Judge(moments, held_out, principal, dims.astype(np.int32), tolerance)
-    found = []
+    dims = dims.astype(np.int32)
+    task = _Task(moments, held_out, principal, dims, tolerance)
+    parts = []
     for family in families:
-        found.append(judge.family(family))
+        parts.append(_family_curves(task, family))
         if progress is not None:
             progress(len(family.noises))
-    explained, held, agreement, error = (np.concatenate(part) for part in zip(*found, strict=True))
-    without = judge.without()
+    curves = _Curves(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    without = _clean_curves(task)
     return Comparison(
         latent_dim=dims,
-        family=tuple(one.name for one in families for _ in one.noises),
-        noise=tuple(text for one in families for text in one.texts),
-        explained=explained,
-        held_out=held,
-        agreement=agreement,
-        error=error,
-        explained_without=without[0],
-        held_out_without=without[1],
-        agreement_without=without[2],
+        family=tuple(family.name for family in families for _ in family.noises),
+        noise=tuple(text for family in families for text in family.texts),
+        **curves._asdict(),
+        explained_without=without.explained,
+        held_out_without=without.held_out,
+        agreement_without=without.agreement,
         chance=dims / (float(moments.samples) - 1),
         rank=int(principal.rank),
     )
 
 
-def ranking(found: Comparison, *, flips: int = 1999, seed: int = 0) -> list[Place]:
-    """Every family at every K, for each K the one with the largest held-out gain first.
-
-    Args:
-      found: from `compare`.
-      flips: as in `search_p_values`.
-      seed: as in `search_p_values`.
-    """
-    folds = by_folds(found.held_out, found.agreement)
-    without = by_folds(found.held_out_without, found.agreement_without)
-    p_values = search_p_values(folds, without, found.error, flips=flips, seed=seed)
-    gain, error = mean_and_error(folds - without)
-    names = np.asarray(found.family)
-    places = []
-    for column, latent_dim in enumerate(found.latent_dim.tolist()):
-        row = []
-        for family in dict.fromkeys(found.family):
-            members = np.flatnonzero(names == family)
-            best = _best(found, members, column)
-            row.append(
-                Place(
-                    latent_dim,
-                    family,
-                    found.noise[best],
-                    float(found.explained[best, column]),
-                    float(found.held_out[best, column]),
-                    float(gain[best, column]),
-                    float(error[best, column]),
-                    float(p_values[best, column]),
-                )
-            )
-        places += sorted(row, key=lambda place: -place.gain)
-    return places
+def concatenated(comparisons: Sequence[Comparison]) -> Comparison:
+    """One comparison of all families of several that differ in nothing else."""
+    first = comparisons[0]
+    points = {
+        name: np.concatenate([getattr(part, name) for part in comparisons])
+        for name in _Curves._fields
+    }
+    joined: Any = {
+        **points,
+        "family": tuple(name for part in comparisons for name in part.family),
+        "noise": tuple(text for part in comparisons for text in part.noise),
+    }
+    return first._replace(**joined)
 
 
-def by_folds(held_out: np.ndarray, agreement: np.ndarray) -> np.ndarray:
-    """(..., B) explained share on each fold of the test split; see the module's text.
-
-    Args:
-      held_out: (...) on the whole test split.
-      agreement: (..., B) of each fold.
-    """
-    return held_out[..., None] + 2 * (agreement - agreement.mean(axis=-1, keepdims=True))
-
-
-def mean_and_error(folds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(...) mean over the last axis and its standard error."""
-    return folds.mean(axis=-1), folds.std(axis=-1, ddof=1) / np.sqrt(folds.shape[-1])
-
-
-def _best(found: Comparison, members: np.ndarray, column: int) -> int:
-    """The point that explains most on the training split; of numerical ties, the weakest."""
-    explained = found.explained[members, column]
-    tied = explained >= explained.max() - 2 * found.error[members].max()
-    return int(members[np.argmax(tied)])
-
-
-class _Judge(NamedTuple):
-    """What every family is solved and judged with."""
+class _Task(NamedTuple):
+    """What every family is solved for and evaluated with."""
 
     moments: Moments
     held_out: HeldOut
@@ -217,70 +152,87 @@ class _Judge(NamedTuple):
     dims: np.ndarray
     tolerance: float
 
-    def family(self, family: Family) -> list[np.ndarray]:
-        """Explained (R, Kn), held out (R, Kn), agreement (R, Kn, B), error (R,)."""
-        points = _one_ray(family.noises)
-        if points is not None:
-            return self.ray(points)
-        found = zip(*(self.point(noise) for noise in family.noises), strict=True)
-        return [np.stack(part) for part in found]
 
-    def ray(self, points: list[RayPoint]) -> list[np.ndarray]:
-        """By one factorisation."""
-        # Directions of all kinds, given as matrices, run the same program.
-        direction = _Given(points[0].direction.covariance(self.moments.second_moment))
-        row = [_OnRay(point._replace(direction=direction)) for point in points]
-        found = sweep(
-            self.moments,
-            [row],
-            latent_dims=self.dims,
-            held_out=self.held_out,
-            # A subspace picks up directions in which the training data do not vary and new data do.
-            tolerance=self.tolerance if int(self.principal.rank) == self.moments.features else 0.0,
-        )
-        curves = (found.explained, found.held_out, found.agreement, found.error)
-        return [np.asarray(curve, float)[0, :, 0] for curve in curves]
+class _Curves(NamedTuple):
+    """Fields of `Comparison`, of points of one family (R, ...) or of one point (...)."""
 
-    def point(self, noise: Any) -> tuple[np.ndarray, ...]:
-        """By the general solver."""
-        posed = problem(self.moments, noise)
-        width = oversampled(int(self.dims.max()))
-        if self.tolerance and 2.5 * (STEPS + 1) * width <= self.moments.features:
-            principal = self.principal.eigenvectors[:, :width]
-            encoder, found, error = _in_subspace(posed, principal, int(self.dims.max()))
-            if error <= self.tolerance:
-                return *self.judged(encoder, found), np.asarray(error)
-        found = solve(posed)
-        # What rounding may do to it, as in `sweep`: far below any difference that matters here.
-        error = np.sqrt(float(jnp.finfo(found.explained.dtype).eps))
-        return *self.judged(found.encoder, found), np.asarray(error)
+    explained: np.ndarray
+    held_out: np.ndarray
+    agreement: np.ndarray
+    error: np.ndarray
 
-    def judged(self, encoder: Array, found: Solution) -> tuple[np.ndarray, ...]:
-        """What a solution explains on both splits."""
-        largest = int(self.dims.max())
-        factor = found.readout_factor
-        features = encoder[:, :largest]
-        if factor is not None:
-            features = jax.scipy.linalg.solve_triangular(
-                factor[:largest, :largest], features.T, lower=True
-            ).T
-        explained = np.asarray(found.explained)[self.dims - 1]
-        return explained, *self._judged(features, found.coordinates[:largest])
 
-    def without(self) -> tuple[np.ndarray, ...]:
-        """The same without noise: principal components (Theorem 1)."""
-        largest = int(self.dims.max())
-        roots = inverse_root(self.principal.eigenvalues[:largest])
-        coordinates = self.principal.labels[:, :largest].T
-        total = jnp.trace(self.moments.label_moment)
-        explained = np.asarray(jnp.cumsum(jnp.sum(coordinates**2, axis=1)) / total)[self.dims - 1]
-        features = self.principal.eigenvectors[:, :largest] * roots
-        return explained, *self._judged(features, coordinates)
+def _family_curves(task: _Task, family: Family) -> _Curves:
+    points = _one_ray(family.noises)
+    if points is not None:
+        return _ray_curves(task, points)
+    parts = [_point_curves(task, noise) for noise in family.noises]
+    return _Curves(*(np.stack(part) for part in zip(*parts, strict=True)))
 
-    def _judged(self, features: Array, coordinates: Array) -> tuple[np.ndarray, np.ndarray]:
-        curves = _on_test_split(features, coordinates, self.held_out)
-        held, agreement = (np.asarray(curve)[self.dims - 1] for curve in curves)
-        return held, agreement
+
+def _ray_curves(task: _Task, points: list[RayPoint]) -> _Curves:
+    """By one factorization."""
+    # Directions of all kinds, given as matrices, run the same program.
+    direction = _Given(points[0].direction.covariance(task.moments.second_moment))
+    row = [_OnRay(point._replace(direction=direction)) for point in points]
+    result = sweep(
+        task.moments,
+        [row],
+        latent_dims=task.dims,
+        held_out=task.held_out,
+        # A subspace picks up directions in which the training data do not vary and new data do.
+        tolerance=task.tolerance if int(task.principal.rank) == task.moments.features else 0.0,
+    )
+    curves = (result.explained, result.held_out, result.agreement, result.error)
+    return _Curves(*(np.asarray(curve, float)[0, :, 0] for curve in curves))
+
+
+def _point_curves(task: _Task, noise: Any) -> _Curves:
+    """By the general solver."""
+    noisy, largest = problem(task.moments, noise), int(task.dims.max())
+    width = oversampled(largest)
+    if task.tolerance and 2.5 * (STEPS + 1) * width <= task.moments.features:
+        principal = task.principal.eigenvectors[:, :width]
+        encoder, solution, error = _in_subspace(noisy, principal, largest)
+        if error <= task.tolerance:
+            return _solution_curves(task, encoder, solution, error)
+    solution = solve(noisy)
+    # What rounding may do to it, as in `sweep`: far below any difference that matters here.
+    error = float(jnp.finfo(solution.explained.dtype).eps) ** 0.5
+    return _solution_curves(task, solution.encoder, solution, error)
+
+
+def _solution_curves(task: _Task, encoder: Array, solution: Solution, error: float) -> _Curves:
+    """What an encoder (D, m) and the heads of a solution explain on both splits."""
+    largest = int(task.dims.max())
+    factor = solution.readout_factor
+    features = encoder[:, :largest]
+    if factor is not None:
+        features = jax.scipy.linalg.solve_triangular(
+            factor[:largest, :largest], features.T, lower=True
+        ).T
+    explained = np.asarray(solution.explained)[task.dims - 1]
+    held_out = _held_out_curves(task, features, solution.coordinates[:largest])
+    return _Curves(explained, *held_out, np.asarray(error))
+
+
+def _clean_curves(task: _Task) -> _Curves:
+    """Those without noise: principal components (Theorem 1)."""
+    largest, principal = int(task.dims.max()), task.principal
+    roots = inverse_root(principal.eigenvalues[:largest])
+    coordinates = principal.labels[:, :largest].T
+    total = jnp.trace(task.moments.label_moment)
+    explained = np.asarray(jnp.cumsum(jnp.sum(coordinates**2, axis=1)) / total)[task.dims - 1]
+    features = principal.eigenvectors[:, :largest] * roots
+    return _Curves(explained, *_held_out_curves(task, features, coordinates), np.zeros(()))
+
+
+def _held_out_curves(
+    task: _Task, features: Array, coordinates: Array
+) -> tuple[np.ndarray, np.ndarray]:
+    curves = _on_test_split(features, coordinates, task.held_out)
+    held_out, agreement = (np.asarray(curve)[task.dims - 1] for curve in curves)
+    return held_out, agreement
 
 
 @jax.jit
@@ -337,42 +289,41 @@ def _leaves(point: RayPoint) -> tuple[list[Array], Any]:
     return jax.tree.flatten(point.direction)
 
 
-def _in_subspace(posed: Problem, principal: Array, largest: int) -> tuple[Array, Solution, float]:
+def _in_subspace(noisy: Problem, principal: Array, largest: int) -> tuple[Array, Solution, float]:
     """The encoder (D, m), the solution in a subspace and what it is estimated to miss up to K.
 
     The subspace is a block Krylov space: the principal directions (D, b), which solve the problem
     without noise, and what steps of the power iteration X ← G⁻¹ F Fᵀ X make of them. One step less
     tells what the last one has added; what is missing is less.
     """
-    blocks = _krylov(posed, principal)
+    blocks = _krylov(noisy, principal)
     sizes = blocks.shape[1] - principal.shape[1], blocks.shape[1]
     shorter, longer = (jnp.linalg.qr(blocks[:, :size])[0] for size in sizes)
-    before = solve(_restricted(posed, shorter)).explained
-    found = solve(_restricted(posed, longer))
-    change = (found.explained[: before.shape[0]] - before)[:largest]
-    return longer @ found.encoder, found, float(jnp.max(jnp.abs(change)))
+    before = solve(_restricted(noisy, shorter)).explained
+    solution = solve(_restricted(noisy, longer))
+    change = (solution.explained[: before.shape[0]] - before)[:largest]
+    return longer @ solution.encoder, solution, float(jnp.max(jnp.abs(change)))
 
 
 @jax.jit
 @highest
-def _krylov(posed: Problem, principal: Array) -> Array:
-    noisy, inputs = posed.noisy_second_moment, posed.noisy_input_moment
-    factor = ridged_factor(noisy)
+def _krylov(noisy: Problem, principal: Array) -> Array:
+    factor, inputs = ridged_factor(noisy.noisy_second_moment), noisy.noisy_input_moment
     blocks = [principal]
     for _ in range(STEPS):
-        found = jax.scipy.linalg.cho_solve(factor, inputs @ (inputs.T @ blocks[-1]))
-        blocks.append(jnp.linalg.qr(found)[0])
+        block = jax.scipy.linalg.cho_solve(factor, inputs @ (inputs.T @ blocks[-1]))
+        blocks.append(jnp.linalg.qr(block)[0])
     return jnp.concatenate(blocks, axis=1)
 
 
 @jax.jit
 @highest
-def _restricted(posed: Problem, basis: Array) -> Problem:
+def _restricted(noisy: Problem, basis: Array) -> Problem:
     """The problem for the encoder input basisᵀ x' (m,)."""
-    return posed._replace(
-        noisy_second_moment=basis.T @ posed.noisy_second_moment @ basis,
-        noisy_label_moment=basis.T @ posed.noisy_label_moment,
-        noisy_input_moment=basis.T @ posed.noisy_input_moment,
-        second_moment=basis.T @ posed.second_moment @ basis,
-        cross_moment=basis.T @ posed.cross_moment,
+    return noisy._replace(
+        noisy_second_moment=basis.T @ noisy.noisy_second_moment @ basis,
+        noisy_label_moment=basis.T @ noisy.noisy_label_moment,
+        noisy_input_moment=basis.T @ noisy.noisy_input_moment,
+        second_moment=basis.T @ noisy.second_moment @ basis,
+        cross_moment=basis.T @ noisy.cross_moment,
     )

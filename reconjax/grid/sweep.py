@@ -15,7 +15,7 @@ from reconjax.grid.subspace import subspace_size
 from reconjax.noise import RayPoint, exact_patch_mask, gaussian, patch_mask, pixel_dropout
 from reconjax.summary.moments import Moments
 from reconjax.theory.held_out import HeldOut
-from reconjax.theory.solver import check_latent_dim, check_readout, check_weight
+from reconjax.theory.solver import check_latent_dim, check_mean, check_readout, check_weight
 
 PRECISIONS = ("float64", "mixed", "float32")
 
@@ -148,8 +148,9 @@ def sweep(
 
     Raises:
       ValueError: a noise without a ray, noises of one row on different rays, rows of different
-        lengths, an empty grid; λ, K, batch_size, tolerance or precision out of range; a mesh that
-        does not divide the grid; a test split of other sizes.
+        lengths, an empty grid; a noise that moves the mean of inputs whose moments are uncentered;
+        λ, K, batch_size, tolerance or precision out of range; a mesh that does not divide the
+        grid; a test split of other sizes.
     """
     check_readout(readout)
     check_weight(reconstruction_weights)
@@ -181,6 +182,8 @@ def sweep(
         )
     moments, dtype = _in_precision(moments, precision)
     points = _stacked(noises, features)
+    for noise in (noise for row in noises for noise in row):
+        check_mean(moments, noise)
     rays_and_strengths = points.share.shape
     grid_mesh = None if mesh is None else divided(mesh, *rays_and_strengths)
     host = _host_for(moments.second_moment.dtype)

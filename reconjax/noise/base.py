@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar, dataclass_transform
 
@@ -140,14 +141,20 @@ def window_size(
       ValueError: it does not.
     """
     height, width, _ = image_size(image_shape)
-    size = (window, window) if isinstance(window, int) else tuple(window)
+    sides: Any = (window, window) if np.ndim(window) == 0 else window
+    try:
+        size = tuple(operator.index(side) for side in sides)
+    except TypeError:
+        raise ValueError(
+            f"{name}: {window}; (height, width) in whole pixels, or one whole number"
+        ) from None
     if len(size) != 2 or not all(
         smallest <= p <= s for p, s in zip(size, (height, width), strict=True)
     ):
         raise ValueError(
             f"{name}: {size}; (height, width) from ({smallest}, {smallest}) to ({height}, {width})"
         )
-    return size
+    return size[0], size[1]
 
 
 def check_ratio(mask_ratio: ArrayLike) -> None:

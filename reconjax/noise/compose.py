@@ -179,8 +179,12 @@ def chain(*noises: Any) -> Any:
     """The noises one after the other; the first is applied to the clean input.
 
     Raises:
-      ValueError: thinning anywhere but first: it counts the photons of clean images.
+      ValueError: no noise; noises for different numbers of features; thinning anywhere but first:
+        it counts the photons of clean images.
     """
+    if not noises:
+        raise ValueError("noises: none; a chain needs at least one")
+    _check_sizes(noises)
     if any(_thins(noise) for noise in noises[1:]):
         raise ValueError("noises: thinning acts on the clean intensities; it must come first")
     return noises[0] if len(noises) == 1 else Chain(noises=tuple(noises))
@@ -190,10 +194,12 @@ def mixture(*noises: Any, probabilities: ArrayLike | None = None) -> Any:
     """One of the noises for each example, drawn with `probabilities` (equal by default).
 
     Raises:
-      ValueError: no noise; probabilities that are negative, too few, or do not add up to 1.
+      ValueError: no noise; noises for different numbers of features; probabilities that are
+        negative, too few, or do not add up to 1.
     """
     if not noises:
         raise ValueError("noises: none; a mixture needs at least one")
+    _check_sizes(noises)
     count = len(noises)
     probabilities = np.full(count, 1 / count) if probabilities is None else probabilities
     checked = check_probabilities(probabilities, count)
@@ -203,6 +209,16 @@ def mixture(*noises: Any, probabilities: ArrayLike | None = None) -> Any:
 def _features(noises: tuple[Any, ...]) -> int | None:
     sizes = (getattr(noise, "features", None) for noise in noises)
     return next((size for size in sizes if size is not None), None)
+
+
+def _check_sizes(noises: tuple[Any, ...]) -> None:
+    """Raises ValueError for noises that were made for different numbers of features."""
+    sizes = [getattr(noise, "features", None) for noise in noises]
+    given = list(dict.fromkeys(size for size in sizes if size is not None))
+    if len(given) > 1:
+        raise ValueError(
+            f"noises: made for {' and '.join(map(str, given))} features; one number is needed"
+        )
 
 
 def _thins(noise: Any) -> bool:

@@ -196,7 +196,7 @@ class _Parser:
             return self._chain(start, end)
         noises, weights = [], []
         for first, last in parts:
-            found = re.match(r"\s*([^\s*:+()]+)\s*\*", self.text[first:last])
+            found = re.match(r"\s*((?:[^\s*:+()]|(?<=[eE])\+)+)\s*\*", self.text[first:last])
             if found:
                 weights.append(self._value("WEIGHT", first, first + found.end() - 1))
                 first += found.end()
@@ -259,7 +259,7 @@ class _Parser:
                 if found:
                     return int(found[1]), int(found[2] or found[1])
             elif kind == "LOW-HIGH":
-                low, high = text.split("-")
+                low, high = re.split(r"(?<![eE])-", text)
                 return float(low), float(high)
             else:
                 return float(text)
@@ -276,12 +276,18 @@ class _Parser:
             depth += (character == "(") - (character == ")")
             if depth < 0:
                 break
-            if character == separator and depth == 0:
+            if character == separator and depth == 0 and not self._in_exponent(start, at):
                 yield first, at
                 first = at + 1
         if depth:
             raise self._error(start, end, "its parentheses do not match")
         yield first, end
+
+    def _in_exponent(self, start: int, at: int) -> bool:
+        """Whether the sign here is that of a number like 1e+1."""
+        number = r"(?:^|[:=\s(|+])[+-]?(?:\d+\.?\d*|\.\d+)[eE]$"
+        followed = self.text[at + 1 : at + 2].isdigit()
+        return followed and self.text[at] == "+" and bool(re.search(number, self.text[start:at]))
 
     def _error(self, start: int, end: int, why: str) -> ValueError:
         part = self.text[start:end].strip()

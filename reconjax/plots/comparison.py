@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from reconjax.evidence.bootstrap import interval_reach
-from reconjax.evidence.comparison import Place
+from reconjax.evidence.places import Place
 from reconjax.plots.style import STYLE
 
 BETTER, WORSE, UNSURE = "C0", "C3", "grey"
@@ -22,7 +22,7 @@ def comparison_figure(
     """Held-out gain of every family over no noise, with intervals: a panel for each K.
 
     Args:
-      places: from `reconjax.compare.ranking`.
+      places: from `reconjax.studies.ranking`.
       folds: of the test split, for Student's t.
       title: above the figure.
       level: of the intervals.
@@ -67,7 +67,7 @@ def comparison_figure(
             low, high = axes.get_xlim()
             axes.set_xlim(low, high + 0.45 * (high - low))
             axes.set_title(f"K = {latent_dim}")
-            axes.set_xlabel("gain of the held-out explained share")
+            axes.set_xlabel("gain in r2, held out")
         for color, label in (
             (BETTER, f"better: p ≤ {chance:.2g} for all tried"),
             (UNSURE, "not told from no noise"),

@@ -14,7 +14,6 @@ from reconjax.evidence.bootstrap import interval_reach
 from reconjax.plots.pictures import picture_rows
 from reconjax.plots.style import STYLE
 from reconjax.theory.alignment import Alignment
-from reconjax.theory.spectrum import Spectrum, project, top_directions
 
 HELD_OUT: Any = {"linestyle": "--", "linewidth": 1.1}
 BAND: Any = {"alpha": 0.2, "linewidth": 0}
@@ -195,39 +194,43 @@ def _change(curves: Any, baseline: Any, relative: bool) -> np.ndarray:
 
 
 def subspace_figure(
-    spectrum: Spectrum, images: Any, variance: float, *, names: Sequence[str], title: str
-) -> tuple[Figure, int]:
+    result: xarray.Dataset, *, title: str | None = None, channel: int | None = None
+) -> Figure:
     """Images on the top subspace of a share of variance and on its complement (Fig. 10).
 
     Args:
-      spectrum: of the training data.
-      images: (n, H, W, C) in the units of the spectrum.
-      variance: share of the pixel variance of the top subspace.
-      names: (n,) titles of the images.
+      result: of `reconjax.studies.project`.
       title: above the figure.
-
-    Returns:
-      The figure, and the number of directions of the top subspace.
+      channel: see `projection_figure`.
     """
-    count = int(top_directions(spectrum, variance, None, "top"))
-    rest: Any = {"variance": 1 - variance, "subspace": "bottom", "keep_mean": False}
-    figure = projection_figure(
-        images,
-        project(spectrum, images, variance=variance),
-        project(spectrum, images, **rest),
+    facts = result.attrs
+    variance, top, bottom = (
+        facts[name] for name in ("variance", "top_directions", "bottom_directions")
+    )
+    return projection_figure(
+        result.images.values,
+        result.top.values,
+        result.bottom.values,
         rows=(
             "original",
-            f"top {variance:.0%}\n({count} directions)",
-            f"bottom {1 - variance:.0%}\n({int(spectrum.rank) - count} directions)",
+            f"top {variance:.0%}\n({top} directions)",
+            f"bottom {1 - variance:.0%}\n({bottom} directions)",
         ),
-        names=names,
-        title=title,
+        names=result.class_name.values.tolist(),
+        title=title or f"{facts['data']}: what explains the pixels, and what is left",
+        channel=channel,
     )
-    return figure, count
 
 
 def projection_figure(
-    images: Any, top: Any, bottom: Any, *, rows: Sequence[str], names: Sequence[str], title: str
+    images: Any,
+    top: Any,
+    bottom: Any,
+    *,
+    rows: Sequence[str],
+    names: Sequence[str],
+    title: str,
+    channel: int | None = None,
 ) -> Figure:
     """Images above their top and bottom subspace parts, side by side (Fig. 10).
 
@@ -238,8 +241,19 @@ def projection_figure(
         99 % of their values fit.
       rows: three row titles.
       names: (n,) titles of the images.
-      title: above the figure.
+      title: above the figure; it is told which channels are shown, where these are not all.
+      channel: the only one that is shown, 0 .. C - 1; by default as `picture_rows` chooses.
+
+    Raises:
+      ValueError: a channel that is not there.
     """
+    images, top, bottom = (np.asarray(part) for part in (images, top, bottom))
+    channels = images.shape[-1]
+    if channel is not None:
+        if not 0 <= channel < channels:
+            raise ValueError(f"channel: {channel}; 0 .. {channels - 1} is allowed")
+        images, top, bottom = (part[..., [channel]] for part in (images, top, bottom))
+        title = f"{title}; channel {channel} of {channels}"
     shown = dict(zip(rows, (images, top, bottom), strict=True))
     return picture_rows(images, shown, about_gray=(rows[2],), names=names, title=title)
 

@@ -26,7 +26,7 @@ def channels_note(channels: int) -> str:
     some = shown_channels(channels)
     if some is None or len(some) == channels:
         return ""
-    return f"channels {', '.join(str(one + 1) for one in some)} of {channels}"
+    return f"channels {', '.join(map(str, some))} of {channels}, from 0"
 
 
 def display_range(images: np.ndarray) -> tuple[float, float]:
@@ -74,7 +74,7 @@ def picture_rows(
                 part = (part - low) / (high - low)
             for axes, picture in zip(panel, np.clip(part, 0, 1), strict=True):
                 _picture(axes, picture)
-            label = name if some is None else f"{name}\nchannel {view.start + 1}"
+            label = name if some is None else f"{name}\nchannel {view.start}"
             panel[0].set_ylabel(label, fontsize=10 if some is None else 8)
         for axes, text in zip(panels[0], names or [""] * count, strict=True):
             axes.set_title(text.replace(", ", ",\n"), fontsize=9)

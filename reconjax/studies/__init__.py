@@ -1,16 +1,33 @@
 """Studies: data in, a labelled result out; what commands, experiments and users call.
 
-source      what a study works on: how the data are read, their moments, folds and test split
-labelled    results as `xarray.Dataset`, written as NetCDF and opened again
-progress    a bar for long work
-alignment   `align`
-sweeps      `sweep`, and the `best` of its grid
-rays        the grid of a sweep, solved ray by ray
+source         what a study works on: how the data are read, their moments, folds and test split
+labelled       results as `xarray.Dataset`, written as NetCDF and opened again
+progress       a bar for long work
+alignment      `align`
+sweeps         `sweep`, and the `best` of its grid
+rays           the grid of a sweep, solved ray by ray
+axes           the axes of a grid, as users write them
+families       `compare`, and its `ranking`
+certificates   `detect`
+subspaces      `project`
 """
 
 from reconjax.studies.alignment import align
+from reconjax.studies.certificates import detect
+from reconjax.studies.families import compare, ranking
 from reconjax.studies.labelled import open_result as open
 from reconjax.studies.source import Reading
+from reconjax.studies.subspaces import project
 from reconjax.studies.sweeps import best, sweep
 
-__all__ = ["Reading", "align", "best", "open", "sweep"]
+__all__ = [
+    "Reading",
+    "align",
+    "best",
+    "compare",
+    "detect",
+    "open",
+    "project",
+    "ranking",
+    "sweep",
+]

@@ -99,7 +99,6 @@ def align(
             "samples": int(principal.samples),
             "features": principal.features,
             "rank": int(principal.rank),
-            "classes": source.num_classes,
             "test_samples": len(source.test) if source.test is not None else 0,
             "convention": convention,
             "precision": str(principal.eigenvalues.dtype),

@@ -8,12 +8,12 @@ import numpy as np
 
 from reconjax.grid.sweep import gaussian_grid, mask_grid, pixel_grid
 from reconjax.noise.base import check
+from reconjax.noise.groups import usual_patches
 from reconjax.studies.rays import Arrays, Grid
 from reconjax.studies.source import Source
 from reconjax.theory.solver import check_latent_dim
 
 NOISES = ("mask", "exact", "pixel", "gaussian")
-PATCHES = (1, 2, 4)
 RATIOS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99)
 STDS = (0.0, 0.1, 0.25, 0.5, 1.0)
 
@@ -49,10 +49,14 @@ def noise_grid(
     axes = {"ratio": np.asarray(strengths)}
     if noise == "pixel":
         return pixel_grid((source.features,), strengths), axes
-    sizes = [patch_shape(patch) for patch in (PATCHES if patches is None else patches)]
+    shape = image_shape_of(source, image_shape)
+    if patches is None:
+        sizes, cut = usual_patches((shape[0], shape[1], shape[2]))
+        partial = partial or cut
+    else:
+        sizes = [patch_shape(patch) for patch in patches]
     if not sizes:
         raise ValueError("patches: none; at least one is needed")
-    shape = image_shape_of(source, image_shape)
     grid = mask_grid(shape, sizes, strengths, exact=noise == "exact", partial=partial)
     return grid, {"patch": np.asarray([f"{height}x{width}" for height, width in sizes]), **axes}
 

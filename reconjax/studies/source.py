@@ -1,5 +1,6 @@
 """What a study works on: a data set as it is to be read, its moments, its folds, its test split."""
 
+import dataclasses
 import functools
 import os
 import time
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 
 from reconjax.data import Dataset, Split, load
+from reconjax.data.targets import strata
 from reconjax.evidence.bootstrap import BALANCED, bootstrap
 from reconjax.studies.progress import progress_bar
 from reconjax.summary import hosts
@@ -25,6 +27,8 @@ DENSE_MATRICES = 6
 # Folds of the training split by default, and of the test split at most.
 FOLDS = 19
 TEST_FOLDS = 20
+# Options for arrays in a file.
+ARRAYS = ("channels_first", "targets")
 
 
 class Reading(TypedDict, total=False):
@@ -37,6 +41,8 @@ class Reading(TypedDict, total=False):
       class_weight: "balanced" gives every class the same total weight.
       standardize: scale every feature to variance 1.
       memory: GiB; what needs more is refused before any work. By default what the device has.
+      channels_first: whether the images of an .npz are (N, C, H, W); see `Dataset.from_arrays`.
+      targets: what the labels of an .npz are, "classes" or "real"; see `Dataset.from_arrays`.
       progress: show bars on a terminal (True).
     """
 
@@ -46,6 +52,8 @@ class Reading(TypedDict, total=False):
     class_weight: Literal["balanced"] | None
     standardize: bool
     memory: float | None
+    channels_first: bool | None
+    targets: Literal["classes", "real"] | None
     progress: bool
 
 
@@ -58,7 +66,7 @@ class Source:
         Args:
           data: the name of a data set, see `reconjax.data.load`; a data set; or moments, of which
             nothing is read: they have no folds and no test split.
-          labels: whether labels are needed.
+          labels: whether labels are needed. Where they are not, nobody looks at them.
           reading: see `Reading`.
 
         Raises:
@@ -72,26 +80,59 @@ class Source:
         self.class_weight = reading.get("class_weight")
         self.standardize = reading.get("standardize", False)
         self.started = time.monotonic()
+        self.labels = labels
         if self.class_weight not in (None, "balanced"):
             raise ValueError(f"class_weight: {self.class_weight!r}; None or 'balanced' is allowed")
         self.given = data if isinstance(data, Moments) else None
         self.dataset: Dataset | None = None
         if self.given is not None:
-            for name in ("max_samples", "class_weight", "standardize"):
-                if reading.get(name):
-                    raise ValueError(f"{name}: {reading[name]!r}; it does not apply to moments")
+            self._check_unused("moments", "max_samples", "class_weight", "standardize", *ARRAYS)
             self.name, self.features = "moments", self.given.features
-            self.num_classes = self.given.targets
+            self.num_targets = self.given.targets
         else:
-            opened = load(data, data_dir=reading.get("data_dir")) if isinstance(data, str) else data
-            if not isinstance(opened, Dataset):
-                kind = type(data).__name__
-                raise ValueError(f"data: {kind}; a name, a `Dataset` or `Moments` is needed")
+            opened = self._opened(data)
             self.dataset = opened
             self.name, self.features = opened.name, opened.features
-            self.num_classes = opened.num_classes
-        if labels and not self.num_classes:
+            self.num_targets = opened.num_targets
+            if self.class_weight and not opened.num_classes:
+                raise ValueError(f"class_weight: {self.name} has {opened.targets_text}")
+        if labels and not self.num_targets:
             raise ValueError(f"{self.name}: has no labels (y_train); only detect needs none")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What every result says of the arrays: how they were understood."""
+        if self.dataset is None:
+            return {"classes": 0, "targets": f"{self.num_targets} targets", "example_shape": []}
+        return {
+            "classes": self.dataset.num_classes,
+            "targets": self.dataset.targets_text,
+            "example_shape": list(self.dataset.example_shape),
+        }
+
+    @property
+    def num_classes(self) -> int | None:
+        """The number of classes; None for real targets."""
+        return None if self.dataset is None else self.dataset.num_classes or None
+
+    def _opened(self, data: Any) -> Dataset:
+        if isinstance(data, Dataset):
+            self._check_unused("a data set in memory", *ARRAYS)
+            return data
+        if not isinstance(data, str):
+            kind = type(data).__name__
+            raise ValueError(f"data: {kind}; a name, a `Dataset` or `Moments` is needed")
+        return load(
+            data,
+            data_dir=self.reading.get("data_dir"),
+            channels_first=self.reading.get("channels_first"),
+            targets=self.reading.get("targets"),
+        )
+
+    def _check_unused(self, what: str, *names: str) -> None:
+        for name in names:
+            if value := self.reading.get(name):
+                raise ValueError(f"{name}: {value!r}; it does not apply to {what}")
 
     @functools.cached_property
     def train(self) -> Split:
@@ -137,17 +178,24 @@ class Source:
         if self.given is not None:
             return self.given
         self.check_memory(DENSE_MATRICES * 8 * self.features**2, "the moments")
-        weight = self._weight(self.train)
         mine = hosts.part(self.train)
         with self.progress("samples", len(mine)) as count:
             local = jax.local_devices()
             own = moments_from_batches(
-                _counted(mine.batches(), count),
-                num_classes=self.num_classes,
-                class_weight=weight,
+                _counted(mine.batches(), count, self.labels),
+                num_classes=self.num_classes if self.labels else 2,
+                class_weight=self._weight(self.train),
                 devices=local if len(local) > 1 else None,
             )
-        return self._in_units(hosts.merged(own))
+        merged = hosts.merged(own)
+        if not self.labels:
+            merged = dataclasses.replace(
+                merged,
+                cross_moment=merged.cross_moment[:, :0],
+                label_moment=merged.label_moment[:0, :0],
+                mean_y=merged.mean_y[:0],
+            )
+        return self._in_units(merged)
 
     def spectrum(self, variance: float | None = None) -> Spectrum:
         """The spectrum of the training split, by the smaller of N and D.
@@ -158,9 +206,9 @@ class Source:
             return spectrum(self.moments())
         # Small batches into one array of the stored dtype: what is read is in memory once.
         train = self.train
-        first, _ = train.examples(np.arange(1))
+        first, of_first = train.examples(np.arange(1))
         images = np.empty((len(train), *first.shape[1:]), first.dtype)
-        labels = np.empty(len(train), np.int64)
+        labels = np.empty((len(train), *of_first.shape[1:]), of_first.dtype)
         starts = range(0, len(train), 256)
         with self.progress("samples", len(train)) as count:
             for begin, (batch, classes) in zip(starts, train.batches(256), strict=True):
@@ -206,7 +254,7 @@ class Source:
         """How many folds the test split has; 0 where it cannot be used."""
         if self.test is None or jax.process_count() > 1:
             return 0
-        count = min(TEST_FOLDS, most_folds(self.test.labels))
+        count = min(TEST_FOLDS, most_folds(strata(self.test.labels)))
         return count if count > 1 else 0
 
     def _fold_count(self, folds: int | None, cheap: int) -> int:
@@ -218,7 +266,7 @@ class Source:
         fits = [
             count
             for count in BALANCED
-            if count <= most_folds(self.train.labels)
+            if count <= most_folds(strata(self.train.labels))
             and (count - 1) / (2 * count) * len(self.train) > self.features
         ]
         if folds is None:
@@ -237,7 +285,7 @@ class Source:
         return standardized(moments) if self.standardize else moments
 
     def _weight(self, split: Split) -> np.ndarray | None:
-        if self.class_weight is None:
+        if self.class_weight is None or self.num_classes is None:
             return None
         return balanced_class_weight(split.labels, self.num_classes)
 
@@ -255,9 +303,12 @@ class Source:
             }
 
 
-def _counted(batches: Any, count: Callable[[int], None]) -> Iterator[tuple[Any, Any]]:
+def _counted(
+    batches: Any, count: Callable[[int], None], labelled: bool
+) -> Iterator[tuple[Any, Any]]:
     for images, labels in batches:
-        yield images, labels
+        # 8-bit images with labels are summed without rounding: any two classes will do.
+        yield images, labels if labelled else np.arange(len(images)) % 2
         count(len(labels))
 
 

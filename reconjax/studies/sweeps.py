@@ -127,7 +127,7 @@ def sweep(
         "tolerance": 0.0 if max_latent_dim is None else tolerance,
         "batch_size": batch_size,
     }
-    size = source.features, source.num_classes, batch_size
+    size = source.features, source.num_targets, batch_size
     needed = sweep_memory(*size, held_out_folds=source.test_folds)
     source.check_memory(needed, f"a sweep with batch size {batch_size}")
     mesh = sharing(devices, len(noises), len(noises[0]))
@@ -293,7 +293,6 @@ def _labelled(
             "samples": int(moments.samples),
             "features": moments.features,
             "rank": rank,
-            "classes": source.num_classes,
             "noise": settings["noise"],
             "readout": settings["readout"],
             "precision": settings["precision"],

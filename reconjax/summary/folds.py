@@ -16,7 +16,7 @@ from jax.typing import ArrayLike, DTypeLike
 from reconjax.data.split import Split
 from reconjax.data.targets import strata
 from reconjax.linalg.precision import highest
-from reconjax.summary.moments import Moments
+from reconjax.summary.moments import Moments, check_units
 from reconjax.summary.streaming import moments_from_batches
 
 
@@ -99,8 +99,10 @@ def each_fold(
     )
 
 
-def fold_moments(split: Split, folds: int = 20, **options: Any) -> Moments:
-    """Moments of all folds, for `combined`; arguments and errors as `each_fold`.
+def fold_moments(split: Split, folds: int = 19, **options: Any) -> Moments:
+    """Moments of all folds, for `combined` and `bootstrap`; arguments and errors as `each_fold`.
+
+    By default 19 folds: of 20, there are no balanced halves.
 
     Memory: (B, D, D) floats, and as much again while they are put together; see `fold_memory`.
 
@@ -110,8 +112,6 @@ def fold_moments(split: Split, folds: int = 20, **options: Any) -> Moments:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each_fold(split, folds, **options))
 
 
-@jax.jit
-@highest
 def combined(folds: Moments, weights: ArrayLike | None = None) -> Moments:
     """Moments of all folds together, each counted `weights` (B,) times; once by default.
 
@@ -121,7 +121,18 @@ def combined(folds: Moments, weights: ArrayLike | None = None) -> Moments:
     Args:
       folds: (B, ...) from `fold_moments`, in units of their own: standardize afterwards.
       weights: (B,) >= 0, not all 0.
+
+    Raises:
+      ValueError: folds in different units, as they are when each was standardized by itself.
     """
+    if not isinstance(folds.scale, jax.core.Tracer):
+        check_units(*np.asarray(folds.scale))
+    return _combined(folds, weights)
+
+
+@jax.jit
+@highest
+def _combined(folds: Moments, weights: ArrayLike | None) -> Moments:
     samples = jnp.ones_like(folds.samples) if weights is None else weights
     counts = jnp.asarray(samples, folds.samples.dtype)
     weight = counts @ folds.weight

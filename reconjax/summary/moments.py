@@ -125,14 +125,14 @@ def moments(
     return checked(found if center else uncentered(found))
 
 
-@jax.jit
 def merge(first: Moments, second: Moments) -> Moments:
     """Moments of the union of two disjoint sets of samples (Chan, Golub and LeVeque, 1979).
 
     Merge first, standardize afterwards: both sets must be in the same units.
 
     Raises:
-      ValueError: one is centered and the other is not, or their shapes differ.
+      ValueError: one is centered and the other is not, their shapes differ, or so do their units
+        (which are not looked at under `jax.jit`).
     """
     if first.centered != second.centered:
         raise ValueError(f"centered: {first.centered} and {second.centered} cannot be merged")
@@ -141,7 +141,27 @@ def merge(first: Moments, second: Moments) -> Moments:
             f"moments of {first.features} features and {first.targets} targets cannot be merged"
             f" with {second.features} and {second.targets}"
         )
+    check_units(first.scale, second.scale)
+    return _merged(first, second)
+
+
+@jax.jit
+def _merged(first: Moments, second: Moments) -> Moments:
     return jax.tree.map(jnp.add, first, merging_step(first, second))
+
+
+def check_units(*scales: Array) -> None:
+    """Raises ValueError unless all (D,) scales are equal (skipped while JAX traces)."""
+    if any(isinstance(scale, jax.core.Tracer) for scale in scales):
+        return
+    first, *others = map(np.asarray, scales)
+    for other in others:
+        if not np.array_equal(first, other):
+            index = int(np.argmax(first != other))
+            raise ValueError(
+                f"scale: {first[index]:.6g} and {other[index]:.6g} of feature {index}; moments in"
+                " different units cannot be merged: merge first, standardize afterwards"
+            )
 
 
 def merging_step(first: Moments, second: Moments) -> Moments:
@@ -204,8 +224,23 @@ def standardized(moments: Moments) -> Moments:
 
 
 def balanced_class_weight(labels: ArrayLike, num_classes: int) -> np.ndarray:
-    """(C,) weights N / (C' N_c) that give each of the C' classes present the same total weight."""
-    counts = np.bincount(np.asarray(labels), minlength=num_classes)
+    """(C,) weights N / (C' N_c) that give each of the C' classes present the same total weight.
+
+    Args:
+      labels: (N,) whole numbers in 0 .. C - 1.
+      num_classes: C.
+
+    Raises:
+      ValueError: a label out of that range, or no labels.
+    """
+    classes = np.asarray(labels)
+    if classes.ndim != 1 or classes.size == 0:
+        raise ValueError(f"labels: shape {classes.shape}; (N,) whole numbers are needed")
+    outside = (classes < 0) | (classes >= num_classes) | (classes % 1 != 0)
+    if np.any(outside):
+        wrong = classes[np.argmax(outside)]
+        raise ValueError(f"labels: {wrong}; whole numbers 0 .. {num_classes - 1} are allowed")
+    counts = np.bincount(classes.astype(np.int64), minlength=num_classes)
     present = counts > 0
     return np.where(present, counts.sum() / (present.sum() * np.maximum(counts, 1)), 0.0)
 

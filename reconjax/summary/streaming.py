@@ -210,12 +210,12 @@ def _union(parts: Sequence[_Part]) -> Moments | None:
     found = [part.floats() for part in parts] + [
         rounded(sums, parts[0].dtype) for sums in exact[:1]
     ]
-    found = [
-        one if parts[0].device is None else jax.device_put(one, parts[0].device)
-        for one in found
-        if one is not None
+    present = [
+        part if parts[0].device is None else jax.device_put(part, parts[0].device)
+        for part in found
+        if part is not None
     ]
-    return functools.reduce(merge, found) if found else None
+    return functools.reduce(merge, present) if present else None
 
 
 def _places(devices: Sequence[jax.Device] | None) -> Sequence[jax.Device | None]:

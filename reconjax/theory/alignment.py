@@ -115,7 +115,8 @@ def proposition1(
       spectrum: with labels.
       latent_dim: K; past the rank of the labels the eigenspace of YᵀY is not defined, and the
         result says so.
-      tolerance: how far a cosine may be from 1; the root of the dtype's epsilon by default.
+      tolerance: how far a cosine may be from 1, 0 for not at all; the root of the dtype's epsilon
+        by default.
 
     Returns:
       `Proposition1`.
@@ -126,8 +127,9 @@ def proposition1(
     concrete = not isinstance(latent_dim, jax.core.Tracer)
     if concrete and (np.asarray(latent_dim) < 1 or np.asarray(latent_dim) % 1 != 0):
         raise ValueError(f"latent_dim: {latent_dim}; it must be a whole number from 1 on")
-    eps = float(jnp.finfo(spectrum.eigenvalues.dtype).eps)
-    return _proposition1(spectrum, jnp.asarray(latent_dim, jnp.int32), tolerance or eps**0.5)
+    if tolerance is None:
+        tolerance = float(jnp.finfo(spectrum.eigenvalues.dtype).eps) ** 0.5
+    return _proposition1(spectrum, jnp.asarray(latent_dim, jnp.int32), tolerance)
 
 
 @jax.jit(static_argnames="convention")

@@ -5,10 +5,11 @@ without noise (Π₀), the first K columns of an orthonormal U those with it (Π
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from reconjax.linalg.eigen import eigh_descending, inverse_root
@@ -19,7 +20,14 @@ from reconjax.linalg.products import gram
 SMALLEST = 64
 
 
-def represented(components: Array, reconstructed: Array) -> tuple[Array, np.ndarray, np.ndarray]:
+def either(condition: Any, first: Callable[[], Any], second: Callable[[], Any]) -> Any:
+    """`first()` where the condition holds, else `second()`; one alone runs unless it is traced."""
+    if isinstance(condition, jax.core.Tracer):
+        return jax.lax.cond(condition, first, second)
+    return first() if condition else second()
+
+
+def represented(components: Array, reconstructed: Array) -> tuple[Array, Array, Array]:
     """Orthonormal coordinates of the features with noise, nested in K: Π₁ = U_K U_Kᵀ.
 
     Args:
@@ -30,13 +38,13 @@ def represented(components: Array, reconstructed: Array) -> tuple[Array, np.ndar
       U (D, D), 0 in columns that add nothing to those before; σ (D,); and how many of the first K
       columns are not 0, (D,).
     """
-    features, values, orthonormal, new = _decomposed_features(components, reconstructed)
-    singular = np.asarray(values)
+    features, singular, orthonormal, new = _decomposed_features(components, reconstructed)
     carries = singular > 0
-    if not np.all(np.asarray(new)[carries]):
-        orthonormal, new = _one_by_one(features)
-    kept = carries & np.asarray(new)
-    return jnp.where(jnp.asarray(kept), orthonormal, 0.0), singular, np.cumsum(kept)
+    orthonormal, new = either(
+        jnp.all(new | ~carries), lambda: (orthonormal, new), lambda: _one_by_one(features)
+    )
+    kept = carries & new
+    return jnp.where(kept, orthonormal, 0.0), singular, jnp.cumsum(kept, dtype=jnp.int32)
 
 
 @jax.jit
@@ -85,27 +93,53 @@ def _dependent(features: Array) -> float:
     return 64 * features.shape[0] * float(jnp.finfo(features.dtype).eps)
 
 
-def overlaps(features: np.ndarray) -> np.ndarray:
+@jax.jit
+def overlaps(features: Array) -> Array:
     """(D,) mean squared cosine for every K: sums over the leading blocks of U², in one pass."""
     squared = features**2
     # What row K and column K add to the block of K - 1; the corner is in both.
-    rows, columns = np.cumsum(squared, axis=1), np.cumsum(squared, axis=0)
-    added = np.diagonal(rows) + np.diagonal(columns) - np.diagonal(squared)
-    return np.minimum(np.cumsum(added) / np.arange(1, len(squared) + 1), 1.0)
+    rows, columns = jnp.cumsum(squared, axis=1), jnp.cumsum(squared, axis=0)
+    added = jnp.diagonal(rows) + jnp.diagonal(columns) - jnp.diagonal(squared)
+    every = jnp.arange(1, len(squared) + 1, dtype=squared.dtype)
+    return jnp.minimum(jnp.cumsum(added) / every, 1.0)
 
 
-def largest_change(features: Array, latent_dim: int, count: int) -> tuple[float, np.ndarray]:
+def largest_changes(features: Array, latent_dims: Any, count: Array) -> tuple[Array, Array]:
+    """`largest_change` at (Kn,) K: (Kn,) changes and (Kn, D) labels."""
+    if isinstance(latent_dims, jax.core.Tracer):
+        by_dim = lambda k: largest_change(features, k, count[k - 1])  # noqa: E731
+        return jax.lax.map(by_dim, latent_dims)
+    changes = [largest_change(features, int(k), count[int(k) - 1]) for k in latent_dims]
+    change, labels = zip(*changes, strict=True)
+    return jnp.stack(change), jnp.stack(labels)
+
+
+def largest_change(features: Array, latent_dim: Any, count: Any) -> tuple[Array, Array]:
     """‖Π₁ − Π₀‖ at one K, and the coordinates (D,) of a label that it changes so much."""
     size = features.shape[0]
-    if count < latent_dim:  # some direction of Π₀ is orthogonal to Π₁
-        left = np.linalg.svd(np.asarray(features)[:latent_dim, :latent_dim])[0]
-        return 1.0, np.pad(left[:, -1], (0, size - latent_dim))
-    # Sizes are rounded up: few of them are ever compiled.
-    fewest = max(min(latent_dim, size - latent_dim), SMALLEST)
-    block = min(1 << (fewest - 1).bit_length(), size)
+    block = size
+    if not isinstance(latent_dim, jax.core.Tracer):
+        # Sizes are rounded up: few of them are ever compiled.
+        fewest = max(min(latent_dim, size - latent_dim), SMALLEST)
+        block = min(1 << (fewest - 1).bit_length(), size)
     by_columns = block == size or latent_dim <= size - latent_dim
-    change, label = _largest_angle(features, np.int32(latent_dim), block, by_columns)
-    return float(change), np.asarray(label)
+    return either(
+        count < latent_dim,
+        lambda: _lost_direction(features, latent_dim),
+        lambda: _largest_angle(features, jnp.int32(latent_dim), block, by_columns),
+    )
+
+
+@jax.jit
+@highest
+def _lost_direction(features: Array, latent_dim: Array) -> tuple[Array, Array]:
+    """1, and a direction of Π₀ that is orthogonal to Π₁."""
+    inside = jnp.arange(features.shape[0], dtype=jnp.int32) < latent_dim
+    leading = jnp.where(inside[:, None] & inside, features, 0.0)
+    # Past K, singular values that are not the smallest.
+    filled = leading + jnp.diag(jnp.where(inside, 0.0, 2.0).astype(features.dtype))
+    label = jnp.linalg.svd(filled)[0][:, -1]
+    return jnp.ones((), features.dtype), label
 
 
 @functools.partial(jax.jit, static_argnames=("block", "by_columns"))
@@ -142,24 +176,25 @@ def _largest_angle(
     return sine, jnp.where(length > 0, label / jnp.where(length > 0, length, 1.0), any_label)
 
 
-def relative_margins(values: np.ndarray) -> np.ndarray:
-    """(r - 1,) relative gap between the least of the first K values and the largest of the rest."""
-    before = np.minimum.accumulate(values)[:-1]
-    after = np.maximum.accumulate(values[::-1])[::-1][1:]
-    largest = np.maximum(before, after)
-    return (before - after) / np.where(largest > 0, largest, 1.0)
+def relative_margins(values: Array) -> Array:
+    """(D,) relative gap between the least of the first K values and the largest of the rest."""
+    before = jax.lax.cummin(values)
+    after = jnp.append(jax.lax.cummax(values, reverse=True)[1:], jnp.zeros_like(values[:1]))
+    largest = jnp.maximum(before, after)
+    return (before - after) / jnp.where(largest > 0, largest, 1.0)
 
 
-def relative_gaps(
-    variances: np.ndarray, singular: np.ndarray, epsilon: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """(r,) relative gaps after the K-th eigenvalue, and whether rounding turns what lies before.
+def relative_gaps(variances: Array, singular: Array, rank: Array) -> tuple[Array, Array]:
+    """(D,) relative gaps after the K-th eigenvalue, and whether rounding turns what lies before.
 
     Eigenvectors are turned by about rounding over gap, both relative to the largest value: of d for
-    those of M, of σ for those with noise.
+    those of M, of σ for those with noise. From the rank on, gaps are 1 and nothing is turned.
     """
-    gaps, turned = np.ones(len(variances)), np.zeros(len(variances), bool)
+    epsilon = float(jnp.finfo(variances.dtype).eps)
+    gaps, turned = jnp.ones_like(variances), jnp.zeros(variances.shape, bool)
     for values, power in ((variances, 1), (singular, 2)):
-        gaps[:-1] = np.minimum(gaps[:-1], relative_margins(values**power))
-        turned[:-1] |= 8 * epsilon * values[0] > 0.01 * (values[:-1] - values[1:])
-    return gaps, turned
+        gaps = jnp.minimum(gaps, relative_margins(values**power))
+        following = jnp.append(values[1:], jnp.zeros_like(values[:1]))
+        turned |= 8 * epsilon * values[0] > 0.01 * (values - following)
+    inside = jnp.arange(1, variances.size + 1, dtype=jnp.int32) < rank
+    return jnp.where(inside, gaps, 1.0), inside & turned

@@ -21,39 +21,15 @@ where noise acts there too) and d² / g keeps the order of d.
 These are statements about linear encoders, decoders and heads, the head being fitted on clean data.
 """
 
-import dataclasses
-import functools
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jax.typing import ArrayLike
 
-from reconjax.linalg.eigen import eigh_descending, inverse_root, significant
-from reconjax.linalg.precision import highest
-from reconjax.linalg.products import gram
-from reconjax.noise import InBasis, Noise
+from reconjax.noise import Noise
 from reconjax.summary.moments import Moments
-from reconjax.theory.angles import (
-    largest_change,
-    overlaps,
-    relative_gaps,
-    relative_margins,
-    represented,
-)
-from reconjax.theory.solver import Problem
-from reconjax.theory.solver import problem as noisy_problem
-from reconjax.theory.spectrum import Spectrum
-from reconjax.theory.spectrum import spectrum as decomposed
-
-CLOSED = "E[x' x'ᵀ] is a M + b I: principal directions and their order stay (Corollary 3.1)"
-KEPT = "commutes with the second moment of the data, and keeps the order of its directions"
-TURNED = "E[x'|x] turns principal directions"
-MIXED = "does not commute with the second moment of the data: it mixes principal directions"
-REORDERED = "commutes with the second moment of the data, but reorders its directions"
-TIES = "commutes with the second moment of the data, but decides between equal eigenvalues"
+from reconjax.theory.commuting import NEVER, REASONS, certificate_arrays
+from reconjax.theory.spectrum import Spectrum, spectrum
 
 
 class Certificate(NamedTuple):
@@ -110,28 +86,6 @@ class Certificate(NamedTuple):
     rank: int
 
 
-class _Facts(NamedTuple):
-    """Of a noise: whether E[x'|x] = q x and q; whether G = a M + b I, a and b; the commutator."""
-
-    additive: Array
-    keep: Array
-    closed: Array
-    scale: Array
-    white: Array
-    commutator: Array
-
-
-class _Whitened(NamedTuple):
-    """W P d^½ and W F P (D, D), 0 past the rank, and what AᵀA says; `regular`: W is accurate."""
-
-    components: Array
-    reconstructed: Array
-    mixing: Array
-    turned: Array
-    variance: Array
-    regular: Array
-
-
 def certificate(
     moments: Moments,
     noise: Noise,
@@ -157,71 +111,28 @@ def certificate(
       ValueError: K out of range, or a noise for another number of features.
     """
     if principal is None:
-        principal = decomposed(moments)
+        principal = spectrum(moments)
     rank = int(principal.rank)
     dims = check_latent_dims(latent_dims, rank, moments.features)
-    found, basis = _in_coordinates(moments, noise, principal)
-    point = noise.ray()
-    facts = _facts(found, None if point is None else point.keep)
-    variances = np.asarray(principal.eigenvalues[:rank])
-    epsilon = float(np.finfo(variances.dtype).eps)
-    tolerance, commutator = epsilon**0.5, float(facts.commutator)
-    if facts.closed:
-        estimated = variances**2 / (float(facts.scale) * variances + float(facts.white))
-        mixing = turned = 0.0
-    else:
-        options = {"additive": bool(facts.additive)}
-        whitened = _whitened(found, basis, principal.eigenvalues, facts.keep, **options)
-        if not whitened.regular:
-            options["singular"] = True
-            whitened = _whitened(found, basis, principal.eigenvalues, facts.keep, **options)
-        estimated, turned = np.asarray(whitened.variance)[:rank], float(whitened.turned)
-        mixing = max(float(whitened.mixing), turned)
-
-    # Equal eigenvalues must stay equal, all others in order.
-    margin = relative_margins(estimated)
-    equal = relative_margins(variances) <= tolerance
-    ordered = np.where(equal, np.abs(margin) <= tolerance, margin > 8 * rank * epsilon)
-    broken = np.flatnonzero(~ordered & ~equal) + 1
-    if facts.closed:
-        verdict, reason, broken = "never", CLOSED, broken[:0]
-    elif turned > tolerance:
-        verdict, reason = "may", TURNED
-    elif mixing > tolerance:
-        verdict, reason = "may", TIES if commutator <= tolerance else MIXED
-    elif not np.all(ordered):
-        verdict, reason = "may", REORDERED if broken.size else TIES
-    else:
-        verdict, reason = "never", KEPT
-
-    if verdict == "never":
-        changes, labels = np.zeros(len(dims)), np.zeros((len(dims), moments.features))
-        overlap, singular = np.ones(rank), np.sort(estimated)[::-1] ** 0.5
-    else:
-        features, singular, count = represented(whitened.components, whitened.reconstructed)
-        overlap, singular = overlaps(np.asarray(features))[:rank], singular[:rank]
-        worst = [largest_change(features, int(k), int(count[k - 1])) for k in dims]
-        changes = np.array([change for change, _ in worst])
-        coordinates = np.stack([label[:rank] for _, label in worst]) / np.sqrt(variances)
-        labels = coordinates @ np.asarray(principal.eigenvectors)[:, :rank].T
-    gap, ambiguous = relative_gaps(variances, singular, epsilon)
+    arrays = certificate_arrays(moments, noise, dims, principal=principal)
+    reason = int(arrays.reason)
     return Certificate(
-        verdict=verdict,
-        reason=reason,
+        verdict="never" if reason < NEVER else "may",
+        reason=REASONS[reason],
         latent_dim=dims,
-        largest_change=changes,
-        mean_squared_cosine=overlap[dims - 1],
-        overlap=overlap,
-        worst_label=labels,
-        gap=gap[dims - 1],
-        ambiguous=ambiguous[dims - 1],
-        ties=tuple((np.flatnonzero(ambiguous) + 1).tolist()),
-        commutator=commutator,
-        mixing=mixing,
-        tolerance=tolerance,
-        order_margin=float(np.min(margin[~equal], initial=1.0)),
-        order_broken=tuple(broken.tolist()),
-        sampling=float((2 / moments.samples) ** 0.5),
+        largest_change=np.asarray(arrays.largest_change),
+        mean_squared_cosine=np.asarray(arrays.mean_squared_cosine),
+        overlap=np.asarray(arrays.overlap)[:rank],
+        worst_label=np.asarray(arrays.worst_label),
+        gap=np.asarray(arrays.gap),
+        ambiguous=np.asarray(arrays.ambiguous),
+        ties=_places(arrays.ties),
+        commutator=float(arrays.commutator),
+        mixing=float(arrays.mixing),
+        tolerance=float(np.finfo(arrays.overlap.dtype).eps) ** 0.5,
+        order_margin=float(arrays.order_margin),
+        order_broken=_places(arrays.order_broken),
+        sampling=float(arrays.sampling),
         rank=rank,
     )
 
@@ -243,131 +154,6 @@ def check_latent_dims(latent_dims: ArrayLike | None, rank: int, features: int) -
     return dims.astype(int)
 
 
-def _in_coordinates(moments: Moments, noise: Noise, principal: Spectrum) -> tuple[Problem, Array]:
-    """The problem, and the principal directions (D, D) in the coordinates that it is in.
-
-    A noise on principal components is judged in them: there M is diagonal to the last digit.
-    """
-    vectors = principal.eigenvectors
-    if not (isinstance(noise, InBasis) and np.array_equal(noise.basis, vectors)):
-        return noisy_problem(moments, noise), vectors
-    zeros = jnp.zeros_like(moments.mean_x)
-    turned = dataclasses.replace(
-        moments,
-        mean_x=zeros,
-        second_moment=jnp.diag(principal.eigenvalues),
-        cross_moment=zeros[:, None][:, :0],
-        scale=jnp.ones_like(zeros),
-    )
-    return noisy_problem(turned, noise.noise), jnp.eye(zeros.size, dtype=vectors.dtype)
-
-
-@jax.jit
-@highest
-def _facts(problem: Problem, keep: Array | None) -> _Facts:
-    """What can be told from the entries of the moments alone; q where it is known."""
-    second, noisy = problem.second_moment, problem.noisy_second_moment
-    epsilon = float(jnp.finfo(second.dtype).eps)
-    variance = jnp.diagonal(second)
-    most, least = jnp.argmax(variance), jnp.argmin(variance)
-    if keep is None:
-        keep = problem.noisy_input_moment[most, most] / variance[most]
-        additive = (keep > 0) & _equal(problem.noisy_input_moment, keep * second, keep, second)
-        keep = jnp.where(additive, keep, 0.0)
-    else:
-        keep, additive = keep.astype(second.dtype), jnp.array(True)
-
-    # a from the largest entry beside the diagonal, b from the smallest on it: single entries hold
-    # however badly M is conditioned.
-    across = jnp.abs(second - jnp.diag(variance))
-    i, j = jnp.unravel_index(jnp.argmax(across), across.shape)
-    spread = variance[most] - variance[least]
-    first, other, alone = noisy[most, most], noisy[least, least], spread <= 0
-    scale = jnp.where(alone, first / variance[most], (first - other) / jnp.where(alone, 1, spread))
-    mixed = across[i, j] > 0
-    scale = jnp.where(mixed, noisy[i, j] / jnp.where(mixed, second[i, j], 1.0), scale)
-    white = other - scale * variance[least]
-    expected = scale * second + white * jnp.eye(second.shape[0], dtype=second.dtype)
-    closed = additive & (scale >= 0) & (white >= -64 * epsilon * other)
-    white = jnp.maximum(white, 0.0)
-    closed = closed & _equal(noisy, expected, scale, second, white)
-
-    added = noisy - keep**2 * second
-    product = added @ second
-    size = jnp.linalg.norm(added) * jnp.linalg.norm(second)
-    # Where nothing is added but rounding, nothing can fail to commute.
-    acts = jnp.linalg.norm(added) > 64 * epsilon * keep**2 * jnp.linalg.norm(second)
-    commutator = jnp.linalg.norm(product - product.T) / jnp.where(acts, size, 1.0)
-    return _Facts(additive, keep, closed, scale, white, jnp.where(acts, commutator, 0.0))
-
-
-def _equal(
-    found: Array, expected: Array, scale: Array, second: Array, white: ArrayLike = 0.0
-) -> Array:
-    """Whether entries agree to the last digits of those of scale M + white I."""
-    deviation = jnp.sqrt(jnp.maximum(scale, 0.0) * jnp.diagonal(second) + white)
-    tolerance = max(64, 4 * second.shape[0]) * float(jnp.finfo(second.dtype).eps)
-    return jnp.all(jnp.abs(found - expected) <= tolerance * deviation[:, None] * deviation)
-
-
-@functools.partial(jax.jit, static_argnames=("additive", "singular"))
-@highest
-def _whitened(
-    problem: Problem,
-    vectors: Array,
-    eigenvalues: Array,
-    keep: Array,
-    *,
-    additive: bool,
-    singular: bool = False,
-) -> _Whitened:
-    """W P d^½ and W F P, by the Cholesky factor of G; by its eigenvectors where it is `singular`.
-
-    The covariance AᵀA of x̂ is judged: the largest correlation of two of its principal components,
-    their variances, and the share of a column of W F P across that of W P d^½.
-    """
-    noisy = problem.noisy_second_moment
-    epsilon = float(jnp.finfo(noisy.dtype).eps)
-    variance = jnp.diagonal(noisy)
-    # Units in which G has diagonal 1. Features that are constant, or rounding, are left out.
-    varies = variance > variance.size * epsilon * jnp.max(variance)
-    unit = jnp.where(varies, jax.lax.rsqrt(jnp.where(varies, variance, 1.0)), 0.0)
-    scaled = noisy * unit[:, None] * unit
-    if singular:
-        values, basis = eigh_descending(scaled)
-        kept = values > jnp.maximum(significant(values), 8 * epsilon * values[0])
-        whitening, regular = (basis * inverse_root(jnp.where(kept, values, 0.0))).T, jnp.array(True)
-    else:
-        scaled = scaled + jnp.diag(jnp.where(varies, 0.0, 1.0).astype(scaled.dtype))
-        factor = jnp.linalg.cholesky(scaled, symmetrize_input=False)
-        pivot = jnp.min(jnp.diagonal(factor))  # NaN where it fails
-        regular = pivot**2 > 64 * variance.size * epsilon
-
-    def reduce(matrix: Array) -> Array:
-        matrix = unit[:, None] * matrix
-        if singular:
-            return whitening @ matrix
-        return jax.scipy.linalg.solve_triangular(factor, matrix, lower=True)
-
-    deviation = jnp.sqrt(eigenvalues)
-    components = reduce(vectors * deviation)
-    if additive:
-        reconstructed = keep * components * deviation
-    else:
-        across = problem.noisy_input_moment @ vectors
-        reconstructed = reduce(jnp.where(deviation > 0, across, 0.0))
-    second = gram(reconstructed)
-    estimated = jnp.diagonal(second)
-    over = inverse_root(estimated)
-    correlation = jnp.abs(second - jnp.diag(estimated)) * over[:, None] * over
-    length = jnp.sum(components**2, axis=0)
-    along = jnp.sum(components * reconstructed, axis=0) / jnp.where(length > 0, length, 1.0)
-    turned = jnp.linalg.norm(reconstructed - along * components, axis=0) * over
-    return _Whitened(
-        components=components,
-        reconstructed=reconstructed,
-        mixing=jnp.max(correlation),
-        turned=jnp.max(turned),
-        variance=estimated,
-        regular=regular,
-    )
+def _places(at: ArrayLike) -> tuple[int, ...]:
+    """The K of (D,) flags."""
+    return tuple((np.flatnonzero(at) + 1).tolist())

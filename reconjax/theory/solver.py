@@ -101,8 +101,7 @@ def problem(moments: Moments, noise: Any = None) -> Problem:
         noisy, noisy_labels, noisy_inputs = m, c, m
     else:
         check_noise_size(noise, moments.features)
-        if not moments.centered and getattr(noise, "offset", lambda: None)() is not None:
-            raise ValueError("noise: it moves the mean of the inputs; centered moments are needed")
+        check_mean(moments, noise)
         noisy, noisy_labels, noisy_inputs = noise.second_moment(m), noise.mean(c), noise.mean(m)
     return Problem(noisy, noisy_labels, noisy_inputs, m, c, moments.label_moment, jnp.trace(m))
 
@@ -224,9 +223,15 @@ def check_readout(readout: str) -> None:
 
 
 def check_latent_dim(latent_dim: int, largest: int) -> None:
-    """Raises ValueError unless 1 <= K <= largest."""
-    if not 1 <= latent_dim <= largest:
-        raise ValueError(f"latent_dim: {latent_dim}; 1 .. {largest} is allowed")
+    """Raises ValueError unless K is a whole number in 1 .. largest."""
+    if not 1 <= latent_dim <= largest or latent_dim % 1:
+        raise ValueError(f"latent_dim: {latent_dim}; 1 .. {largest} is allowed, in whole numbers")
+
+
+def check_mean(moments: Moments, noise: Any) -> None:
+    """Raises ValueError if the noise moves the mean of inputs whose moments are not centered."""
+    if not moments.centered and getattr(noise, "offset", lambda: None)() is not None:
+        raise ValueError("noise: it moves the mean of the inputs; centered moments are needed")
 
 
 def check_noise_size(noise: Any, features: int) -> None:

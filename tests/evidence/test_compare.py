@@ -9,7 +9,8 @@ from scipy import linalg
 
 import reconjax
 from reconjax.cli.main import main
-from reconjax.evidence.comparison import Comparison, compare, ranking
+from reconjax.evidence.comparison import Comparison, compare
+from reconjax.evidence.places import ranking
 from reconjax.grid.kernel import solve_grid
 from reconjax.noise.families import NAMES, families
 from reconjax.plots import comparison_figure, learned_mask_figure

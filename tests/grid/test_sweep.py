@@ -487,6 +487,18 @@ def test_options_out_of_range_are_refused(options, match):
         rj.sweep(plain(), [[MASK(0.1, 2)]], **options)
 
 
+def test_uncentered_moments_are_refused_where_the_noise_moves_the_mean():
+    bare = rj.uncentered(plain())
+    filled = rj.patch_mask(0.5, 2, SHAPE, fill=0.3)
+    with pytest.raises(ValueError, match=r"moves the mean .* centered moments are needed"):
+        rj.solve(rj.problem(bare, filled))
+    with pytest.raises(ValueError, match=r"moves the mean .* centered moments are needed"):
+        rj.sweep(bare, [[filled]])
+    # A mask that drops to 0 moves nothing.
+    loss = rj.sweep(bare, [[MASK(0.5, 2)]], 1.0, precision="float64").supervised_loss[0, 0, 0]
+    close(loss, rj.solve(rj.problem(bare, MASK(0.5, 2)), 1.0).supervised_loss, 1e-9)
+
+
 def test_no_noise_is_a_ray_and_adds_nothing_to_another():
     moments = plain()
     nothing = rj.chain(rj.identity(), rj.identity())

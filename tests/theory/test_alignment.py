@@ -290,6 +290,17 @@ def test_a_tolerance_decides_how_close_is_aligned():
     assert bool(rj.proposition1(spectrum, 2, tolerance=0.1).aligned)
 
 
+def test_a_tolerance_of_0_is_not_the_default():
+    x, y = constructed(GAINS, np.array([3.0, 2.0]))
+    y = y + 1e-6 * np.random.default_rng(0).normal(size=y.shape) * np.abs(y).max()
+    spectrum = rj.spectrum(rj.moments(x, y))
+    default = rj.proposition1(spectrum, 2)
+    away = 1 - np.min(default.cosines[:2])
+    assert 0 < away < 1e-9  # far within the default
+    assert bool(default.aligned)
+    assert not bool(rj.proposition1(spectrum, 2, tolerance=0).aligned)
+
+
 def test_latent_dims_do_not_compile_again_and_may_be_traced():
     spectrum = rj.spectrum(rj.moments(*oracle.dataset("unbalanced")))
     found = jax.vmap(lambda k: rj.proposition1(spectrum, k).defined)(jnp.arange(1, 6))

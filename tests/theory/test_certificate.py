@@ -14,7 +14,17 @@ import reconjax as rj
 from reconjax.noise import pca_mask
 from reconjax.summary.moments import Moments
 from reconjax.theory import angles
-from reconjax.theory.certificate import CLOSED, KEPT, MIXED, REORDERED, TIES, TURNED, certificate
+from reconjax.theory.certificate import certificate
+from reconjax.theory.commuting import (
+    CLOSED,
+    KEPT,
+    MIXED,
+    REASONS,
+    REORDERED,
+    TIES,
+    TURNED,
+    certificate_arrays,
+)
 
 DATA = ["plain", "short", "constant pixels", "low rank"]
 
@@ -201,7 +211,7 @@ def test_the_largest_angle_is_found_on_either_side_of_the_block(monkeypatch):
         assert change == pytest.approx(max(block, default=0.0), abs=1e-12)
         gain = np.sum((basis[:, :k].T @ label) ** 2) - np.sum(label[:k] ** 2)
         assert np.linalg.norm(label) == pytest.approx(1)
-        assert gain == pytest.approx(change, abs=1e-12)
+        assert gain == pytest.approx(float(change), abs=1e-12)
 
 
 # The verdict
@@ -433,6 +443,46 @@ def test_an_operator_that_swaps_what_it_shows():
     np.testing.assert_allclose(found.largest_change, [0, 1, 0, 1, 1, 1], atol=1e-7)
     cosines = [1, 1 / 2, 1, 3 / 4, 4 / 5, 5 / 6]
     np.testing.assert_allclose(found.mean_squared_cosine, cosines, atol=1e-12)
+
+
+# Under jax.jit
+
+
+@pytest.mark.parametrize("data", ["plain", "low rank"])
+def test_the_numbers_are_the_same_where_all_is_traced(data):
+    moments = rj.moments(*oracle.dataset(data))
+    rank = int(rj.spectrum(moments).rank)
+    dims = np.array([1, 3, rank, FEATURES])
+    traced = jax.jit(certificate_arrays)
+    for noise in (rj.patch_mask(0.75, (2, 2), SHAPE), rj.patch_mask(0.0, (2, 2), SHAPE)):
+        numbers = traced(moments, noise, jnp.asarray(dims))
+        plain = certificate(moments, noise, [1, 3, rank])
+        assert REASONS[int(numbers.reason)] == plain.reason
+        for name in ("largest_change", "mean_squared_cosine", "gap", "ambiguous"):
+            numbered = np.asarray(getattr(numbers, name))[:3]
+            np.testing.assert_allclose(numbered, getattr(plain, name), atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(numbers.overlap[:rank], plain.overlap, atol=1e-9)
+        # The worst label is one up to its sign: it is judged by what it varies with.
+        second = np.asarray(moments.second_moment)
+        for label, other in zip(numbers.worst_label[:3], plain.worst_label, strict=True):
+            assert abs(label @ second @ other) == pytest.approx(other @ second @ other, abs=1e-6)
+        assert bool(np.isnan(numbers.largest_change[3])) == (rank < FEATURES)
+        places = np.flatnonzero(numbers.order_broken) + 1
+        assert tuple(places.tolist()) == plain.order_broken
+    assert traced._cache_size() == 1  # the strength and K are no part of the program
+
+
+def test_numbers_of_several_strengths_at_once():
+    moments = rj.moments(*oracle.dataset("plain"))
+
+    def change(ratio):
+        mask = rj.patch_mask(ratio, (2, 2), SHAPE)
+        return certificate_arrays(moments, mask, [4]).largest_change[0]
+
+    changes = jax.jit(jax.vmap(change))(jnp.array([0.25, 0.75]))
+    for ratio, found in zip((0.25, 0.75), changes, strict=True):
+        expected = certificate(moments, rj.patch_mask(ratio, (2, 2), SHAPE), [4])
+        assert float(found) == pytest.approx(expected.largest_change[0], abs=1e-9)
 
 
 # Precision, cost, bad input

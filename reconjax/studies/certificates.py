@@ -1,0 +1,172 @@
+"""What noises can change for any task, from the inputs alone (Corollary 3.1)."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, Unpack
+
+import jax.numpy as jnp
+import numpy as np
+import xarray
+
+from reconjax.data import Dataset
+from reconjax.noise import Noise, noise_text, parse_noise
+from reconjax.noise.groups import usual_patches
+from reconjax.storage.files import output_folder
+from reconjax.studies.labelled import labelled, save
+from reconjax.studies.source import Reading, Source
+from reconjax.summary import hosts
+from reconjax.summary.moments import Moments
+from reconjax.theory.certificate import certificate, check_latent_dims
+from reconjax.theory.solver import check_latent_dim
+from reconjax.theory.spectrum import Spectrum, spectrum
+
+# (D, D) float64 matrices that a certificate holds at its peak.
+DENSE_MATRICES = 16
+# The fields of `Certificate` by their dimensions beside the noise.
+CURVES = ("largest_change", "mean_squared_cosine", "gap", "ambiguous")
+SCALARS = ("verdict", "reason", "commutator", "mixing", "order_margin")
+PLACES = ("ties", "order_broken")
+
+
+def detect(
+    data: str | Dataset | Moments = "digits",
+    *,
+    noises: Sequence[str | Noise] | None = None,
+    latent_dims: Sequence[int] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    **reading: Unpack[Reading],
+) -> xarray.Dataset:
+    """Which noises can never help, and how much the others can change; no label is looked at.
+
+    It is about linear encoders, decoders and heads, the head fitted on clean inputs.
+
+    Args:
+      data: a name, as for `reconjax.data.load`; a data set, with labels or without; or moments.
+      noises: texts like "mask:0.75:4x4", or noises; by default Gaussian noise, and masks of small
+        patches that divide the images (moments know no images: they are vectors).
+      latent_dims: K in 1 .. the rank; by default 1, 2, 4, ... and the rank.
+      out: a folder, in which `detect.nc` is written.
+      **reading: see `reconjax.studies.Reading`; `class_weight` does not apply.
+
+    Returns:
+      A dataset over `noise` and `latent_dim`: the fields of `reconjax.Certificate` with their
+      meanings there, `verdict`, `reason`, `largest_change`, `mean_squared_cosine`, `gap`,
+      `ambiguous`, `worst_label` (over `feature` too), `commutator`, `mixing` and `order_margin`;
+      and over `direction` (1 .. the rank, as K) `overlap`, `ties` and `order_broken`. Its
+      attributes have `tolerance`, `sampling` and the rank.
+
+    Raises:
+      ValueError: an option out of range, a text that names no noise, class weights.
+      FileNotFoundError: no data has that name.
+
+    Example:
+      >>> result = reconjax.studies.detect("digits", noises=["gaussian:0.5", "mask:0.75:2x2"])
+      >>> result.verdict.values.tolist()
+      ['never', 'may']
+    """
+    if reading.get("class_weight"):
+        weight = reading["class_weight"]
+        raise ValueError(f"class_weight: {weight!r}; it does not apply, detect uses no labels")
+    source = Source(data, labels=False, **reading)
+    shape = (source.features,) if source.dataset is None else source.dataset.example_shape
+    given = _usual(shape) if noises is None else list(noises)
+    if not given:
+        raise ValueError("noises: none; at least one is needed")
+    wanted = None if latent_dims is None else np.asarray(latent_dims)
+    for latent_dim in () if wanted is None else wanted.reshape(-1).tolist():
+        check_latent_dim(latent_dim, source.features)  # the rank is known later
+    source.check_memory(DENSE_MATRICES * 8 * source.features**2, "certificates")
+    _check(given, shape)
+    folder = output_folder(out) if out is not None and hosts.first() else None
+    moments = source.moments()
+    certificates = []
+    with source.progress("noises", len(given) + 1) as advance:
+        principal = spectrum(moments)
+        dims = check_latent_dims(wanted, int(principal.rank), moments.features)
+        advance()
+        for noise in given:
+            parsed = parse_noise(noise, shape, principal) if isinstance(noise, str) else noise
+            certificates.append(certificate(moments, parsed, dims, principal=principal))
+            advance()
+    rank = int(principal.rank)
+    result = labelled(
+        "detect",
+        source,
+        _variables(certificates, rank),
+        {
+            "noise": [_text(noise, shape, moments) for noise in given],
+            "latent_dim": dims,
+            "direction": np.arange(1, rank + 1),
+        },
+        {
+            "samples": int(moments.samples),
+            "features": moments.features,
+            "rank": rank,
+            "tolerance": certificates[0].tolerance,
+            "sampling": certificates[0].sampling,
+        },
+        {"noises": noises, "latent_dims": latent_dims},
+    )
+    if folder is not None:
+        save(result, folder / "detect.nc")
+    return result
+
+
+def _usual(example_shape: tuple[int, ...]) -> list[str | Noise]:
+    """The noises when none is given: masks of small patches."""
+    if len(example_shape) != 3:
+        return ["gaussian:0.5", "pixel:0.75"]
+    height, width, _ = example_shape
+    masks = [
+        f"mask:0.75:{h}x{w}" + (":partial" if height % h or width % w else "")
+        for h, w in usual_patches(example_shape)[0]
+    ]
+    return ["gaussian:0.5", *masks]
+
+
+def _check(noises: Sequence[str | Noise], shape: tuple[int, ...]) -> None:
+    """Raises ValueError for a text that names no noise, before the data are read."""
+    features = int(np.prod(shape))
+    zeros = jnp.zeros(features)
+    stand_in = Spectrum(
+        eigenvalues=zeros,
+        eigenvectors=jnp.eye(features),
+        rank=jnp.int32(0),
+        labels=zeros[:0, None],
+        label_moment=zeros[:0, None],
+        mean_y=zeros[:0],
+        mean=zeros,
+        scale=jnp.ones(features),
+        samples=jnp.ones(()),
+    )
+    for noise in noises:
+        if isinstance(noise, str):
+            parse_noise(noise, shape, stand_in)
+
+
+def _text(noise: str | Noise, shape: tuple[int, ...], moments: Moments) -> str:
+    """What a noise is called; its kind, where no text names it."""
+    if isinstance(noise, str):
+        return noise
+    try:
+        return noise_text(noise, shape, moments)
+    except ValueError:
+        return type(noise).__name__
+
+
+def _variables(certificates: list[Any], rank: int) -> dict[str, tuple[list[str], Any]]:
+    def stacked(name: str) -> np.ndarray:
+        return np.stack([np.asarray(getattr(noise, name)) for noise in certificates])
+
+    every = np.arange(1, rank + 1)
+    places = {
+        name: np.stack([np.isin(every, getattr(noise, name)) for noise in certificates])
+        for name in PLACES
+    }
+    return {
+        **{name: (["noise", "latent_dim"], stacked(name)) for name in CURVES},
+        **{name: (["noise"], stacked(name)) for name in SCALARS},
+        "worst_label": (["noise", "latent_dim", "feature"], stacked("worst_label")),
+        "overlap": (["noise", "direction"], stacked("overlap")),
+        **{name: (["noise", "direction"], array) for name, array in places.items()},
+    }

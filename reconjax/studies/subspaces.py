@@ -1,0 +1,97 @@
+"""Images on the subspace that explains most of the pixels, and on what is left (Fig. 10)."""
+
+import os
+from typing import Unpack
+
+import jax.numpy as jnp
+import numpy as np
+import xarray
+
+from reconjax.data import Dataset
+from reconjax.data.units import as_floats
+from reconjax.storage.files import output_folder
+from reconjax.studies.labelled import labelled, save
+from reconjax.studies.source import Reading, Source
+from reconjax.summary import hosts
+from reconjax.theory import spectrum as spectra
+
+# Images in a picture at most.
+MOST = 64
+
+
+def project(
+    data: str | Dataset = "digits",
+    *,
+    variance: float = 0.75,
+    images: int = 8,
+    out: str | os.PathLike[str] | None = None,
+    **reading: Unpack[Reading],
+) -> xarray.Dataset:
+    """Some images, of the test split where there is one, on the top and on the bottom subspace.
+
+    Args:
+      data: a name, as for `reconjax.data.load`, or a data set of images.
+      variance: share of the pixel variance that the top subspace explains, in [0, 1].
+      images: how many, 1 .. 64; drawn at random.
+      out: a folder, in which `project.nc` is written.
+      **reading: see `reconjax.studies.Reading`.
+
+    Returns:
+      A dataset over `example`, `height`, `width` and `channel`: `images`, `top` (with the mean
+      image) and `bottom` (without it); `labels`, and `class_name` beside them. Its attributes have
+      `variance`, `top_directions`, `bottom_directions` and the rank.
+
+    Raises:
+      ValueError: an option out of range; vectors, or moments.
+      FileNotFoundError: no data has that name.
+
+    Example:
+      >>> result = reconjax.studies.project("digits", variance=0.75, images=2)
+      >>> result.top.shape, result.attrs["top_directions"]
+      ((2, 8, 8, 1), 10)
+    """
+    if not 1 <= images <= MOST or images % 1:
+        raise ValueError(f"images: {images}; 1 .. {MOST} is allowed, in whole numbers")
+    if not 0 <= variance <= 1:
+        raise ValueError(f"variance: {variance}; 0 .. 1 is allowed")
+    source = Source(data, **reading)
+    if source.dataset is None:
+        raise ValueError("data: moments; project needs a data set of images")
+    names, shape = source.dataset.class_names, source.dataset.image_shape
+    folder = output_folder(out) if out is not None and hosts.first() else None
+    principal = source.spectrum(variance)
+    shown = (source.test or source.train).sample(int(images), source.seed)
+    raw, labels = shown.examples(np.arange(len(shown)))
+    pixels = np.asarray(as_floats(jnp.asarray(raw))).reshape(len(shown), *shape)
+    count = int(spectra.top_directions(principal, variance, None, "top"))
+    bottom = spectra.project(
+        principal, pixels, variance=1 - variance, subspace="bottom", keep_mean=False
+    )
+    axes = ["example", "height", "width", "channel"]
+    rank = int(principal.rank)
+    result = labelled(
+        "project",
+        source,
+        {
+            "images": (axes, pixels),
+            "top": (axes, spectra.project(principal, pixels, variance=variance)),
+            "bottom": (axes, bottom),
+            "labels": (["example", "target"][: labels.ndim], labels),
+        },
+        {},
+        {
+            "samples": int(principal.samples),
+            "features": principal.features,
+            "rank": rank,
+            "variance": float(variance),
+            "top_directions": count,
+            "bottom_directions": rank - count,
+        },
+        {"variance": variance, "images": images},
+    )
+    real = [f"{row[0]:.3g}" for row in labels] if labels.ndim == 2 else None
+    class_names = np.asarray(real or [names[label] for label in labels])
+    result = result.assign_coords(class_name=("example", class_names))
+    if folder is not None:
+        save(result, folder / "project.nc")
+    return result

@@ -1,0 +1,399 @@
+"""What a noise changes for any task, in arrays: the numbers of a certificate, as JAX traces them.
+
+The equations are those of `reconjax.theory.certificate`, which puts these numbers into words. Only
+what is needed is computed, as far as that is known when the program is made.
+"""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from reconjax.linalg.eigen import eigh_descending, inverse_root, significant
+from reconjax.linalg.precision import highest
+from reconjax.linalg.products import gram
+from reconjax.noise import InBasis, Noise
+from reconjax.summary.moments import Moments
+from reconjax.theory.angles import (
+    either,
+    largest_changes,
+    overlaps,
+    relative_gaps,
+    relative_margins,
+    represented,
+)
+from reconjax.theory.solver import Problem, problem
+from reconjax.theory.spectrum import Spectrum, spectrum
+
+CLOSED = "E[x' x'ᵀ] is a M + b I: principal directions and their order stay (Corollary 3.1)"
+KEPT = "commutes with the second moment of the data, and keeps the order of its directions"
+TURNED = "E[x'|x] turns principal directions"
+MIXED = "does not commute with the second moment of the data: it mixes principal directions"
+REORDERED = "commutes with the second moment of the data, but reorders its directions"
+TIES = "commutes with the second moment of the data, but decides between equal eigenvalues"
+# With one of the first two, a noise never helps.
+REASONS = (CLOSED, KEPT, TURNED, MIXED, REORDERED, TIES)
+NEVER = 2
+
+
+class CertificateArrays(NamedTuple):
+    """The numbers of a `Certificate`, which says what they mean; D features, r their rank.
+
+    Attributes:
+      reason: int32, which of `REASONS`; with one below `NEVER` the noise changes nothing.
+      latent_dim: (Kn,) int32.
+      largest_change: (Kn,), NaN where K > r.
+      mean_squared_cosine: (Kn,), NaN where K > r.
+      overlap: (D,), NaN past r.
+      worst_label: (Kn, D).
+      gap: (Kn,), 1 where K >= r.
+      ambiguous: (Kn,) bool.
+      ties: (D,) bool, at K = 1 .. D.
+      order_broken: (D,) bool, at K = 1 .. D.
+      commutator: scalar, as are mixing, order_margin, sampling and rank.
+    """
+
+    reason: Array
+    latent_dim: Array
+    largest_change: Array
+    mean_squared_cosine: Array
+    overlap: Array
+    worst_label: Array
+    gap: Array
+    ambiguous: Array
+    ties: Array
+    commutator: Array
+    mixing: Array
+    order_margin: Array
+    order_broken: Array
+    sampling: Array
+    rank: Array
+
+
+class _Facts(NamedTuple):
+    """Of a noise: whether E[x'|x] = q x and q; whether G = a M + b I, a and b; the commutator."""
+
+    additive: Array
+    keep: Array
+    closed: Array
+    scale: Array
+    white: Array
+    commutator: Array
+
+
+class _Whitened(NamedTuple):
+    """W P d^½ and W F P (D, D), 0 past the rank, and what AᵀA says; `regular`: W is accurate."""
+
+    components: Array
+    reconstructed: Array
+    mixing: Array
+    turned: Array
+    variance: Array
+    regular: Array
+
+
+class _Order(NamedTuple):
+    """Which reason holds, and where and by how much the order of the directions is kept."""
+
+    reason: Array
+    margin: Array
+    broken: Array
+
+
+class _Change(NamedTuple):
+    """The mean squared cosines, σ (D,); the largest change (Kn,) and its labels (Kn, D)."""
+
+    overlap: Array
+    singular: Array
+    largest: Array
+    labels: Array
+
+
+def certificate_arrays(
+    moments: Moments,
+    noise: Noise,
+    latent_dims: ArrayLike,
+    *,
+    principal: Spectrum | None = None,
+) -> CertificateArrays:
+    """What a noise can change for any label, in arrays: `certificate` for `jax.jit` and `vmap`.
+
+    Under `jax.jit` all arguments may be traced, also the strength of the noise. Latent dimensions
+    that are traced cost an eigendecomposition of (D, D) each; of those that are not, one of
+    min(K, D − K).
+
+    Args:
+      moments: of the data; what is there of labels is not used.
+      noise: any noise of `reconjax.noise`.
+      latent_dims: (Kn,) K in 1 .. D; what is said of K past the rank is NaN.
+      principal: `reconjax.spectrum(moments)`, to share one decomposition among several noises.
+
+    Raises:
+      ValueError: a noise for another number of features.
+
+    Example:
+      >>> import jax
+      >>> x = np.random.default_rng(0).normal(size=(50, 4)) * np.arange(1, 5)
+      >>> moments = reconjax.moments(x, np.arange(50) % 2)
+      >>> numbers = jax.jit(reconjax.certificate_arrays)(moments, reconjax.gaussian(0.5), [1, 2])
+      >>> bool(numbers.reason < 2), numbers.largest_change.tolist()
+      (True, [0.0, 0.0])
+    """
+    if principal is None:
+        principal = spectrum(moments)
+    dims = jnp.atleast_1d(jnp.asarray(latent_dims, jnp.int32))
+    noisy, basis = _in_coordinates(moments, noise, principal)
+    point = noise.ray()
+    facts = _facts(noisy, None if point is None else point.keep)
+    eigenvalues = principal.eigenvalues
+
+    def whitened(singular: bool) -> _Whitened:
+        def by(additive: bool) -> _Whitened:
+            options = {"additive": additive, "singular": singular}
+            return _whitened(noisy, basis, eigenvalues, facts.keep, **options)
+
+        if point is not None:
+            return by(True)
+        return either(facts.additive, lambda: by(True), lambda: by(False))
+
+    def by_directions() -> _Whitened:
+        first = whitened(singular=False)
+        return either(first.regular, lambda: first, lambda: whitened(singular=True))
+
+    directions = either(facts.closed, lambda: _closed(facts, eigenvalues), by_directions)
+    rank = principal.rank
+    order = _order(eigenvalues, rank, facts, directions)
+
+    def nothing() -> _Change:
+        zeros = jnp.zeros((dims.size, eigenvalues.size), eigenvalues.dtype)
+        singular = jnp.sqrt(jnp.sort(directions.variance)[::-1])
+        return _Change(jnp.ones_like(eigenvalues), singular, zeros[:, 0], zeros)
+
+    def something() -> _Change:
+        features, singular, count = represented(directions.components, directions.reconstructed)
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(latent_dims))
+        sizes = dims if traced else np.atleast_1d(np.asarray(latent_dims))
+        return _Change(overlaps(features), singular, *largest_changes(features, sizes, count))
+
+    change = either(order.reason < NEVER, nothing, something)
+    return _completed(principal, moments.samples, facts, directions, order, change, dims)
+
+
+@jax.jit
+@highest
+def _completed(
+    principal: Spectrum,
+    samples: Array,
+    facts: _Facts,
+    directions: _Whitened,
+    order: _Order,
+    change: _Change,
+    dims: Array,
+) -> CertificateArrays:
+    """Labels in units of x, gaps, and NaN past the rank."""
+    eigenvalues, rank = principal.eigenvalues, principal.rank
+    inside = jnp.arange(1, eigenvalues.size + 1, dtype=jnp.int32) <= rank
+    gap, ambiguous = relative_gaps(eigenvalues, jnp.where(inside, change.singular, 0.0), rank)
+    overlap = jnp.where(inside, change.overlap, jnp.nan)
+    coordinates = change.labels * inverse_root(eigenvalues)
+    return CertificateArrays(
+        reason=order.reason,
+        latent_dim=dims,
+        largest_change=jnp.where(dims <= rank, change.largest, jnp.nan),
+        mean_squared_cosine=overlap[dims - 1],
+        overlap=overlap,
+        worst_label=coordinates @ principal.eigenvectors.T,
+        gap=gap[dims - 1],
+        ambiguous=ambiguous[dims - 1],
+        ties=ambiguous,
+        commutator=facts.commutator,
+        mixing=jnp.maximum(directions.mixing, directions.turned),
+        order_margin=jnp.min(order.margin, initial=1.0),
+        order_broken=order.broken,
+        sampling=jnp.sqrt(2 / samples),
+        rank=rank,
+    )
+
+
+@jax.jit
+def _closed(facts: _Facts, eigenvalues: Array) -> _Whitened:
+    """What is known of x̂ where G = a M + b I: its variances d² / (a d + b)."""
+    noisy = facts.scale * eigenvalues + facts.white
+    variance = jnp.where(eigenvalues > 0, eigenvalues**2 / jnp.where(noisy > 0, noisy, 1.0), 0.0)
+    none, zero = jnp.zeros((eigenvalues.size,) * 2, eigenvalues.dtype), jnp.zeros_like(variance[0])
+    return _Whitened(none, none, zero, zero, variance, jnp.array(True))
+
+
+@jax.jit
+def _order(eigenvalues: Array, rank: Array, facts: _Facts, directions: _Whitened) -> _Order:
+    """Equal eigenvalues must stay equal, all others in order.
+
+    The margin is (D,), infinite where eigenvalues K and K + 1 are equal and from K = r on.
+    """
+    epsilon = float(jnp.finfo(eigenvalues.dtype).eps)
+    tolerance = epsilon**0.5
+    index = jnp.arange(eigenvalues.size, dtype=jnp.int32)
+    before_last = index + 1 < rank
+    margin = relative_margins(jnp.where(index < rank, directions.variance, 0.0))
+    equal = relative_margins(eigenvalues) <= tolerance
+    ordered = jnp.where(
+        equal,
+        jnp.abs(margin) <= tolerance,
+        margin > 8 * epsilon * rank.astype(eigenvalues.dtype),
+    )
+    broken = before_last & ~ordered & ~equal & ~facts.closed
+    mixed, commutes = directions.mixing > tolerance, facts.commutator <= tolerance
+    kept = jnp.all(ordered | ~before_last)
+    cases = (
+        (facts.closed, CLOSED),
+        (directions.turned > tolerance, TURNED),
+        (mixed & commutes, TIES),
+        (mixed, MIXED),
+        (kept, KEPT),
+        (jnp.any(broken), REORDERED),
+    )
+    reason = jnp.select(
+        [case for case, _ in cases],
+        [jnp.int32(REASONS.index(text)) for _, text in cases],
+        jnp.int32(REASONS.index(TIES)),
+    )
+    return _Order(reason, jnp.where(before_last & ~equal, margin, jnp.inf), broken)
+
+
+def _in_coordinates(moments: Moments, noise: Noise, principal: Spectrum) -> tuple[Problem, Array]:
+    """The problem, and the principal directions (D, D) in the coordinates that it is in.
+
+    A noise on principal components is judged in them: there M is diagonal to the last digit.
+    """
+    vectors = principal.eigenvectors
+    moments = dataclasses.replace(moments, cross_moment=moments.cross_moment[:, :0])
+    if not isinstance(noise, InBasis) or noise.basis.shape != vectors.shape:
+        return problem(moments, noise), vectors
+
+    def turned() -> tuple[Problem, Array]:
+        diagonal = dataclasses.replace(
+            moments,
+            mean_x=jnp.zeros_like(moments.mean_x),
+            second_moment=jnp.diag(principal.eigenvalues),
+            scale=jnp.ones_like(moments.mean_x),
+        )
+        return problem(diagonal, noise.noise), jnp.eye(len(vectors), dtype=vectors.dtype)
+
+    same = jnp.array_equal(noise.basis, vectors)
+    return either(same, turned, lambda: (problem(moments, noise), vectors))
+
+
+@jax.jit
+@highest
+def _facts(problem: Problem, keep: Array | None) -> _Facts:
+    """What can be told from the entries of the moments alone; q where it is known."""
+    second, noisy = problem.second_moment, problem.noisy_second_moment
+    epsilon = float(jnp.finfo(second.dtype).eps)
+    variance = jnp.diagonal(second)
+    most, least = jnp.argmax(variance), jnp.argmin(variance)
+    if keep is None:
+        keep = problem.noisy_input_moment[most, most] / variance[most]
+        additive = (keep > 0) & _equal(problem.noisy_input_moment, keep * second, keep, second)
+        keep = jnp.where(additive, keep, 0.0)
+    else:
+        keep, additive = keep.astype(second.dtype), jnp.array(True)
+
+    # a from the largest entry beside the diagonal, b from the smallest on it: single entries hold
+    # however badly M is conditioned.
+    across = jnp.abs(second - jnp.diag(variance))
+    i, j = jnp.unravel_index(jnp.argmax(across), across.shape)
+    spread = variance[most] - variance[least]
+    first, other, alone = noisy[most, most], noisy[least, least], spread <= 0
+    scale = jnp.where(alone, first / variance[most], (first - other) / jnp.where(alone, 1, spread))
+    mixed = across[i, j] > 0
+    scale = jnp.where(mixed, noisy[i, j] / jnp.where(mixed, second[i, j], 1.0), scale)
+    white = other - scale * variance[least]
+    expected = scale * second + white * jnp.eye(second.shape[0], dtype=second.dtype)
+    closed = additive & (scale >= 0) & (white >= -64 * epsilon * other)
+    white = jnp.maximum(white, 0.0)
+    closed = closed & _equal(noisy, expected, scale, second, white)
+
+    added = noisy - keep**2 * second
+    product = added @ second
+    size = jnp.linalg.norm(added) * jnp.linalg.norm(second)
+    # Where nothing is added but rounding, nothing can fail to commute.
+    acts = jnp.linalg.norm(added) > 64 * epsilon * keep**2 * jnp.linalg.norm(second)
+    commutator = jnp.linalg.norm(product - product.T) / jnp.where(acts, size, 1.0)
+    return _Facts(additive, keep, closed, scale, white, jnp.where(acts, commutator, 0.0))
+
+
+def _equal(
+    found: Array, expected: Array, scale: Array, second: Array, white: ArrayLike = 0.0
+) -> Array:
+    """Whether entries agree to the last digits of those of scale M + white I."""
+    deviation = jnp.sqrt(jnp.maximum(scale, 0.0) * jnp.diagonal(second) + white)
+    tolerance = max(64, 4 * second.shape[0]) * float(jnp.finfo(second.dtype).eps)
+    return jnp.all(jnp.abs(found - expected) <= tolerance * deviation[:, None] * deviation)
+
+
+@functools.partial(jax.jit, static_argnames=("additive", "singular"))
+@highest
+def _whitened(
+    problem: Problem,
+    vectors: Array,
+    eigenvalues: Array,
+    keep: Array,
+    *,
+    additive: bool,
+    singular: bool = False,
+) -> _Whitened:
+    """W P d^½ and W F P, by the Cholesky factor of G; by its eigenvectors where it is `singular`.
+
+    The covariance AᵀA of x̂ is judged: the largest correlation of two of its principal components,
+    their variances, and the share of a column of W F P across that of W P d^½.
+    """
+    noisy = problem.noisy_second_moment
+    epsilon = float(jnp.finfo(noisy.dtype).eps)
+    variance = jnp.diagonal(noisy)
+    # Units in which G has diagonal 1. Features that are constant, or rounding, are left out.
+    varies = variance > variance.size * epsilon * jnp.max(variance)
+    unit = jnp.where(varies, jax.lax.rsqrt(jnp.where(varies, variance, 1.0)), 0.0)
+    scaled = noisy * unit[:, None] * unit
+    if singular:
+        values, basis = eigh_descending(scaled)
+        kept = values > jnp.maximum(significant(values), 8 * epsilon * values[0])
+        whitening, regular = (basis * inverse_root(jnp.where(kept, values, 0.0))).T, jnp.array(True)
+    else:
+        scaled = scaled + jnp.diag(jnp.where(varies, 0.0, 1.0).astype(scaled.dtype))
+        factor = jnp.linalg.cholesky(scaled, symmetrize_input=False)
+        pivot = jnp.min(jnp.diagonal(factor))  # NaN where it fails
+        regular = pivot**2 > 64 * variance.size * epsilon
+
+    def reduce(matrix: Array) -> Array:
+        matrix = unit[:, None] * matrix
+        if singular:
+            return whitening @ matrix
+        return jax.scipy.linalg.solve_triangular(factor, matrix, lower=True)
+
+    deviation = jnp.sqrt(eigenvalues)
+    components = reduce(vectors * deviation)
+    if additive:
+        reconstructed = keep * components * deviation
+    else:
+        across = problem.noisy_input_moment @ vectors
+        reconstructed = reduce(jnp.where(deviation > 0, across, 0.0))
+    second = gram(reconstructed)
+    estimated = jnp.diagonal(second)
+    over = inverse_root(estimated)
+    correlation = jnp.abs(second - jnp.diag(estimated)) * over[:, None] * over
+    length = jnp.sum(components**2, axis=0)
+    along = jnp.sum(components * reconstructed, axis=0) / jnp.where(length > 0, length, 1.0)
+    turned = jnp.linalg.norm(reconstructed - along * components, axis=0) * over
+    return _Whitened(
+        components=components,
+        reconstructed=reconstructed,
+        mixing=jnp.max(correlation),
+        turned=jnp.max(turned),
+        variance=estimated,
+        regular=regular,
+    )
