@@ -287,7 +287,7 @@ def test_images_are_needed_for_patches_and_their_channels_last(run, npz):
     first = np.random.default_rng(0).uniform(size=(40, 3, 6, 6))
     status, _, err = run(npz(x_train=first))
     assert status == 2
-    assert "(N, H, W, C)" in err
+    assert "--channels-first" in err
 
 
 def test_out_that_cannot_be_written_is_refused_before_the_work(run, tmp_path):
