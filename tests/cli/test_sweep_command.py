@@ -429,6 +429,8 @@ def test_interrupted_while_it_computes(tmp_path):
     said = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 130
     assert said.splitlines()[-1] == "reconjax: interrupted"
+    assert not list(tmp_path.glob("**/*.part*"))
+    assert [path.name for path in tmp_path.iterdir()] == ["parts"]
 
 
 @pytest.mark.slow

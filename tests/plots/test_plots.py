@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import scipy.stats
+import xarray
 from matplotlib.figure import Figure
 
 from reconjax import alignment, moments, spectrum
@@ -28,33 +30,58 @@ def test_alignment_figure_draws_every_curve_with_its_chance_line():
     assert {"first", "second", "chance", "two sets"} <= set(texts(figure))
 
 
+def swept(curves, base, **more):
+    """A result of a sweep with r2 (P, R, L, Kn), r2 without noise (L, Kn), and more like r2."""
+    dims = ("patch", "ratio", "weight", "latent_dim")
+    variables = {"r2": (dims, curves), "r2_without": (dims[2:], base)}
+    variables |= {name: (dims[-values.ndim :], values) for name, values in more.items()}
+    coordinates = {
+        "patch": [f"{n}x{n}" for n in range(1, curves.shape[0] + 1)],
+        "ratio": np.arange(curves.shape[1]) / 10,
+        "weight": [np.inf, 0.5][: curves.shape[2]],
+        "latent_dim": np.arange(1, curves.shape[3] + 1),
+    }
+    attributes = {"study": "sweep", "data": "some", "noise": "mask", "folds": 7}
+    return xarray.Dataset(variables, coordinates, attributes)
+
+
 def test_sweep_figure_has_one_panel_a_ray_and_one_line_a_strength():
-    dims = np.arange(1, 11)
     curves = np.ones((3, 4, 1, 10)) * np.arange(1, 5)[None, :, None, None]
-    figure = sweep_figure(
-        dims, curves, np.ones((1, 10)), rows=["a", "b", "c"], lines=["1", "2", "3", "4"]
-    )
+    figure = sweep_figure(swept(curves, np.ones((1, 10))), relative=True)
     assert len(figure.axes) == 3
     for axes in figure.axes:
         changes = [line.get_ydata()[0] for line in axes.lines if len(line.get_xdata()) == 10]
         assert changes == [0, 1, 2, 3]  # relative to the baseline
+    assert {"patch 1x1", "patch 3x3", "0.3", "some: mask noise against none"} <= set(texts(figure))
+
+
+def test_sweep_figure_has_a_column_a_weight_and_needs_no_patches():
+    curves = np.arange(12.0).reshape(1, 3, 2, 2)
+    result = swept(curves, np.zeros((2, 2)))
+    figure = sweep_figure(result.sel(patch="1x1").rename(ratio="std"))
+    assert [axes.get_title() for axes in figure.axes] == [
+        "mask noise, λ = inf",
+        "mask noise, λ = 0.5",
+    ]
+    for level, axes in enumerate(figure.axes):
+        drawn = [line.get_ydata() for line in axes.lines if len(line.get_xdata()) == 2]
+        np.testing.assert_array_equal(drawn[-3:], curves[0, :, level])
+    assert "noise std" in texts(figure)
+    with pytest.raises(ValueError, match="quantity: 'chance'; curves of a sweep"):
+        sweep_figure(result, quantity="chance")
 
 
 def test_sweep_figure_of_differences_shows_every_k_and_no_rounding():
-    dims = np.arange(1, 201)
     base = np.linspace(1e-6, 0.5, 200)
     curves = base + np.array([1e-12, 0.1])[:, None, None, None, None]
-    names = {"rows": ["a"], "lines": ["1"]}
     for relative, first in ((True, 3), (False, 1)):
-        figure = sweep_figure(dims, curves[1], base[None], relative=relative, **names)
+        figure = sweep_figure(swept(curves[1], base[None]), relative=relative)
         line = next(line for line in figure.axes[0].lines if len(line.get_xdata()) > 2)
         assert line.get_xdata()[0] == first
         shown = base[first - 1 :]
         expected = 0.1 / shown if relative else np.full_like(shown, 0.1)
         np.testing.assert_allclose(line.get_ydata(), expected)
-    low, high = (
-        sweep_figure(dims, curves[0], base[None], relative=False, **names).axes[0].get_ylim()
-    )
+    low, high = sweep_figure(swept(curves[0], base[None])).axes[0].get_ylim()
     assert low <= -1e-3 < 1e-3 <= high
 
 
@@ -80,25 +107,33 @@ def test_intervals_are_bands_and_what_is_held_out_is_dashed():
     assert all(len(path.vertices) == 0 for c in by_dim.collections for path in c.get_paths())
     assert {"held-out", "90 % interval"} & set(texts(alignment_figure({"data": curve}))) == set()
 
-    changes = rng.uniform(-0.1, 0.1, size=(2, 3, 1, 10))
-    figure = sweep_figure(
-        np.arange(1, 11),
+
+def test_intervals_and_what_is_held_out_in_a_sweep():
+    changes = np.random.default_rng(0).uniform(-0.1, 0.1, size=(2, 3, 1, 10))
+    result = swept(
         1 + changes,
         np.ones((1, 10)),
-        rows=["a", "b"],
-        lines=["1", "2", "3"],
-        bands=(changes - 0.1, changes + 0.1),
-        held_out=3 * (1 + changes / 2),
-        held_out_baseline=np.full((1, 10), 3.0),
+        gain_corrected=changes,
+        gain_standard_error=np.full(changes.shape, 0.01),
+        held_out=3 + changes / 2,
+        held_out_without=np.full((1, 10), 3.0),
     )
+    figure = sweep_figure(result)
+    reach = 0.01 * scipy.stats.t.ppf(0.95, 6)
     for axes, of_row in zip(figure.axes, changes, strict=True):
         bands = [path for c in axes.collections for path in c.get_paths() if len(path.vertices)]
         assert len(bands) == 3
+        for band, change in zip(bands, of_row[:, 0], strict=True):
+            ends = {*np.round(change - reach, 9), *np.round(change + reach, 9)}
+            assert ends <= {*np.round(band.vertices[:, 1], 9)}
         held_out = [values for values in dashed(axes) if len(values)]
         np.testing.assert_allclose(held_out, of_row[:, 0] / 2)
     assert {"held-out", "90 % interval"} <= set(texts(figure))
-    with pytest.raises(ValueError, match="held_out: it needs held_out_baseline"):
-        sweep_figure(np.arange(2), changes, changes[0, 0], rows="ab", lines="123", held_out=changes)
+    relative = sweep_figure(result, relative=True)
+    for axes, of_row in zip(relative.axes, changes, strict=True):
+        held_out = [values for values in dashed(axes) if len(values)]
+        np.testing.assert_allclose(held_out, of_row[:, 0] / 6)
+    assert "90 % interval" not in texts(relative)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

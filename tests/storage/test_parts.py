@@ -1,5 +1,8 @@
 """Finished parts of a run are kept, belong to it alone, and are never seen half written."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -25,3 +28,26 @@ def test_fingerprint_sees_every_number():
     changed[1, 1] += 1e-15
     assert fingerprint({**tree, "b": changed}) != fingerprint(tree)
     assert fingerprint({**tree, "a": np.zeros(3, np.float32)}) != fingerprint(tree)
+
+
+def test_an_interrupt_leaves_no_half_file(tmp_path):
+    """Ctrl-C in the middle of writing: what was there before is there, and nothing else."""
+    (tmp_path / "result.txt").write_text("old")
+    code = (
+        "import os, signal\n"
+        "from reconjax.cli import main\n"
+        "from reconjax.storage.files import replacing\n"
+        "def work():\n"
+        f"    with replacing({str(tmp_path / 'result.txt')!r}) as part:\n"
+        "        part.write_text('half')\n"
+        "        assert part.exists()\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        while True: pass\n"
+        "main.main = work\n"
+        "main.run()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    assert ended.returncode == 130
+    assert ended.stderr.decode().splitlines()[-1] == "reconjax: interrupted"
+    assert [path.name for path in tmp_path.iterdir()] == ["result.txt"]
+    assert (tmp_path / "result.txt").read_text() == "old"
