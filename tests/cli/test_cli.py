@@ -343,22 +343,6 @@ def test_noisy_readout_explains_less(run, tmp_path):
     assert np.all(noisy < clean)
 
 
-def test_project_writes_a_picture(run, tmp_path):
-    status, out, _ = run("project", "digits", "--images", "3", "--out", tmp_path, "--json")
-    result = json.loads(out)
-    assert status == 0
-    assert (tmp_path / "project.png").stat().st_size > 5_000
-    assert result["top_directions"] + result["bottom_directions"] == result["rank"]
-
-
-def test_datasets_lists_what_can_be_named(run, tmp_path):
-    status, out, _ = run("datasets", "--data-dir", tmp_path)
-    assert status == 0
-    for text in ("digits", "scenes", ".npz", "nothing"):
-        assert text in out
-    assert json.loads(run("datasets", "--data-dir", tmp_path, "--json")[1])["prepared"] == []
-
-
 def test_max_samples_and_seed(run):
     def align(*argv):
         return json.loads(run("align", "digits", "--json", "--max-samples", "200", *argv)[1])
@@ -421,11 +405,9 @@ def test_bad_arrays_are_refused_in_one_line(run, npz, case):
         (["sweep", "digits", "--stds", "0.1"], ["--stds", "mask"]),
         (["sweep", "digits", "--noise", "gaussian", "--ratios", "0.5"], ["--ratios", "gaussian"]),
         (["sweep", "digits", "--noise", "pixel", "--patches", "2"], ["--patches", "pixel"]),
-        (["project", "digits", "--images", "10000"], ["--images", "64"]),
         (["align", "missing.npz"], ["missing.npz"]),
         (["align", "scenes:wings=2"], ["wings", "size"]),
         (["align", "digits", "--max-samples", "0"], ["0", "at least 1"]),
-        (["project", "digits", "--images", "0"], ["--images"]),
     ],
 )
 def test_bad_values_are_refused_in_one_line(run, tmp_path, argv, words):
@@ -458,11 +440,10 @@ def test_bad_options_are_refused_by_the_parser(argv, words, capsys):
 
 def test_vectors_where_images_are_needed(run, npz):
     x = np.random.default_rng(0).normal(size=(40, 8))
-    for command in ("sweep", "project"):
-        status, _, err = run(command, npz(x_train=x))
-        assert status == 2
-        assert "vectors" in err
-        assert "images" in err
+    status, _, err = run("sweep", npz(x_train=x))
+    assert status == 2
+    assert "vectors" in err
+    assert "images" in err
     assert run("sweep", npz(x_train=x), "--noise", "pixel")[0] == 0
 
 
@@ -472,16 +453,11 @@ def test_constant_inputs_with_fewer_samples_than_features(run, npz):
     assert "vary" in err
 
 
-def test_channels_first_or_too_many_channels(run, npz):
-    rng = np.random.default_rng(0)
-    first = rng.uniform(size=(40, 3, 6, 6))
-    for command in ("sweep", "project"):
-        status, _, err = run(command, npz(x_train=first))
-        assert status == 2
-        assert "(N, H, W, C)" in err
-    status, _, err = run("project", npz(x_train=rng.uniform(size=(40, 6, 6, 2))))
+def test_channels_first(run, npz):
+    first = np.random.default_rng(0).uniform(size=(40, 3, 6, 6))
+    status, _, err = run("sweep", npz(x_train=first))
     assert status == 2
-    assert "channels" in err
+    assert "(N, H, W, C)" in err
 
 
 def test_a_damaged_npz(run, npz):
@@ -494,14 +470,14 @@ def test_a_damaged_npz(run, npz):
 
 def test_out_that_cannot_be_written_is_refused_before_the_work(run, tmp_path):
     (tmp_path / "file").write_text("")
-    for command in ("align", "sweep", "project"):
+    for command in ("align", "sweep"):
         status, out, err = run(command, "digits", "--out", tmp_path / "file")
         assert status == 2
         assert out == ""
         assert "--out" in err
 
 
-@pytest.mark.parametrize("command", ["align", "sweep", "project", "datasets"])
+@pytest.mark.parametrize("command", ["align", "sweep"])
 def test_help_shows_examples(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
