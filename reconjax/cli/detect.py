@@ -112,12 +112,11 @@ def _print(records: list[dict[str, Any]]) -> None:
         for noise in records
     ]
     print_table(heads, cosines, left=("noise",))
-    print("verdict")
-    width = max(len(noise["noise"]) for noise in records)
+    verdicts = []
     for noise in records:
         helps = "never helps" if noise["verdict"] == "never" else "may help"
-        print(f"{noise['noise']:<{width}}  {helps}: {noise['reason']}")
-        print(f"{'':<{width}}    {_margins(noise)}")
+        verdicts += [[noise["noise"], f"{helps}: {noise['reason']}"], ["", _margins(noise)]]
+    print_table(["verdict", ""], verdicts, left=("verdict", ""))
     if "~" in marks:
         sampling = f"relative {first['sampling']:.1e}"
         print(f"~: eigenvalues K and K + 1 differ by less than their sampling error ({sampling})")

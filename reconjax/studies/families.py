@@ -79,7 +79,7 @@ def compare(
       >>> result = reconjax.studies.compare("digits", families=["mask"], latent_dims=[4])
       >>> best = reconjax.studies.ranking(result)[0]
       >>> best.family, best.gain > 0
-      ('mask 1x1', True)
+      ('mask 1x1', False)
     """
     if jax.process_count() > 1:
         raise ValueError(f"processes: {jax.process_count()}; compare runs in one process")

@@ -48,7 +48,7 @@ def project(
     Example:
       >>> result = reconjax.studies.project("digits", variance=0.75, images=2)
       >>> result.top.shape, result.attrs["top_directions"]
-      ((2, 8, 8, 1), 10)
+      ((2, 8, 8, 1), 11)
     """
     if not 1 <= images <= MOST or images % 1:
         raise ValueError(f"images: {images}; 1 .. {MOST} is allowed, in whole numbers")

@@ -153,22 +153,6 @@ def test_what_does_not_fit_into_memory_is_refused_before_any_work(run, command, 
     assert err.count("\n") == 1
 
 
-def test_project_writes_a_picture(run, tmp_path):
-    status, out, _ = run("project", "digits", "--images", "3", "--out", tmp_path, "--json")
-    result = json.loads(out)
-    assert status == 0
-    assert (tmp_path / "project.png").stat().st_size > 5_000
-    assert result["top_directions"] + result["bottom_directions"] == result["rank"]
-
-
-def test_datasets_lists_what_can_be_named(run, tmp_path):
-    status, out, _ = run("datasets", "--data-dir", tmp_path)
-    assert status == 0
-    for text in ("digits", "scenes", ".npz", "nothing"):
-        assert text in out
-    assert json.loads(run("datasets", "--data-dir", tmp_path, "--json")[1])["prepared"] == []
-
-
 def test_max_samples_and_seed(run):
     def align(*argv):
         return json.loads(run("align", "digits", "--json", "--max-samples", "200", *argv)[1])
@@ -222,11 +206,9 @@ def test_bad_arrays_are_refused_in_one_line(run, npz, case):
         (["align", "no-such-set"], ["no-such-set", "digits"]),
         (["align", "digts"], ["did you mean digits?"]),
         (["align", "images.npy"], ["images.npy", "np.savez"]),
-        (["project", "digits", "--images", "10000"], ["--images", "64"]),
         (["align", "missing.npz"], ["missing.npz"]),
         (["align", "scenes:wings=2"], ["wings", "size"]),
         (["align", "digits", "--max-samples", "0"], ["0", "at least 1"]),
-        (["project", "digits", "--images", "0"], ["--images"]),
     ],
 )
 def test_bad_values_are_refused_in_one_line(run, tmp_path, argv, words):
@@ -238,13 +220,13 @@ def test_bad_values_are_refused_in_one_line(run, tmp_path, argv, words):
     assert "Traceback" not in err
 
 
-def test_vectors_where_images_are_needed(run, npz):
+@pytest.mark.parametrize("command", ["sweep", "project"])
+def test_vectors_where_images_are_needed(run, npz, command):
     x = np.random.default_rng(0).normal(size=(40, 8))
-    for command in ("project",):
-        status, _, err = run(command, npz(x_train=x))
-        assert status == 2
-        assert "vectors" in err
-        assert "images" in err
+    status, _, err = run(command, npz(x_train=x))
+    assert status == 2
+    assert "vectors" in err
+    assert "images" in err
 
 
 def test_constant_inputs_with_fewer_samples_than_features(run, npz):
@@ -253,13 +235,12 @@ def test_constant_inputs_with_fewer_samples_than_features(run, npz):
     assert "vary" in err
 
 
-def test_channels_first_are_asked_about(run, npz):
-    rng = np.random.default_rng(0)
-    first = rng.uniform(size=(40, 3, 6, 6))
-    for command in ("project",):
-        status, _, err = run(command, npz(x_train=first))
-        assert status == 2
-        assert "--channels-first" in err
+@pytest.mark.parametrize("command", ["sweep", "project"])
+def test_channels_first_are_asked_about(run, npz, command):
+    first = np.random.default_rng(0).uniform(size=(40, 3, 6, 6))
+    status, _, err = run(command, npz(x_train=first))
+    assert status == 2
+    assert "--channels-first" in err
 
 
 def test_a_damaged_npz(run, npz):
@@ -272,16 +253,16 @@ def test_a_damaged_npz(run, npz):
 
 def test_out_that_cannot_be_written_is_refused_before_the_work(run, tmp_path):
     (tmp_path / "file").write_text("")
-    for command in ("align", "project"):
+    for command in ("align", "sweep", "compare", "detect", "project"):
         status, out, err = run(command, "digits", "--out", tmp_path / "file")
         assert status == 2
         assert out == ""
         assert "--out" in err
 
 
-@pytest.mark.parametrize("command", ["align", "project", "datasets"])
+@pytest.mark.parametrize("command", ["align", "sweep", "compare", "detect", "project", "datasets"])
 def test_help_shows_examples(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     assert stop.value.code == 0
-    assert f"reconjax {command}" in capsys.readouterr().out.split("examples:")[1]
+    assert f"reconjax {command}" in capsys.readouterr().out.split("Examples:")[1]

@@ -1,15 +1,12 @@
 """Comparisons against dense least squares, the choice of strengths, and what chance gives."""
 
-import json
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import linalg
 
 import reconjax
-from reconjax.cli.main import main
-from reconjax.evidence.comparison import Comparison, compare
+from reconjax.evidence.comparison import Comparison, compare, concatenated
 from reconjax.evidence.places import ranking
 from reconjax.grid.kernel import solve_grid
 from reconjax.noise.families import NAMES, families
@@ -213,63 +210,38 @@ def test_families_that_do_not_apply_are_refused(data, names, text):
         compare(moments, judge, families(SHAPE, moments, names), DIMS)
 
 
-def test_latent_dims_past_the_rank_are_refused(data):
+@pytest.mark.parametrize("latent_dim", [17, 0, 2.5, float("nan")])
+def test_latent_dims_past_the_rank_or_not_whole_are_refused(data, latent_dim):
     _, _, moments, judge = data
-    with pytest.raises(ValueError, match=r"latent_dim: 17; 1 .. 16 is allowed"):
-        compare(moments, judge, families(SHAPE, moments, ["flip"]), [17])
+    with pytest.raises(ValueError, match=rf"latent_dim: {latent_dim}; 1 .. 16 is allowed"):
+        compare(moments, judge, families(SHAPE, moments, ["flip"]), [2, latent_dim])
+    with pytest.raises(ValueError, match="latent_dims: shape"):
+        compare(moments, judge, families(SHAPE, moments, ["flip"]), [])
 
 
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory):
-    """A set without a test split."""
-    x, labels = images(240, 5)
-    path = tmp_path_factory.mktemp("compare") / "set.npz"
-    np.savez(path, x_train=x.astype(np.float32), y_train=labels)
-    return str(path)
+def test_latent_dims_are_whole_numbers(data, found):
+    _, _, moments, judge = data
+    assert found.latent_dim.dtype == np.int32
+    floats = compare(moments, judge, families(SHAPE, moments, ["flip"]), [2.0, 5.0])
+    assert floats.latent_dim.dtype == np.int32
+    assert floats.latent_dim.tolist() == [2, 5]
 
 
-def test_the_command_ranks_and_writes(archive, tmp_path, capsys):
-    argv = ["compare", archive, "--families", "flip", "block:2x2", "--latent-dim", "2", "5"]
-    assert main([*argv, "--out", str(tmp_path)]) == 0
-    printed = capsys.readouterr().out
-    for word in ("K = 2", "K = 5", "no noise", "chance", "block:2x2", "a fifth"):
-        assert word in printed
-    found = json.loads((tmp_path / "compare.json").read_text())
-    assert (tmp_path / "compare.png").stat().st_size > 5000
-    assert found["held_out_split"] == "training"
-    assert found["samples"] + found["held_out_samples"] == 240
-    assert found["held_out_samples"] == 48
-    assert found["noises"] == 2
-    assert [row["latent_dim"] for row in found["without"]] == [2, 5]
-    assert len(found["ranking"]) == 4
-    for row in found["ranking"]:
-        assert f"{row['held_out']:>8.4f}" in printed
-        assert f"{row['standard_error']:>7.4f} {row['p_value']:>7.4f}" in printed
+def test_uncentered_moments_are_refused(data):
+    _, _, moments, judge = data
+    with pytest.raises(ValueError, match="centered moments are needed"):
+        compare(reconjax.uncentered(moments), judge, families(SHAPE, moments, ["flip"]), DIMS)
 
 
-@pytest.mark.parametrize(
-    ("argv", "text"),
-    [
-        (["--families", "nonsense"], "known are mask"),
-        (["--families", "mask:2:2x2"], "in [0, 1)"),
-        (["--latent-dim", "0"], "latent_dim: 0; 1 .. 16"),
-        (["--latent-dim", "99"], "latent_dim: 99; 1 .. 16"),
-        (["--latent-dim", "2", "--max-latent-dim", "4"], "choose one"),
-        (["--memory", "0.00001"], "need about"),
-    ],
-)
-def test_bad_input_is_one_line(archive, argv, text, capsys):
-    assert main(["compare", archive, *argv]) == 2
-    error = capsys.readouterr().err
-    assert text in error
-    assert len(error.splitlines()) == 1
-
-
-def test_too_few_samples_to_hold_out_are_refused(tmp_path, capsys):
-    path = tmp_path / "few.npz"
-    np.savez(path, x_train=np.random.default_rng(0).random((6, 4, 4)), y_train=np.arange(6) % 2)
-    assert main(["compare", str(path)]) == 2
-    assert "too few samples to hold some out" in capsys.readouterr().err
+def test_families_apart_are_the_same_as_together(data, found):
+    _, _, moments, judge = data
+    names = ["mask", "gaussian", "shift"]
+    parts = [compare(moments, judge, families(SHAPE, moments, [name]), DIMS) for name in names]
+    whole = concatenated(parts)
+    assert (whole.family, whole.noise) == (found.family, found.noise)
+    for name, values in found._asdict().items():
+        if name not in ("family", "noise"):
+            np.testing.assert_array_equal(getattr(whole, name), values, err_msg=name)
 
 
 def test_figures_show_every_family(found):
