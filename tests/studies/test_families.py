@@ -200,7 +200,7 @@ def test_options_out_of_range_are_refused(data, options, text, tmp_path):
 
 
 def test_data_that_nothing_can_be_held_out_of_are_refused():
-    x, labels = images(12, 3)
+    x, labels = images(6, 3)
     with pytest.raises(ValueError, match="too few samples to hold some out"):
         studies.compare(Dataset.from_arrays(x, labels))
     with pytest.raises(ValueError, match="has no labels"):
