@@ -25,7 +25,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from benchmarks.sweep import cores
@@ -170,18 +169,13 @@ def jax_step(model: nets.ResNet9, images: np.ndarray, labels: np.ndarray) -> Cal
             return losses.mean(), nnx.state(net, nnx.Not(nnx.Param))
 
         (loss, rest), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
-        loss, gradients = jax.lax.pmean((loss, gradients), nets.AXIS)
         updates, moments = optimizer.update(gradients, moments, params)
         return (optax.apply_updates(params, updates), rest, moments), loss
 
-    whole, part = PartitionSpec(), PartitionSpec(nets.AXIS)
-    mesh = jax.make_mesh((1,), (nets.AXIS,), (AxisType.Auto,), devices=jax.devices()[:1])
-    specs = {"in_specs": (whole, part, part), "out_specs": whole}
-    compiled = jax.jit(jax.shard_map(step, mesh=mesh, check_vma=False, **specs), donate_argnums=0)
-    # Copies, since a state is donated; where they are, so that nothing is compiled twice.
+    compiled = jax.jit(step, donate_argnums=0)
+    # Copies, since a state is donated.
     state = jax.tree.map(jnp.copy, (params, rest, optimizer.init(params)))
-    state = jax.device_put(state, NamedSharding(mesh, whole))
-    batch = jax.device_put((images, labels.astype(np.int32)), NamedSharding(mesh, part))
+    batch = jax.device_put((images, labels.astype(np.int32)))
 
     def once() -> Any:
         nonlocal state

@@ -27,9 +27,7 @@ from reconjax.data import Dataset
 from reconjax.nets import make
 from reconjax.plots import STYLE, reconstruction_figure
 from reconjax.training import Trained, fit_runs, guided
-from reconjax.training.features import features
-from reconjax.training.probes import pca_features, ridge_probe
-from reconjax.training.trained_probes import mlp_probe
+from reconjax.training.probes import features, mlp_probe, pca_features, ridge_probe
 
 NAME = "guidance"
 WEIGHTS = (0.0, 0.01)
@@ -76,8 +74,8 @@ SHOWN = 8
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    options, preset, settings = networks.asked(__doc__, argv, PRESETS)
-    results = networks.measured(options, NAME, settings, dict(cases(options, preset)))
+    options, preset, settings = networks.parse(__doc__, argv, PRESETS)
+    results = networks.measure_parts(options, NAME, settings, dict(cases(options, preset)))
     results["summary"] = report.plain(summary(options, preset, results["parts"]))
     report.write(options.out, NAME, results)
     report.picture(options.out, NAME, picture(options, preset, results))
@@ -90,19 +88,19 @@ def key(data: str, latent_dim: int, seed: int) -> str:
 
 def cases(options: Any, preset: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
     """One pair each; seed by seed, so that what is there early is balanced."""
-    dataset = cache(lambda data: networks.opened(data, options))
+    dataset = cache(lambda data: networks.open_dataset(data, options))
 
-    def measured(data: str, latent_dim: int, seed: int) -> dict[str, Any]:
-        drawn = networks.drawn(dataset(data), preset["samples"], preset["tested"], seed)
-        pair, found = measure(preset, drawn, latent_dim, seed)
+    def measured_part(data: str, latent_dim: int, seed: int) -> dict[str, Any]:
+        drawn = networks.sample(dataset(data), preset["samples"], preset["tested"], seed)
+        pair, part = measure(preset, drawn, latent_dim, seed)
         if (latent_dim, seed) == (max(preset["latent_dims"]), options.seed):
             draw_samples(options, drawn, pair, latent_dim)
-        return found
+        return part
 
     for seed in networks.seeds(options, preset):
         for data in options.data:
             for latent_dim in preset["latent_dims"]:
-                yield key(data, latent_dim, seed), partial(measured, data, latent_dim, seed)
+                yield key(data, latent_dim, seed), partial(measured_part, data, latent_dim, seed)
 
 
 def measure(
@@ -140,13 +138,13 @@ def measure(
             progress=progress,
             **how,
         )
-    found = {}
+    by_weight = {}
     for index, (weight, trained) in enumerate(zip(WEIGHTS, pair, strict=True)):
         codes, tested = kept[len(kept) - len(WEIGHTS) + index]["codes"]
         last, tests = (
             [row for row in trained.history if row["split"] == split] for split in ("train", "test")
         )
-        found[f"{weight:g}"] = {
+        by_weight[f"{weight:g}"] = {
             "train_loss": last[-1]["reconstruction"],
             "test_loss": tests[-1]["reconstruction"],
             "linear": tests[-1]["linear"],
@@ -158,13 +156,13 @@ def measure(
                 "linear": [row["linear"] for row in tests],
             },
         }
-    both = [found[f"{weight:g}"]["curve"] for weight in WEIGHTS]
+    both = [by_weight[f"{weight:g}"]["curve"] for weight in WEIGHTS]
     loss = max(curve["test_loss"][-1] for curve in both)
     matched = [read_off(curve, loss) for curve in both]
     pca = pca_features(dataset, latent_dim)
     arrays = [split.examples(np.arange(len(split))) for split in (pca.train, pca.test)]
     return pair, {
-        "weights": found,
+        "weights": by_weight,
         "matched": {"test_loss": loss, "linear": matched},
         "pca": accuracy(ridge_probe(*arrays[0], *arrays[1])),
     }
@@ -204,9 +202,9 @@ def draw_samples(options: Any, dataset: Dataset, pair: list[Trained], latent_dim
 def summary(options: Any, preset: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
     """Means over the seeds, and paired differences, guided less unguided."""
     without, with_ = (f"{weight:g}" for weight in WEIGHTS)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for data in options.data:
-        rows = found[data] = {}
+        rows = results[data] = {}
         for latent_dim in preset["latent_dims"]:
             each = [parts[key(data, latent_dim, seed)] for seed in networks.seeds(options, preset)]
 
@@ -223,22 +221,25 @@ def summary(options: Any, preset: dict[str, Any], parts: dict[str, Any]) -> dict
             matched = list(zip(*(part["matched"]["linear"] for part in each), strict=True))
             row["matched"] = networks.difference(matched[1], matched[0])
             rows[str(latent_dim)] = row
-    return found
+    return results
 
 
-def show(found: dict[str, Any]) -> None:
+def show(results: dict[str, Any]) -> None:
     print(
         "unguided -> guided in percent, mean ± standard error over the seeds; test loss: relative"
     )
     print("difference; matched: linear probe, guided less unguided at the same test loss")
     head = ("PCA", "linear probe", "nonlinear probe", "test loss", "matched")
     print(f"{'':<26}" + "".join(f"{name:>28}" for name in head))
-    for data, rows in found.items():
+    for data, rows in results.items():
         for latent_dim, row in rows.items():
-            cells = [networks.said(row["pca"])]
+            cells = [networks.percent(row["pca"])]
             for name in ("linear", "nonlinear"):
-                cells.append(" -> ".join(networks.said(row[name][f"{w:g}"]) for w in WEIGHTS))
-            cells += [networks.said(row["test_loss"]["difference"]), networks.said(row["matched"])]
+                cells.append(" -> ".join(networks.percent(row[name][f"{w:g}"]) for w in WEIGHTS))
+            cells += [
+                networks.percent(row["test_loss"]["difference"]),
+                networks.percent(row["matched"]),
+            ]
             print(f"{f'{data}, K = {latent_dim}':<26}" + "".join(f"{cell:>28}" for cell in cells))
 
 

@@ -24,7 +24,7 @@ from reconjax.training import Objective, Trained, fit
 ROWS = 2000
 
 
-def asked(
+def parse(
     description: str | None, argv: Sequence[str] | None, presets: Mapping[str, Any]
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """The options, the preset that they name, and the settings: what counts of both.
@@ -35,11 +35,11 @@ def asked(
     jax.config.update("jax_enable_x64", True)
     preset = presets[options.preset]
     options.data = options.data or preset["data"]
-    said = {name: getattr(options, name) for name in ("preset", "seed", "data")}
-    return options, preset, {**preset, **said}
+    chosen = {name: getattr(options, name) for name in ("preset", "seed", "data")}
+    return options, preset, {**preset, **chosen}
 
 
-def measured(
+def measure_parts(
     options: Any, name: str, settings: Mapping[str, Any], cases: Mapping[str, Callable[[], Any]]
 ) -> dict[str, Any]:
     """The results, with cases[part]() under every part; those that are there are not made again."""
@@ -47,8 +47,8 @@ def measured(
     parts = results["parts"]
     for part in tqdm([part for part in cases if part not in parts], desc=name, unit="part"):
         started = time.perf_counter()
-        found = cases[part]()
-        parts[part] = report.plain({**found, "seconds": round(time.perf_counter() - started, 1)})
+        values = cases[part]()
+        parts[part] = report.plain({**values, "seconds": round(time.perf_counter() - started, 1)})
         report.write(options.out, name, results)
     return results
 
@@ -58,7 +58,7 @@ def seeds(options: Any, preset: dict[str, Any]) -> list[int]:
     return [options.seed + index for index in range(preset["seeds"])]
 
 
-def opened(data: str, options: Any) -> Dataset:
+def open_dataset(data: str, options: Any) -> Dataset:
     """The data set of this name; ends the program with one line where there is none."""
     try:
         return load(data, data_dir=options.data_dir)
@@ -66,7 +66,7 @@ def opened(data: str, options: Any) -> Dataset:
         report.fail(str(error))
 
 
-def drawn(dataset: Dataset, samples: int | None, tested: int | None, seed: int) -> Dataset:
+def sample(dataset: Dataset, samples: int | None, tested: int | None, seed: int) -> Dataset:
     """A random part of both splits, in memory; None is all of a split."""
     if dataset.test is None:
         report.fail(f"{dataset.name}: has no test split, which this experiment needs")
@@ -91,22 +91,22 @@ def principal(
     Where there are fewer samples than features, with the directions of this share of the variance.
     """
     if len(dataset.train) >= dataset.features:
-        found = reconjax.spectrum(
+        spectrum = reconjax.spectrum(
             reconjax.moments_from_batches(batches, num_classes=dataset.num_classes)
         )
     else:
         images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
-        found = reconjax.spectrum_from_samples(
+        spectrum = reconjax.spectrum_from_samples(
             images, labels, num_classes=dataset.num_classes, variance=variance
         )
-    return jax.tree.map(_float32, found)
+    return jax.tree.map(_float32, spectrum)
 
 
 def _float32(leaf: jax.Array) -> jax.Array:
     return leaf.astype(jnp.float32) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 
-def trained(model: Any, dataset: Dataset, objective: Objective, **how: Any) -> Trained:
+def train(model: Any, dataset: Dataset, objective: Objective, **how: Any) -> Trained:
     """`reconjax.training.fit` with a bar."""
     with bar(how["epochs"] * (len(dataset.train) // how["batch_size"])) as progress:
         return fit(model, dataset, objective, progress=progress, **how)
@@ -131,23 +131,23 @@ def log_steps(steps: int, count: int) -> list[int]:
 
 def mean(values: Iterable[float]) -> dict[str, Any]:
     """Mean and its standard error, and what they are of; no error where one value is not finite."""
-    found = np.asarray(list(values), float)
-    whole = len(found) > 1 and np.isfinite(found).all()
-    error = found.std(ddof=1) / np.sqrt(len(found)) if whole else float("nan")
-    return {"mean": found.mean(), "error": error, "values": report.rounded(found)}
+    numbers = np.asarray(list(values), float)
+    whole = len(numbers) > 1 and np.isfinite(numbers).all()
+    error = numbers.std(ddof=1) / np.sqrt(len(numbers)) if whole else float("nan")
+    return {"mean": numbers.mean(), "error": error, "values": report.rounded(numbers)}
 
 
 def difference(values: Iterable[float], others: Iterable[float]) -> dict[str, Any]:
     """`mean` of the paired differences, and its sign where it is more than two errors from 0."""
     with np.errstate(invalid="ignore"):  # inf, a step that neither reached
-        found = mean(np.subtract(list(values), list(others)))
-    clear = abs(found["mean"]) > 2 * found["error"]
-    return {**found, "sign": int(np.sign(found["mean"])) if clear else 0}
+        statistics = mean(np.subtract(list(values), list(others)))
+    clear = abs(statistics["mean"]) > 2 * statistics["error"]
+    return {**statistics, "sign": int(np.sign(statistics["mean"])) if clear else 0}
 
 
-def said(found: Mapping[str, Any], scale: float = 100) -> str:
+def percent(statistics: Mapping[str, Any], scale: float = 100) -> str:
     """Mean ± standard error as text, by default in percent."""
-    return f"{scale * found['mean']:.1f} ± {scale * found['error']:.1f}"
+    return f"{scale * statistics['mean']:.1f} ± {scale * statistics['error']:.1f}"
 
 
 def product(**axes: Iterable[Any]) -> Iterable[dict[str, Any]]:

@@ -120,10 +120,10 @@ def arms(variant: Variant) -> list[Arm]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    options, preset, settings = networks.asked(__doc__, argv, PRESETS)
+    options, preset, settings = networks.parse(__doc__, argv, PRESETS)
     settings["variants"] = [variant._asdict() for variant in preset["variants"]]
     images = Images(options, preset)
-    results = networks.measured(options, NAME, settings, dict(cases(options, preset, images)))
+    results = networks.measure_parts(options, NAME, settings, dict(cases(options, preset, images)))
     results["summary"] = report.plain(summary(options, preset, results["parts"]))
     report.write(options.out, NAME, results)
     report.picture(options.out, NAME, picture(results["summary"], preset["variants"]))
@@ -159,7 +159,7 @@ def measure(
         rngs=nnx.Rngs(seed),
         **preset["nets"][variant.net],
     )
-    found = networks.trained(
+    trained = networks.train(
         net,
         projected,
         classification(variant.loss),
@@ -170,7 +170,7 @@ def measure(
         epochs=preset["epochs"][variant.net],
         **preset["training"],
     )
-    last = {row["split"]: row for row in found.history}
+    last = {row["split"]: row for row in trained.history}
     return {**facts, **{f"{split}_accuracy": row["accuracy"] for split, row in last.items()}}
 
 
@@ -179,7 +179,7 @@ class Images:
 
     def __init__(self, options: Any, preset: dict[str, Any]) -> None:
         self.options, self.preset = options, preset
-        self.dataset = cache(lambda data: networks.opened(data, options))
+        self.dataset = cache(lambda data: networks.open_dataset(data, options))
         self.spectrum = cache(self._spectrum)
         # Seeds, data sets and variants come one after the other: one part is needed at a time.
         self._part: tuple[Any, Dataset] | None = None
@@ -197,7 +197,7 @@ class Images:
     def part(self, data: str, seed: int) -> Dataset:
         """The images of both splits that a seed takes, as they are stored."""
         if self._part is None or self._part[0] != (data, seed):
-            drawn = networks.drawn(
+            drawn = networks.sample(
                 self.dataset(data), self.preset["samples"], self.preset["tested"], seed
             )
             self._part = (data, seed), drawn
@@ -219,23 +219,23 @@ class Images:
         }
 
         def onto(images: np.ndarray) -> np.ndarray:
-            found = rescale(images) if rescaled else np.asarray(as_floats(images), np.float32)
+            floats = rescale(images) if rescaled else np.asarray(as_floats(images), np.float32)
             if arm.share == 1:
-                found = found - np.asarray(spectrum.mean).reshape(found.shape[1:])
+                floats = floats - np.asarray(spectrum.mean).reshape(floats.shape[1:])
             else:
                 where = {"subspace": arm.side, "directions": facts["directions"]}
-                found = np.asarray(project(lean, found, keep_mean=False, **where))
-            return rescale(found) if rescaled else found
+                floats = np.asarray(project(lean, floats, keep_mean=False, **where))
+            return rescale(floats) if rescaled else floats
 
         def both(split: Split) -> tuple[np.ndarray, np.ndarray]:
             batches = split.batches(networks.ROWS)
             return np.concatenate([onto(images) for images, _ in batches]), split.labels
 
         train, test = both(dataset.train), both(dataset.test)  # type: ignore[arg-type]
-        made = Dataset.from_arrays(
+        projected = Dataset.from_arrays(
             *train, *test, class_names=dataset.class_names, name=dataset.name
         )
-        return made, facts
+        return projected, facts
 
 
 def rescale(images: np.ndarray) -> np.ndarray:
@@ -246,9 +246,9 @@ def rescale(images: np.ndarray) -> np.ndarray:
 
 def summary(options: Any, preset: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
     """Accuracies over the seeds, and the bottom against the top at every share."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for data in options.data:
-        rows = found[data] = {}
+        rows = results[data] = {}
         for variant in preset["variants"]:
 
             def accuracies(arm: Arm, data: str = data, variant: Variant = variant) -> list[float]:
@@ -270,37 +270,37 @@ def summary(options: Any, preset: dict[str, Any], parts: dict[str, Any]) -> dict
             rows[variant.name] = {"shares": shares}
             if len(variant.shares) > 1:
                 rows[variant.name]["all"] = networks.mean(accuracies(Arm(1.0, "top")))
-    return found
+    return results
 
 
-def show(found: dict[str, Any]) -> None:
+def show(results: dict[str, Any]) -> None:
     print("test accuracy in percent, mean ± standard error over the seeds; bottom: without the top")
     print(f"{'':<60} {'top':>14} {'bottom':>14} {'difference':>14}")
-    for data, variants in found.items():
+    for data, variants in results.items():
         for name, rows in variants.items():
             for share, row in rows["shares"].items():
-                cells = [networks.said(row[part]) for part in (*SIDES, "difference")]
+                cells = [networks.percent(row[part]) for part in (*SIDES, "difference")]
                 head = f"{data}, {name}, {float(share):.0%}"
                 print(f"{head:<60} " + " ".join(f"{cell:>14}" for cell in cells))
             if "all" in rows:
-                print(f"{f'{data}, {name}, all':<60} {networks.said(rows['all']):>14}")
+                print(f"{f'{data}, {name}, all':<60} {networks.percent(rows['all']):>14}")
 
 
-def picture(found: dict[str, Any], variants: Sequence[Variant]) -> Figure:
+def picture(results: dict[str, Any], variants: Sequence[Variant]) -> Figure:
     """Fig. 4: accuracy on both sides by share; and at the largest common share, by variant."""
     curves = [variant.name for variant in variants if len(variant.shares) > 1]
     common = max(set.intersection(*({*variant.shares} for variant in variants)))
-    size = (3.6 * len(curves) + 1.3 + 0.55 * len(variants), 3.1 * len(found) + 0.4)
+    size = (3.6 * len(curves) + 1.3 + 0.55 * len(variants), 3.1 * len(results) + 0.4)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(
-            len(found),
+            len(results),
             len(curves) + 1,
             squeeze=False,
             sharey="row",
             width_ratios=[1.0] * len(curves) + [0.35 + 0.22 * len(variants)],
         )
-        for row, (data, rows) in zip(panels, found.items(), strict=True):
+        for row, (data, rows) in zip(panels, results.items(), strict=True):
             for axes, name in zip(row, curves, strict=False):
                 draw_shares(axes, rows[name])
                 axes.set_title(f"{data}\n{name}")

@@ -97,8 +97,8 @@ PER_OCTAVE = 3
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    options, preset, settings = networks.asked(__doc__, argv, PRESETS)
-    results = networks.measured(options, NAME, settings, dict(cases(options, preset)))
+    options, preset, settings = networks.parse(__doc__, argv, PRESETS)
+    results = networks.measure_parts(options, NAME, settings, dict(cases(options, preset)))
     results["summary"] = report.plain(summary(options, preset, results["parts"]))
     report.write(options.out, NAME, results)
     report.picture(options.out, NAME, picture(options, preset, results["parts"]))
@@ -111,7 +111,7 @@ def key(data: str, net: str, seed: int) -> str:
 
 def cases(options: Any, preset: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
     """One training each; seed by seed, so that what is there early is balanced."""
-    dataset = cache(lambda data: networks.opened(data, options))
+    dataset = cache(lambda data: networks.open_dataset(data, options))
 
     @cache
     def spectrum(data: str) -> Any:
@@ -119,7 +119,7 @@ def cases(options: Any, preset: dict[str, Any]) -> Iterator[tuple[str, Callable[
         return networks.principal(batches, dataset(data), None)
 
     def measured(data: str, net: str, seed: int) -> dict[str, Any]:
-        drawn = networks.drawn(dataset(data), preset["samples"], 1, seed)
+        drawn = networks.sample(dataset(data), preset["samples"], 1, seed)
         return measure(preset, drawn, spectrum(data), net, seed)
 
     for seed in networks.seeds(options, preset):
@@ -151,7 +151,7 @@ def measure(
         rngs=nnx.Rngs(seed),
         **preset["nets"][net],
     )
-    trained = networks.trained(
+    trained = networks.train(
         model,
         dataset,
         reconstruction(),
@@ -189,18 +189,20 @@ def label_shares(spectrum: Any) -> np.ndarray:
 
 def order(history: list[Tracked], steps: list[int], latent_dim: int) -> dict[str, Any]:
     """In which order the directions were learned: all, and those that the latent has room for."""
-    found = learning_order(history, steps)
+    learning = learning_order(history, steps)
     variance = history[0].eigenvalue
     room = min(latent_dim, len(variance))
     group = octaves(len(variance))
-    residual = [grouped(one, group).residual for one in history]
+    residual = [grouped(tracked, group).residual for tracked in history]
     return {
-        "rank_correlation": found.rank_correlation,
-        "rank_correlation_within_latent_dim": rank_correlation(variance[:room], found.step[:room]),
-        "never": found.never,
-        "top": found.top,
-        "bottom": found.bottom,
-        "delay": found.delay,
+        "rank_correlation": learning.rank_correlation,
+        "rank_correlation_within_latent_dim": rank_correlation(
+            variance[:room], learning.step[:room]
+        ),
+        "never": learning.never,
+        "top": learning.top,
+        "bottom": learning.bottom,
+        "delay": learning.delay,
         "octaves": learned(residual, steps),
         "octave_residual": report.rounded(residual[-1], 4),
     }
@@ -211,15 +213,15 @@ def curves(history: list[Tracked], steps: list[int], labels: np.ndarray) -> dict
 
     def share(weight: np.ndarray) -> np.ndarray:
         # A residual above 1 tells nothing of the direction; no more than nothing.
-        parts = [1 - np.minimum(np.asarray(one.residual, float), 1) for one in history]
+        parts = [1 - np.minimum(np.asarray(tracked.residual, float), 1) for tracked in history]
         return np.asarray([part @ weight / weight.sum() for part in parts])
 
-    pixels, told = share(np.asarray(history[0].eigenvalue, float)), share(labels)
+    pixels, label_variance = share(np.asarray(history[0].eigenvalue, float)), share(labels)
     return {
         "pixels": report.rounded(pixels, 4),
-        "labels": report.rounded(told, 4),
+        "labels": report.rounded(label_variance, 4),
         "half_of_pixels": crossing(pixels, steps),
-        "half_of_labels": crossing(told, steps),
+        "half_of_labels": crossing(label_variance, steps),
     }
 
 
@@ -235,7 +237,7 @@ def drawn_groups(history: list[Tracked]) -> dict[str, Any]:
     octave = np.floor(PER_OCTAVE * np.log2(np.arange(1, directions + 1)))
     _, first, group = np.unique(octave, return_index=True, return_inverse=True)
     counts = np.bincount(group)
-    parts = [grouped(one, group) for one in history]
+    parts = [grouped(tracked, group) for tracked in history]
     return {
         "first": first + 1,
         "eigenvalue": report.rounded(parts[0].eigenvalue / counts, 4),
@@ -269,7 +271,7 @@ NUMBERS = (
 
 def summary(options: Any, preset: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
     """Means over the seeds. A step that was never reached makes a mean infinite."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for data in options.data:
         for net in preset["nets"]:
             each = [parts[key(data, net, seed)] for seed in networks.seeds(options, preset)]
@@ -282,8 +284,8 @@ def summary(options: Any, preset: dict[str, Any], parts: dict[str, Any]) -> dict
             table = np.array([[number(step) for step in part["octaves"]] for part in each])
             rows["octaves"] = np.median(table, axis=0)
             rows["directions"], rows["steps"] = each[0]["directions"], each[0]["steps"][-1]
-            found[f"{data}: {net}"] = rows
-    return found
+            results[f"{data}: {net}"] = rows
+    return results
 
 
 def number(value: Any) -> float:
@@ -291,7 +293,7 @@ def number(value: Any) -> float:
     return float("nan") if value is None else float(value)
 
 
-def show(found: dict[str, Any]) -> None:
+def show(results: dict[str, Any]) -> None:
     print(
         "rank correlation of eigenvalue and step learned, of all directions and of the first K; of"
     )
@@ -310,7 +312,7 @@ def show(found: dict[str, Any]) -> None:
         "half_of_pixels",
         "half_of_labels",
     )
-    for name, rows in found.items():
+    for name, rows in results.items():
         cells = [number(rows[column]["mean"]) for column in columns]
         print(f"{name:<28}" + "".join(f"{cell:>10.4g}" for cell in cells) + f"{rows['steps']:>10}")
 

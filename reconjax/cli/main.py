@@ -39,6 +39,8 @@ COMMANDS = {
     "compare": "Which families of noise help on new data, each at its best strength?",
     "detect": "Which noises can never help, whatever the task? Needs no labels.",
     "project": "What explains the pixels of images, and what is left? A picture.",
+    "train": "Train a real network with the same noise; it shows whether the answer held.",
+    "probe": "What linear and nonlinear probes read off frozen features.",
     "datasets": "What DATA can be, and what is prepared under the data directory.",
 }
 PACKAGE = Path(__file__).parents[1]

@@ -11,6 +11,7 @@ from cyclopts.validators import Number
 DATA = Group("Data", sort_key=2)
 GRID = Group("Grid", sort_key=1)
 STATISTICS = Group("Statistics", sort_key=3)
+TRAINING = Group("Training", sort_key=1)
 OUTPUT = Group("Output", sort_key=4)
 HOSTS = Group("Several hosts (docs/clusters.md)", sort_key=5)
 
@@ -30,8 +31,8 @@ LatentDims = Annotated[
 
 @Parameter(name="*", group=DATA)
 @dataclasses.dataclass(frozen=True)
-class DataOptions:
-    """How the data are read."""
+class ReadOptions:
+    """Which examples are read, and what they are taken for."""
 
     data_dir: str | None = None
     """Where TFDS sets are prepared ($TFDS_DATA_DIR)."""
@@ -39,12 +40,6 @@ class DataOptions:
     """A random part of the training split only."""
     seed: Whole = 0
     """Of what is drawn at random."""
-    class_weight: Literal["balanced"] | None = None
-    """Weigh classes alike."""
-    standardize: bool = False
-    """Scale every feature to variance 1."""
-    memory: Annotated[float | None, Parameter(validator=Number(gt=0))] = None
-    """GiB; refuse what needs more."""
     channels_first: Annotated[bool | None, Parameter(negative="--no-channels-first")] = None
     """Images of an .npz are (N, C, H, W)."""
     targets: Literal["classes", "real"] | None = None
@@ -53,6 +48,19 @@ class DataOptions:
     def keywords(self) -> dict[str, Any]:
         """The keywords of a study; see `reconjax.studies.Reading`."""
         return dataclasses.asdict(self)
+
+
+@Parameter(name="*", group=DATA)
+@dataclasses.dataclass(frozen=True)
+class DataOptions(ReadOptions):
+    """How the data of a study are read."""
+
+    class_weight: Literal["balanced"] | None = None
+    """Weigh classes alike."""
+    standardize: bool = False
+    """Scale every feature to variance 1."""
+    memory: Annotated[float | None, Parameter(validator=Number(gt=0))] = None
+    """GiB; refuse what needs more."""
 
 
 @Parameter(name="*", group=OUTPUT)

@@ -1,90 +1,158 @@
 """`reconjax probe`."""
 
-import argparse
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from cyclopts import Parameter
+from flax import nnx
 
-from reconjax.cli.inputs import opened, start
-from reconjax.cli.printing import folder, progress, say_files, understood, write_json
+from reconjax.cli.options import STATISTICS, Output, ReadOptions, Whole
+from reconjax.cli.options import command as new_command
+from reconjax.cli.tables import print_table, say_files
+from reconjax.data import Dataset, load
 from reconjax.data.layout import shape_text
+from reconjax.nets import make
+from reconjax.storage.files import output_folder, write_json
+from reconjax.studies.progress import progress_bar
+from reconjax.training import load as load_run
+from reconjax.training.probes import (
+    feature_set,
+    knn_probe,
+    load_features,
+    logistic_probe,
+    majority,
+    mlp_probe,
+    pca_features,
+    ridge_probe,
+)
+from reconjax.training.runs import RunFolder
 
 SPLITS = ("train", "validation", "test")
+# How the arrays of an .npz are understood.
+ARRAYS = ("channels_first", "targets")
+HEADS = ("probe", "features", "chosen", "train", "validation", "test")
+
+command = new_command(
+    "probe",
+    """
+reconjax train digits --out run && reconjax probe run --out run/probe
+reconjax probe run --knn 1 10 --nonlinear --untrained
+reconjax probe run mnist --json
+reconjax probe features.npz cifar10 --data-dir ~/tfds
+""",
+)
 
 
-def run(options: argparse.Namespace) -> None:
-    """Prints what probes read off frozen features, beside raw pixels and chance."""
-    start(options)
-    out = folder(options.out)
-    kinds = dict(_kinds(options))
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """What is to be probed."""
+
+    path: Path
+    data: str | None
+    run: int | None
+    untrained: bool
+    reading: ReadOptions
+
+
+@command.default
+def probe(
+    features: Annotated[str, Parameter(name="RUN_OR_NPZ")],
+    data: Annotated[str | None, Parameter(name="DATA")] = None,
+    /,
+    *,
+    knn: Annotated[list[Whole] | None, Parameter(group=STATISTICS)] = None,
+    nonlinear: Annotated[bool, Parameter(group=STATISTICS)] = False,
+    untrained: Annotated[bool, Parameter(group=STATISTICS)] = False,
+    run: Annotated[Whole | None, Parameter(group=STATISTICS)] = None,
+    reading: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+    output: Output = Output(),  # noqa: B008
+) -> None:
+    """Print what probes read off frozen features, beside raw pixels and chance.
+
+    Parameters
+    ----------
+    features
+        The folder of `reconjax train --out`, or an .npz of features_train, labels_train, ...
+    data
+        Of which the features are (those of the run); for an .npz it adds the raw pixels.
+    knn
+        Nearest neighbors (those of 1, 5 and 20 that are fewer than the samples).
+    nonlinear
+        Also train a probe of three layers.
+    untrained
+        Also probe the network before training.
+    run
+        Which of several runs in the folder.
+    """
+    if output.out is not None:
+        output_folder(output.out)
+    asked = _Asked(Path(features).expanduser(), data, run, untrained, reading)
+    pixels, kinds = _pixels_and_features(asked)
     main = next(iter(kinds.values()))
-    probes = _probes(options)
-    _check_neighbors(options, len(main.train))
+    probes = _probes(knn, nonlinear, reading.seed)
+    samples = len(main.train)
+    if wrong := [k for k in knn or () if not 1 <= k < samples]:
+        raise ValueError(f"--knn: {wrong[0]}; 1 .. {samples - 1} with {samples} training samples")
     rows, paths = [], {}
-    with progress("probes", len(kinds) * len(probes)) as bar:
-        for kind, data in kinds.items():
-            arrays = _arrays(data)
-            for name, probe in probes.items():
-                found = probe(*arrays, num_classes=data.num_classes)
-                rows.append(_row(name, kind, found))
+    with progress_bar("probes", len(kinds) * len(probes)) as count:
+        for kind, feature_data in kinds.items():
+            arrays = _arrays(feature_data)
+            for name, fitted in probes.items():
+                result = fitted(*arrays, num_classes=feature_data.num_classes)
+                rows.append(_row(name, kind, result))
                 if name == "linear, ridge":
-                    paths[kind] = _path(found)
-                bar()
+                    paths[kind] = _path(result)
+                count()
     rows.sort(key=lambda row: list(probes).index(row["probe"]))
-    from reconjax.training.probes import majority
-
     test = None if main.test is None else main.test.labels
     chance = majority(main.train.labels, test, num_classes=main.num_classes)
     rows.append(_row("largest class", "", chance))
-    result = {
-        "features": str(options.features),
+    about = main if pixels is None else pixels
+    record = {
+        "features": features,
         "data": main.name,
-        "samples": len(main.train),
+        "samples": samples,
         "test_samples": None if main.test is None else len(main.test),
         "size": main.features,
         "classes": main.num_classes,
-        **understood(options.pixels or main),
+        "targets": about.targets_text,
+        "example_shape": list(about.example_shape),
         "probes": rows,
         "ridge_paths": paths,
     }
-    if out is not None:
-        _draw(out, result)
-    if options.json:
-        print(json.dumps(result))
+    if output.out is not None:
+        _draw(output.out, record)
+    if output.json:
+        print(json.dumps(record))
         return
-    _print(result)
-    say_files(out, "probe.json", "probe.png")
+    _print(record)
+    say_files(output.out, "probe.json", "probe.png")
 
 
-def _kinds(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
-    """What the features are called, and the data set of them; the first are those asked for."""
-    from reconjax.training.features import feature_set, load_features
-    from reconjax.training.probes import pca_features
-
-    path = Path(options.features).expanduser()
+def _pixels_and_features(asked: _Asked) -> tuple[Dataset | None, dict[str, Dataset]]:
+    """The images, where they are known, and kinds of features; the first are those asked for."""
+    path = asked.path
+    kinds: dict[str, Dataset] = {}
+    pixels = None
     if path.suffix == ".npz" or path.is_file():
-        for name, given in (("untrained", options.untrained), ("run", options.which is not None)):
+        for name, given in (("untrained", asked.untrained), ("run", asked.run is not None)):
             if given:
                 raise ValueError(f"--{name}: does not apply to features in a file")
-        made, pixels = _part(options, load_features(path)), None
-        if options.data is not None:
-            pixels = _part(options, opened(options, options.data))
-            _check_same(options, made, pixels)
-        yield path.stem, made
+        main = kinds[path.stem] = _part(asked, load_features(path))
+        if asked.data is not None:
+            pixels = _part(asked, _opened(asked, asked.data))
+            _check_same(asked, main, pixels)
     else:
-        from reconjax.training import load as load_run
-
         settings = _settings(path)
-        trained = load_run(path, run=options.which)
-        name = options.data or settings.get("source") or settings["data"]["name"]
+        trained = load_run(path, run=asked.run)
+        name = asked.data or settings.get("source") or settings["data"]["name"]
         same = name == settings.get("source")
-        keep = ("channels_first", "targets") if same else ()
-        told = {key: settings[key] for key in keep if key in settings}
-        pixels = _part(options, opened(options, name, **told))
+        kept = {key: settings[key] for key in ARRAYS if same and key in settings}
+        pixels = _part(asked, _opened(asked, name, **kept))
         if not pixels.num_classes:
             raise ValueError(f"{name}: has {pixels.targets_text}; a probe needs classes")
         if trained.inputs.mean.shape != pixels.example_shape:
@@ -92,62 +160,62 @@ def _kinds(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
                 f"{name}: examples of shape {pixels.example_shape}; the network of {path} takes"
                 f" {trained.inputs.mean.shape}"
             )
-        made = feature_set(trained.model, pixels, trained.inputs)
-        yield settings.get("net", {}).get("name", "network"), made
-        if options.untrained:
-            yield "untrained", feature_set(_untrained(options, settings), pixels, trained.inputs)
-    options.pixels = pixels
+        main = feature_set(trained.model, pixels, trained.inputs)
+        kinds[settings.get("net", {}).get("name", "network")] = main
+        if asked.untrained:
+            before = _untrained(asked, settings)
+            kinds["untrained"] = feature_set(before, pixels, trained.inputs)
     if pixels is not None:
-        size = min(made.features, len(pixels.train), pixels.features)
-        yield f"PCA, {size} directions", pca_features(pixels, size)
+        size = min(main.features, len(pixels.train), pixels.features)
+        kinds[f"PCA, {size} directions"] = pca_features(pixels, size)
+    return pixels, kinds
 
 
-def _probes(options: argparse.Namespace) -> dict[str, Callable[..., Any]]:
+def _opened(asked: _Asked, name: str, **kept: Any) -> Dataset:
+    """A data set, its arrays understood as the options say, else as the run did."""
+    given = {key: getattr(asked.reading, key) for key in ARRAYS}
+    given = {key: value for key, value in given.items() if value is not None}
+    return load(name, data_dir=asked.reading.data_dir, **{**kept, **given})
+
+
+def _part(asked: _Asked, data: Dataset) -> Dataset:
+    """The data set, with the part of its training split that --max-samples leaves."""
+    size = asked.reading.max_samples
+    if size is None:
+        return data
+    return dataclasses.replace(data, train=data.train.sample(size, asked.reading.seed))
+
+
+def _probes(knn: list[int] | None, nonlinear: bool, seed: int) -> dict[str, Callable[..., Any]]:
     """Name -> the probe as a function of the arrays."""
-    from reconjax.training.neighbors import knn_probe
-    from reconjax.training.probes import ridge_probe
-    from reconjax.training.trained_probes import logistic_probe, mlp_probe
 
     def nearest(metric: str) -> Callable[..., Any]:
         return lambda *arrays, **how: knn_probe(
-            *arrays, **how, neighbors=options.knn, metric=metric, seed=options.seed
+            *arrays, **how, neighbors=knn, metric=metric, seed=seed
         )
 
-    found: dict[str, Callable[..., Any]] = {
+    probes: dict[str, Callable[..., Any]] = {
         "linear, ridge": ridge_probe,
-        "linear, softmax": lambda *arrays, **how: logistic_probe(*arrays, **how, seed=options.seed),
+        "linear, softmax": lambda *arrays, **how: logistic_probe(*arrays, **how, seed=seed),
         "nearest, cosine": nearest("cosine"),
         "nearest, Euclidean": nearest("euclidean"),
     }
-    if options.nonlinear:
-        found["three layers"] = lambda *arrays, **how: mlp_probe(*arrays, **how, seed=options.seed)
-    return found
-
-
-def _part(options: argparse.Namespace, data: Any) -> Any:
-    """The data set, with the part of its training split that --max-samples leaves."""
-    if options.max_samples is None:
-        return data
-    return dataclasses.replace(data, train=data.train.sample(options.max_samples, options.seed))
+    if nonlinear:
+        probes["three layers"] = lambda *arrays, **how: mlp_probe(*arrays, **how, seed=seed)
+    return probes
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    from reconjax.training.runs import RunFolder
-
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: neither a run's folder nor an .npz of features")
     return RunFolder(path).settings()
 
 
-def _untrained(options: argparse.Namespace, settings: dict[str, Any]) -> Any:
+def _untrained(asked: _Asked, settings: dict[str, Any]) -> Any:
     """The network of a run as it was before its first step."""
-    from flax import nnx
-
-    from reconjax.nets import make
-
     if "net" not in settings:
-        raise ValueError(f"--untrained: {options.features} does not say how its network is made")
-    seed = settings["runs"][options.which or 0]["seed"]
+        raise ValueError(f"--untrained: {asked.path} does not say how its network is made")
+    seed = settings["runs"][asked.run or 0]["seed"]
     data = settings["data"]
     return make(
         **settings["net"],
@@ -157,94 +225,86 @@ def _untrained(options: argparse.Namespace, settings: dict[str, Any]) -> Any:
     )
 
 
-def _check_same(options: argparse.Namespace, made: Any, pixels: Any) -> None:
+def _check_same(asked: _Asked, features: Dataset, pixels: Dataset) -> None:
     """The features must be of these images, in this order."""
     for name in ("train", "test"):
-        one, other = getattr(made, name), getattr(pixels, name)
-        if one is not None and other is not None and not np.array_equal(one.labels, other.labels):
+        split, other = getattr(features, name), getattr(pixels, name)
+        if None not in (split, other) and not np.array_equal(split.labels, other.labels):
             raise ValueError(
-                f"{options.data}: its {name} labels are not those of {options.features}, in order;"
+                f"{asked.data}: its {name} labels are not those of {asked.path}, in order;"
                 " the features must be of these images"
             )
 
 
-def _check_neighbors(options: argparse.Namespace, samples: int) -> None:
-    if wrong := [k for k in options.knn or () if not 1 <= k < samples]:
-        raise ValueError(f"--knn: {wrong[0]}; 1 .. {samples - 1} with {samples} training samples")
-
-
-def _arrays(data: Any) -> list[Any]:
-    found = list(data.train.examples(np.arange(len(data.train))))
+def _arrays(data: Dataset) -> list[Any]:
+    arrays = list(data.train.examples(np.arange(len(data.train))))
     if data.test is not None:
-        found += data.test.examples(np.arange(len(data.test)))
-    return found
+        arrays += data.test.examples(np.arange(len(data.test)))
+    return arrays
 
 
-def _row(probe: str, features: str, found: Any) -> dict[str, Any]:
+def _row(probe: str, features: str, result: Any) -> dict[str, Any]:
     """The probe at the setting that it chose."""
     row = {
         "probe": probe,
         "features": features,
-        "setting": found.setting,
-        "value": found.values[found.chosen].item(),
+        "setting": result.setting,
+        "value": result.values[result.chosen].item(),
     }
     for name in SPLITS:
-        scores = getattr(found, name)
+        scores = getattr(result, name)
         row[name] = scores and {
-            "accuracy": float(scores.accuracy[found.chosen]),
-            "standard_error": float(scores.standard_error[found.chosen]),
-            "explained": float(scores.explained[found.chosen]),
+            "accuracy": float(scores.accuracy[result.chosen]),
+            "standard_error": float(scores.standard_error[result.chosen]),
+            "r2": float(scores.r2[result.chosen]),
             "samples": scores.samples,
         }
     return row
 
 
-def _path(found: Any) -> dict[str, Any]:
-    each = {name: getattr(found, name) for name in SPLITS}
+def _path(result: Any) -> dict[str, Any]:
+    each = {name: getattr(result, name) for name in SPLITS}
     accuracies = {name: scores and scores.accuracy.tolist() for name, scores in each.items()}
-    return {"ridge_weight": found.values.tolist(), "chosen": found.chosen, **accuracies}
+    return {"ridge_weight": result.values.tolist(), "chosen": result.chosen, **accuracies}
 
 
-def _draw(out: Path, result: dict[str, Any]) -> None:
+def _draw(folder: Path, record: dict[str, Any]) -> None:
     from reconjax.plots import probe_figure, save
 
-    *rows, chance = result["probes"]
+    *rows, chance = record["probes"]
     split = "validation" if rows[0]["test"] is None else "test"
     figure = probe_figure(
         rows,
-        result["ridge_paths"],
+        record["ridge_paths"],
         chance=(chance["test"] or chance["train"])["accuracy"],
         split=split,
-        title=f"{result['data']}: {result['size']} features",
+        title=f"{record['data']}: {record['size']} features",
     )
-    save(figure, out / "probe.png")
-    write_json(result, out / "probe.json")
+    save(figure, folder / "probe.png")
+    write_json(record, folder / "probe.json")
 
 
-def _print(result: dict[str, Any]) -> None:
-    test = result["test_samples"]
+def _print(record: dict[str, Any]) -> None:
+    test = record["test_samples"]
     print(
-        f"{result['data']}: {result['size']} features, {result['samples']} training and"
-        f" {test or 'no'} test samples, {result['targets']}; {shape_text(result['example_shape'])}"
+        f"{record['data']}: {record['size']} features, {record['samples']} training and"
+        f" {test or 'no'} test samples, {record['targets']}; {shape_text(record['example_shape'])}"
     )
-    rows = result["probes"]
-    settings = [f"{row['setting']} {row['value']:.3g}" for row in rows]
-    wide = max(len(row["features"]) for row in rows)
-    print(
-        f"{'probe':<19} {'features':<{wide}} {'chosen':<20}"
-        f" {'train':>7} {'validation':>14} {'test':>14}"
-    )
-    for row, setting in zip(rows, settings, strict=True):
-        train = f"{row['train']['accuracy']:.1%}" if row["train"] else "-"
-        others = (_with_error(row[name]) for name in ("validation", "test"))
-        print(
-            f"{row['probe']:<19} {row['features']:<{wide}} {setting:<20} {train:>7}"
-            + "".join(f" {text:>14}" for text in others)
-        )
+    lines = [
+        [
+            row["probe"],
+            row["features"],
+            f"{row['setting']} {row['value']:.3g}",
+            f"{row['train']['accuracy']:.1%}" if row["train"] else "-",
+            *(_with_error(row[name]) for name in ("validation", "test")),
+        ]
+        for row in record["probes"]
+    ]
+    print_table(HEADS, lines, left=HEADS[:3])
     print(
         "accuracy ± standard error. Each probe chose its setting by `validation`, without the test"
-        " split:\nby leave-one-out (ridge, nearest) or on a part of the training split held out of"
-        " the fit (the others)."
+        "\nsplit: by leave-one-out (ridge, nearest) or on a part of the training split held out of"
+        "\nthe fit (the others)."
     )
 
 

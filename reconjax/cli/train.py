@@ -1,137 +1,186 @@
 """`reconjax train`."""
 
-import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from cyclopts import Parameter
+from flax import nnx
 
-from reconjax.cli.inputs import dataset, how_understood, split
-from reconjax.cli.printing import progress, say_files, understood, write_json
+from reconjax.cli.options import TRAINING, Hosts, Name, Output, ReadOptions, Whole
+from reconjax.cli.options import command as new_command
+from reconjax.cli.tables import print_table, say_files
+from reconjax.data import Dataset
 from reconjax.data.layout import shape_text
-from reconjax.summary import hosts
+from reconjax.nets import AUTOENCODERS, make, parameter_count
+from reconjax.noise import parse_noise
+from reconjax.storage.files import write_json
+from reconjax.studies.source import Source
+from reconjax.summary import hosts as job
+from reconjax.training import (
+    Objective,
+    Trained,
+    classification,
+    denoising,
+    evaluate,
+    fit,
+    guided,
+    reconstruction,
+)
+from reconjax.training.fitting import usual_batch_size
 
-# Named here too, for the help must not wait for Flax; a test compares.
-NETS = ("linear", "mlp", "conv", "resnet18", "resnet34", "resnet50", "resnet9", "mlp-classifier")
-OBJECTIVES = ("reconstruction", "denoising", "guided", "classification")
-LOSSES = ("cross_entropy", "mse")
-AUGMENTATIONS = ("crop", "flip", "greyscale")
+Net = Literal[
+    "linear", "mlp", "conv", "resnet18", "resnet34", "resnet50", "resnet9", "mlp-classifier"
+]
 LATENT_DIM = 32
+GUIDANCE_WEIGHT = 0.01
 # Terms in the order of the table.
 TERMS = ("loss", "reconstruction", "supervised", "accuracy")
 
+command = new_command(
+    "train",
+    """
+reconjax train digits --noise mask:0.5:2x2 --latent-dim 16 --out out
+reconjax train digits --guidance-weight 0.01 --epochs 50
+reconjax train cifar10 --net resnet9 --augment crop flip --out out
+started again with the same --out, it goes on where it stopped
+""",
+)
 
-def run(options: argparse.Namespace) -> None:
-    """Trains a network; ends with its losses, and with --out keeps it for `reconjax probe`."""
-    from flax import nnx
 
-    from reconjax.nets import make, parameter_count
-    from reconjax.training import evaluate, fit
-    from reconjax.training.plan import usual_batch_size
+@Parameter(name="*", group=TRAINING)
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """What is trained, and how."""
 
-    for name in ("class_weight", "standardize", "memory"):
-        if getattr(options, name):
-            raise ValueError(f"--{name.replace('_', '-')}: does not apply to training")
-    data = _part(options)
-    objective = _objective(options, data)
+    net: Net = "mlp"
+    """Its kind."""
+    latent_dim: Whole | None = None
+    """K of an autoencoder (32)."""
+    objective: Literal["reconstruction", "denoising", "guided", "classification"] | None = None
+    """By default what the other options ask for."""
+    noise: str | None = None
+    """Of the input, as in mask:0.5:2x2."""
+    guidance_weight: float | None = None
+    """Of the labels beside reconstruction."""
+    loss: Literal["cross_entropy", "mse"] | None = None
+    """On the labels (cross_entropy)."""
+    epochs: Whole = 20
+    """Times that the data are gone through."""
+    batch_size: Whole | None = None
+    """Over all devices (128, or all there are)."""
+    learning_rate: float = 3e-3
+    """The peak of one cycle."""
+    weight_decay: float = 1e-4
+    """Of AdamW."""
+    augment: list[Literal["crop", "flip", "greyscale"]] | None = None
+    """Of the images (none)."""
+    bfloat16: bool = False
+    """Compute in bfloat16."""
+    checkpoint_every: Whole | None = None
+    """Steps, with --out (a tenth of the run)."""
+
+
+@command.default
+def train(
+    data: Name = "digits",
+    /,
+    *,
+    options: TrainOptions = TrainOptions(),
+    reading: ReadOptions = ReadOptions(),  # noqa: B008
+    output: Output = Output(),  # noqa: B008
+    hosts: Hosts = Hosts(),  # noqa: B008
+) -> None:
+    """Train a network; end with its losses, and with --out keep it for `reconjax probe`."""
+    dataset = _dataset(data, reading)
+    objective = _objective(options, dataset)
     net = _net(options)
     model = make(
         **net,
-        example_shape=data.example_shape,
-        num_classes=data.num_classes,
-        rngs=nnx.Rngs(options.seed),
+        example_shape=dataset.example_shape,
+        num_classes=dataset.num_classes,
+        rngs=nnx.Rngs(reading.seed),
     )
     batch_size = options.batch_size
     if batch_size is None:
-        batch_size = usual_batch_size(len(data.train), jax.device_count())
-    steps = options.epochs * (len(data.train) // max(batch_size, 1))
-    with _Bar(steps) as bar:
+        batch_size = usual_batch_size(len(dataset.train), jax.device_count())
+    understood = {"channels_first": reading.channels_first, "targets": reading.targets}
+    with _bar(options.epochs * (len(dataset.train) // max(batch_size, 1))) as bar:
         trained = fit(
             model,
-            data,
+            dataset,
             objective,
             epochs=options.epochs,
             batch_size=batch_size,
             learning_rate=options.learning_rate,
             weight_decay=options.weight_decay,
-            seed=options.seed,
-            augment=options.augment,
-            out=options.out,
+            seed=reading.seed,
+            augment=tuple(options.augment or ()),
+            out=output.out,
             record={
                 "net": net,
                 "noise": options.noise,
-                "source": options.data,
-                **how_understood(options),
+                "source": data,
+                **{name: value for name, value in understood.items() if value is not None},
             },
             checkpoint_every=options.checkpoint_every,
             progress=bar,
         )
-    means = {"train": evaluate(trained, data.train, objective)}
-    if not hosts.first():
+    means = {"train": evaluate(trained, dataset.train, objective)}
+    if not job.first():
         return
-    if data.test is not None:  # the loop has ended with it
+    if dataset.test is not None:  # the loop has ended with it
         last = [row for row in trained.history if row["split"] == "test"][-1]
         means["test"] = {name: last[name] for name in means["train"]}
     rates = [row["images_per_second"] for row in trained.history if row["split"] == "train"]
     result = {
-        "data": data.name,
-        "samples": len(data.train),
-        "classes": data.num_classes,
-        **understood(data),
+        "data": dataset.name,
+        "samples": len(dataset.train),
+        "classes": dataset.num_classes,
+        "targets": dataset.targets_text,
+        "example_shape": list(dataset.example_shape),
         "net": net,
         "parameters": parameter_count(model),
         "objective": objective.name,
         "noise": options.noise,
         "steps": trained.step,
+        "batch_size": batch_size,
         "devices": jax.device_count(),
         "images_per_second": float(np.median(rates)),
         **means,
     }
-    files = _write(options, trained, data, objective, result)
-    if options.json:
+    files = [] if output.out is None else _write(output.out, trained, dataset, objective, result)
+    if output.json:
         print(json.dumps(result))
         return
-    print(
-        f"{data.name}: {len(data.train)} samples, {data.features} features, {data.targets_text};"
-        f" {shape_text(data.example_shape)}"
-    )
-    print(
-        f"{net['name']}, {result['parameters']} parameters; {objective.name}, {trained.step} steps"
-        f" of {batch_size}, {result['images_per_second']:.0f} images/s"
-        f" on {jax.device_count()} {jax.devices()[0].platform} device(s)"
-    )
-    terms = [name for name in TERMS if name in means["train"]]
-    if "supervised" not in terms and "reconstruction" in terms:
-        terms.remove("reconstruction")  # it is the loss
-    print(f"{'':>7}" + "".join(f"{name:>16}" for name in terms))
-    for part, found in means.items():
-        print(f"{part:>7}" + "".join(f"{found[name]:>16.5g}" for name in terms))
+    _print(result, means, dataset.features)
     if "reconstructions.png" in files:
         from reconjax.plots.pictures import channels_note
 
-        if note := channels_note(data.image_shape[2]):
+        if note := channels_note(dataset.image_shape[2]):
             print(f"reconstructions.png: {note}")
-    say_files(Path(options.out) if options.out else None, *files)
+    say_files(output.out, *files)
 
 
-def _part(options: argparse.Namespace) -> Any:
+def _dataset(data: str, reading: ReadOptions) -> Dataset:
     """The data set, with the parts of its splits that --max-samples leaves."""
-    data = dataset(options)
-    test = data.test
-    if test is not None and options.max_samples is not None:
-        test = test.sample(options.max_samples, options.seed)
-    return dataclasses.replace(data, train=split(options), test=test)
+    source = Source(data, labels=False, **reading.keywords())
+    test, size = source.test, reading.max_samples
+    if test is not None and size is not None:
+        test = test.sample(size, reading.seed)
+    assert source.dataset is not None
+    return dataclasses.replace(source.dataset, train=source.train, test=test)
 
 
-def _net(options: argparse.Namespace) -> dict[str, Any]:
+def _net(options: TrainOptions) -> dict[str, Any]:
     """The keyword arguments of `reconjax.nets.make`, as settings keep them."""
-    from reconjax.nets import AUTOENCODERS
-
     net: dict[str, Any] = {"name": options.net}
     if options.net in AUTOENCODERS:
         net["latent_dim"] = LATENT_DIM if options.latent_dim is None else options.latent_dim
@@ -142,13 +191,9 @@ def _net(options: argparse.Namespace) -> dict[str, Any]:
     return net
 
 
-def _objective(options: argparse.Namespace, data: Any) -> Any:
+def _objective(options: TrainOptions, data: Dataset) -> Objective:
     """By --objective, or by what else is given."""
-    from reconjax.nets import AUTOENCODERS
-    from reconjax.noise import parse_noise
-    from reconjax.training import classification, denoising, guided, reconstruction
-
-    name = options.objective
+    name: str | None = options.objective
     if name is None:
         name = "classification"
         if options.net in AUTOENCODERS:
@@ -171,53 +216,45 @@ def _objective(options: argparse.Namespace, data: Any) -> Any:
     if name == "classification":
         return classification(loss)
     if name == "guided":
-        weight = 0.01 if options.guidance_weight is None else options.guidance_weight
+        weight = GUIDANCE_WEIGHT if options.guidance_weight is None else options.guidance_weight
         return guided(weight, noise, loss)
     if name == "denoising" and noise is None:
         raise ValueError("--objective denoising: --noise says which, as in mask:0.5:2x2")
     return reconstruction() if noise is None else denoising(noise)
 
 
-class _Bar(progress):
-    """The bar of `progress`, with the newest means beside it."""
+@contextmanager
+def _bar(steps: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """Counts steps on a terminal, with the newest means beside them."""
+    from reconjax.studies.progress import progress_bar
 
-    def __init__(self, steps: int) -> None:
-        """A run of so many steps."""
-        super().__init__("steps", steps)
+    with progress_bar("steps", steps) as advance:
 
-    def __call__(self, count: int, means: dict[str, float]) -> None:
-        """So many steps were made; without means, before this run went on."""
-        if not means:
-            if hosts.first():
-                print(f"going on: {count} of {self.total} steps are made", file=sys.stderr)
-            self.bar.update(count)
-            return
-        shown = {name: means[name] for name in ("loss", "accuracy") if name in means}
-        text = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
-        self.bar.set_postfix_str(f"{text}, {means['images_per_second']:.0f} images/s", False)
-        self.bar.update(count)
+        def count(made: int, means: dict[str, float]) -> None:
+            if means:
+                shown = {name: means[name] for name in ("loss", "accuracy") if name in means}
+                text = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
+                advance(made, f"steps: {text}, {means['images_per_second']:.0f} images/s")
+                return
+            if job.first():  # made before this run went on
+                print(f"going on: {made} of {steps} steps are made", file=sys.stderr)
+            advance(made)
 
-    def __enter__(self) -> Any:
-        """Itself."""
-        super().__enter__()
-        return self
+        yield count
 
 
 def _write(
-    options: argparse.Namespace, trained: Any, data: Any, objective: Any, result: dict[str, Any]
+    folder: Path, trained: Trained, data: Dataset, objective: Objective, result: dict[str, Any]
 ) -> list[str]:
-    """train.json and pictures into --out; their names."""
-    if not options.out:
-        return []
+    """train.json and pictures; their names."""
     from reconjax.plots import history_figure, reconstruction_figure, save
 
-    out = Path(options.out)
-    write_json(result, out / "train.json")
-    title = f"{data.name}: {options.net}, {objective.name}"
-    save(history_figure(trained.history, title=title), out / "history.png")
+    write_json(result, folder / "train.json")
+    title = f"{data.name}: {result['net']['name']}, {objective.name}"
+    save(history_figure(trained.history, title=title), folder / "history.png")
     files = ["train.json", "history.png"]
     if hasattr(objective, "noise") and len(data.example_shape) == 3:
-        some = (data.test or data.train).sample(8, options.seed)
+        some = (data.test or data.train).sample(8, 0)
         images, _ = some.examples(np.arange(len(some)))
         rows = _reconstructions(trained, images, objective.noise)
         mean = trained.inputs.mean
@@ -226,12 +263,12 @@ def _write(
         figure = reconstruction_figure(
             originals, dict(zip(names, others, strict=True)), title=title
         )
-        save(figure, out / "reconstructions.png")
+        save(figure, folder / "reconstructions.png")
         files.append("reconstructions.png")
     return files
 
 
-def _reconstructions(trained: Any, images: Any, noise: Any) -> dict[str, Any]:
+def _reconstructions(trained: Trained, images: Any, noise: Any) -> dict[str, Any]:
     """Centered originals, noisy inputs if there are any, and what the network makes of them."""
     x = trained.inputs.centered(images)
     rows = {"original": x}
@@ -240,3 +277,21 @@ def _reconstructions(trained: Any, images: Any, noise: Any) -> dict[str, Any]:
         seen = rows["input"] = noise.sample(jax.random.key(0), x)
     rows["output"] = jnp.asarray(trained.model(seen), x.dtype)
     return rows
+
+
+def _print(result: dict[str, Any], means: dict[str, dict[str, float]], features: int) -> None:
+    print(
+        f"{result['data']}: {result['samples']} samples, {features} features, {result['targets']};"
+        f" {shape_text(result['example_shape'])}"
+    )
+    print(
+        f"{result['net']['name']}, {result['parameters']} parameters; {result['objective']},"
+        f" {result['steps']} steps of {result['batch_size']},"
+        f" {result['images_per_second']:.0f} images/s on {result['devices']}"
+        f" {jax.devices()[0].platform} device(s)"
+    )
+    terms = [name for name in TERMS if name in means["train"]]
+    if "supervised" not in terms and "reconstruction" in terms:
+        terms.remove("reconstruction")  # it is the loss
+    rows = [[split, *(f"{values[name]:.5g}" for name in terms)] for split, values in means.items()]
+    print_table(["", *terms], rows)

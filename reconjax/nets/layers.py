@@ -19,7 +19,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from reconjax.nets.convolution import convolution
+from reconjax.nets import convolution
 
 AXIS = "data"
 """The mapped axis over which batch statistics are averaged in training mode."""
@@ -46,23 +46,26 @@ class Net(nnx.Module):
         return jnp.asarray(x, self.dtype)
 
 
+def mean_over_devices(tree: Any) -> Any:
+    """The mean over the mapped axis `AXIS`; outside of one, where there is one part, as it is."""
+    try:
+        return jax.lax.pmean(tree, AXIS)
+    except NameError:
+        return tree
+
+
 class BatchNorm(nnx.BatchNorm):
     """Batch normalization over the whole batch of all devices (Ioffe and Szegedy, 2015).
 
-    In training mode the moments are means over the mapped axis `AXIS`, and outside of one JAX
-    raises NameError; in evaluation mode the running moments are used. Computed in `param_dtype`
+    In training mode the moments are those of the batch, means over the mapped axis `AXIS` where
+    there is one; in evaluation mode the running moments are used. Computed in `param_dtype`
     whatever the dtype of the net, and returned in the dtype of the input.
     """
 
     def __init__(self, features: int, *, param_dtype: Any, rngs: nnx.Rngs) -> None:
         """Running moments have momentum 0.9, and are kept in `param_dtype` as everything else."""
         super().__init__(
-            features,
-            momentum=0.9,
-            dtype=param_dtype,
-            param_dtype=param_dtype,
-            axis_name=AXIS,
-            rngs=rngs,
+            features, momentum=0.9, dtype=param_dtype, param_dtype=param_dtype, rngs=rngs
         )
         self.mean = nnx.BatchStat(jnp.zeros(features, param_dtype))
         self.var = nnx.BatchStat(jnp.ones(features, param_dtype))
@@ -75,7 +78,7 @@ class BatchNorm(nnx.BatchNorm):
         else:
             axes = tuple(range(x.ndim - 1))
             moments = jnp.mean(wide, axes), jnp.mean(jnp.square(wide), axes)
-            mean, square = jax.lax.pmean(moments, self.axis_name)
+            mean, square = mean_over_devices(moments)
             var = jnp.maximum(square - jnp.square(mean), 0)
             for kept, new in ((self.mean, mean), (self.var, var)):
                 kept[...] = self.momentum * kept[...] + (1 - self.momentum) * new
@@ -93,6 +96,7 @@ class Conv(nnx.Conv):
     ) -> None:
         """A kernel (size, size, inputs, outputs)."""
         self.stride = stride
+        self.small_images = convolution.SMALL_IMAGES
         super().__init__(
             inputs, outputs, (size, size), stride, padding=size // 2, use_bias=bias, **how
         )
@@ -101,7 +105,7 @@ class Conv(nnx.Conv):
         """(N, h, w, inputs) to (N, ceil(h / stride), ceil(w / stride), outputs)."""
         bias = None if self.bias is None else self.bias[...]
         x, kernel, bias = self.promote_dtype((inputs, self.kernel[...], bias), dtype=self.dtype)
-        y = convolution(x, kernel, self.stride)
+        y = convolution.convolution(x, kernel, self.stride, self.small_images)
         return y if bias is None else y + bias
 
 
@@ -216,13 +220,20 @@ def kernel(gain: float, key: Array, shape: Shape, dtype: Any) -> Array:
     """Normal numbers of variance gain / inputs; `shape` is (..., inputs, outputs).
 
     They are drawn by NumPy, from a seed that the key gives: JAX would compile a program for each
-    shape, which takes far longer than drawing. Where the key is traced, JAX draws, other numbers.
+    shape, which takes far longer than drawing. A traced key, as inside of `jax.jit`, gives the same
+    numbers, by a call back to the host.
     """
     scale = math.sqrt(gain / math.prod(shape[:-1]))
-    if isinstance(key, jax.core.Tracer):
-        return scale * jax.random.normal(key, shape, dtype)
-    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    return jnp.asarray(scale * generator.standard_normal(shape, np.float32), dtype)
+
+    def draw(data: Any) -> np.ndarray:
+        generator = np.random.default_rng(np.asarray(data))
+        return scale * generator.standard_normal(tuple(shape), np.float32)
+
+    data = jax.random.key_data(key)
+    if isinstance(data, jax.core.Tracer):
+        result = jax.ShapeDtypeStruct(tuple(shape), np.float32)
+        return jax.pure_callback(draw, result, data, vmap_method="sequential").astype(dtype)
+    return jnp.asarray(draw(data), dtype)
 
 
 def flat(x: Array) -> Array:

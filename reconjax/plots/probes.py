@@ -23,7 +23,8 @@ def probe_figure(
     """Accuracy of every probe on every kind of features, and the ridge probe at every weight.
 
     Args:
-      rows: one a bar, with "probe", "features" and, under `split`, "accuracy" and "standard_error".
+      rows: each a bar, with "probe", "features" and, under `split`, "accuracy" and
+        "standard_error".
       paths: what the features are -> "ridge_weight" (L,), "chosen" and, each (L,) or None,
         "train", "validation", "test".
       chance: accuracy of the largest class.
@@ -37,8 +38,8 @@ def probe_figure(
         _bars(bars, rows, probes, split)
         bars.axvline(chance, color="grey", linestyle=":", linewidth=1.1, label="largest class")
         bars.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
-        for index, (features, found) in enumerate(paths.items()):
-            _path(path, found, features, f"C{index}")
+        for index, (features, ridge) in enumerate(paths.items()):
+            _path(path, ridge, features, f"C{index}")
         path.set_xscale("log")
         path.set_xlabel("ridge weight")
         path.set_title("linear (ridge); the dot is the weight chosen")
@@ -69,15 +70,15 @@ def _bars(axes: Axes, rows: Sequence[Mapping[str, Any]], probes: Sequence[str], 
     axes.set_title(f"{split} accuracy (± standard error)")
 
 
-def _path(axes: Axes, found: Mapping[str, Any], features: str, color: str) -> None:
-    weights = np.asarray(found["ridge_weight"])
+def _path(axes: Axes, ridge: Mapping[str, Any], features: str, color: str) -> None:
+    weights = np.asarray(ridge["ridge_weight"])
     styles = {"train": (":", 1.1), "validation": ("--", 1.4), "test": ("-", 1.8)}
     for split, (style, width) in styles.items():
-        if found[split] is None:
+        if ridge[split] is None:
             continue
-        accuracy = np.asarray(found[split])
+        accuracy = np.asarray(ridge[split])
         label = f"{features}, {'leave-one-out' if split == 'validation' else split}"
         axes.plot(weights, accuracy, style, linewidth=width, color=color, label=label)
         if split == "validation":
-            chosen = found["chosen"]
+            chosen = ridge["chosen"]
             axes.plot(weights[chosen], accuracy[chosen], "o", color=color)

@@ -13,12 +13,12 @@ PATIENCE = 1.0
 
 @contextmanager
 def progress_bar(label: str, total: int, shown: bool = True) -> Iterator[Callable[..., None]]:
-    """Yields a function that counts, `count(1)`; a bar on stderr shows it after a second.
+    """Yields a function that counts, `count(1)` or `count(1, label)`; after a second a bar shows it.
 
     In a file nothing is written, and of several processes the first alone shows a bar.
     """
     if not (shown and hosts.first() and sys.stderr.isatty()):
-        yield lambda count=1: None
+        yield lambda count=1, label=None: None
         return
     from rich.console import Console
     from rich.progress import (
@@ -33,8 +33,8 @@ def progress_bar(label: str, total: int, shown: bool = True) -> Iterator[Callabl
     bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
     task, start = bar.add_task(label, total=total), time.monotonic()
 
-    def advance(count: int = 1) -> None:
-        bar.advance(task, count)
+    def advance(count: int = 1, label: str | None = None) -> None:
+        bar.update(task, advance=count, description=label)
         if not bar.live.is_started and time.monotonic() - start > PATIENCE:
             bar.start()
 

@@ -1,4 +1,4 @@
-"""Training of networks: data-parallel, resumable, on the noises that have closed forms."""
+"""Training of networks, data-parallel and resumable, with the noises of the theory; probes."""
 
 from reconjax.training.augmentation import AUGMENTATIONS
 from reconjax.training.evaluation import evaluate
@@ -13,6 +13,7 @@ from reconjax.training.objectives import (
     guided,
     reconstruction,
 )
+from reconjax.training.probes import feature_set, knn_probe, logistic_probe, mlp_probe, ridge_probe
 from reconjax.training.runs import Trained, load
 
 __all__ = [
@@ -25,9 +26,14 @@ __all__ = [
     "classification",
     "denoising",
     "evaluate",
+    "feature_set",
     "fit",
     "fit_runs",
     "guided",
+    "knn_probe",
     "load",
+    "logistic_probe",
+    "mlp_probe",
     "reconstruction",
+    "ridge_probe",
 ]

@@ -254,8 +254,8 @@ def learning_order(
     group = halves(variance)
     if not group.any():
         raise ValueError("history: one direction has half of the variance and there is no other")
-    step = learned([np.asarray(one.residual) for one in history], steps, threshold)
-    parts = [np.asarray(grouped(one, group).residual) for one in history]
+    step = learned([np.asarray(tracked.residual) for tracked in history], steps, threshold)
+    parts = [np.asarray(grouped(tracked, group).residual) for tracked in history]
     top, bottom = (float(value) for value in learned(parts, steps, threshold))
     return LearningOrder(
         step=step,
@@ -280,15 +280,11 @@ def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
         raise ValueError(f"a, b: shapes {first.shape}, {second.shape}; (n,) twice with n >= 2")
     if np.isnan(first).any() or np.isnan(second).any():
         raise ValueError("a, b: NaN has no rank")
-    u, v = (_ranks(values) - (len(first) + 1) / 2 for values in (first, second))
-    spread = math.sqrt(float(u @ u) * float(v @ v))
-    return float(u @ v) / spread if spread > 0 else math.nan
+    if (first == first[0]).all() or (second == second[0]).all():
+        return math.nan
+    from scipy.stats import spearmanr  # slow to import
 
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """1 .. n, equal values having the mean of theirs."""
-    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[index]
+    return float(spearmanr(first, second).statistic)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
@@ -302,13 +298,13 @@ def _tracked(network: Frozen, parameters: Any, space: Eigenspace, rows: int) -> 
 
     def add(sums: Array, batch: tuple[Array, Array, Array]) -> tuple[Array, None]:
         x, coordinates, weight = batch
-        made = network(parameters, x)
-        if made.shape != x.shape:
-            raise ValueError(f"model: makes {made.shape} of {x.shape}; an autoencoder is needed")
+        output = network(parameters, x)
+        if output.shape != x.shape:
+            raise ValueError(f"model: makes {output.shape} of {x.shape}; an autoencoder is needed")
         with jax.default_matmul_precision("highest"):
-            found = made.reshape(rows, -1).astype(jnp.float32) @ space.eigenvectors
+            reached = output.reshape(rows, -1).astype(jnp.float32) @ space.eigenvectors
         # What fills up the last batch counts 0, even where the network makes NaN of it.
-        each = jnp.stack([found**2, (coordinates - found) ** 2])
+        each = jnp.stack([reached**2, (coordinates - reached) ** 2])
         return sums + jnp.sum(jnp.where(weight[:, None] > 0, each, 0.0), axis=1), None
 
     weight = jnp.ones(samples, jnp.float32)

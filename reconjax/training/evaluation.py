@@ -10,7 +10,6 @@ from flax import nnx
 from reconjax.data.split import Split
 from reconjax.training import parallel
 from reconjax.training.objectives import Objective
-from reconjax.training.parallel import Data
 from reconjax.training.runs import Trained
 
 
@@ -44,8 +43,8 @@ def evaluate(
     used = tuple(devices or jax.devices())
     graphdef, *state = nnx.split((trained.model, trained.head), nnx.Param, ...)
     program = parallel.evaluation(graphdef, used)
-    data = Data(objective, trained.inputs.mean, None, None)
-    params, rest, data = parallel.replicated((*map(nnx.as_pure, state), data), used)
+    given = (*map(nnx.as_pure, state), objective, trained.inputs)
+    replicated = parallel.replicated(given, used)
     # Also for a small split, which is padded: all splits share one program.
     size = math.ceil(batch_size / len(used)) * len(used)
     sums: dict[str, float] = {}
@@ -56,10 +55,11 @@ def evaluate(
         if images.dtype != np.uint8:
             images = images.astype(np.float32)
         images = images.reshape(*rows.shape, *images.shape[1:])
-        # Real targets are not looked at: `check_model` leaves no objective that would.
+        # Real targets are not looked at: no objective that would takes them.
         labels = np.zeros(rows.shape) if labels.ndim > 1 else labels.reshape(rows.shape)
         labels = labels.astype(np.int32)
-        found = program(params, rest, data, images, labels, rows, there.astype(np.float32))
-        for name, value in found.items():
+        counts = there.astype(np.float32)
+        batch_sums = program(*replicated, images, labels, rows, counts)
+        for name, value in batch_sums.items():
             sums[name] = sums.get(name, 0.0) + float(value)
     return {name: value / len(split) for name, value in sums.items()}

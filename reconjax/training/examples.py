@@ -7,6 +7,7 @@ between devices in every step, since a shuffle of the whole set takes examples f
 """
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ from jax import Array
 
 from reconjax.data.split import Split
 from reconjax.data.units import as_floats
+from reconjax.training.augmentation import augmented
 
 
 class Centered(NamedTuple):
@@ -44,16 +46,32 @@ class Centered(NamedTuple):
         return as_floats(jnp.asarray(images), jnp.float32) - self.mean
 
 
-class Examples(NamedTuple):
-    """A split in memory, as it is put on the devices.
+class Batch(NamedTuple):
+    """What one step, or one evaluation, sees.
 
     Attributes:
+      x: (b, *example_shape) float32, centered.
+      labels: (b,) int32.
+      keys: (b,) random keys, for the noise of each example.
+    """
+
+    x: Array
+    labels: Array
+    keys: Array
+
+
+class Examples(NamedTuple):
+    """Examples as they are stored, and how they are centered.
+
+    Attributes:
+      inputs: the centering.
       images: (N, *example_shape) uint8 or float32.
       labels: (N,) int32.
     """
 
-    images: np.ndarray
-    labels: np.ndarray
+    inputs: Centered
+    images: Array | np.ndarray
+    labels: Array | np.ndarray
 
     @classmethod
     def of(cls, split: Split, num_classes: int, batch_size: int = 4096) -> "Examples":
@@ -70,7 +88,28 @@ class Examples(NamedTuple):
         for batch, _ in split.batches(batch_size):
             images[start : start + len(batch)] = batch
             start += len(batch)
-        return cls(images, labels)
+        return cls(Centered.of(split), images, labels)
+
+    def rows(self, index: Array) -> "Examples":
+        """Those of these rows (b,)."""
+        images, labels = (jnp.asarray(array)[index] for array in self[1:])
+        return self._replace(images=images, labels=labels)
+
+    def batch(self, key: Array, position: Array, augment: Sequence[str] = ()) -> Batch:
+        """All of them as a batch.
+
+        Args:
+          key: () of the step.
+          position: (N,) int32, in the batch of all devices: the draws for an example depend on it
+            and the key alone, not on how many devices share the batch.
+          augment: names of augmentations.
+        """
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, position)
+        x = as_floats(jnp.asarray(self.images), jnp.float32)
+        if augment:
+            own = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+            x = jax.vmap(functools.partial(augmented, augment))(own, x)
+        return Batch(x - self.inputs.mean, jnp.asarray(self.labels), keys)
 
 
 def check_labels(labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -100,6 +139,27 @@ def order(seed: int, epoch: int, samples: int, batch_size: int) -> np.ndarray:
     batches = rows[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
     batches.setflags(write=False)
     return batches
+
+
+def rows_of_steps(
+    seeds: Sequence[int], start: int, stop: int, longest: int, samples: int, batch_size: int
+) -> np.ndarray:
+    """(R, longest, B) int32: the rows of the steps start + 1 .. stop; those after them are unused.
+
+    Args:
+      seeds: (R,) of the runs.
+      start: steps that were made.
+      stop: at most start + longest.
+      longest: steps that there is room for.
+      samples: N.
+      batch_size: B.
+    """
+    rows = np.zeros((len(seeds), longest, batch_size), np.int32)
+    for run, seed in enumerate(seeds):
+        for step in range(start, stop):
+            epoch, index = divmod(step, samples // batch_size)
+            rows[run, step - start] = order(seed, epoch, samples, batch_size)[index]
+    return rows
 
 
 def _stored(split: Split) -> np.dtype:

@@ -109,28 +109,28 @@ def features(
     parameters, inputs = jax.device_put((parameters, inputs), everywhere)
 
     labels: list[np.ndarray] = []
-    found: list[np.ndarray] = []
+    finished: list[np.ndarray] = []
     under_way: deque[tuple[Array, int]] = deque()
 
     def finish() -> None:
-        made, count = under_way.popleft()
-        found.append(np.asarray(made)[:count])
+        batch_features, count = under_way.popleft()
+        finished.append(np.asarray(batch_features)[:count])
 
     with prefetch(split.batches(rows)) as ahead:
-        for images, of_batch in ahead:
-            labels.append(of_batch)
+        for images, batch_labels in ahead:
+            labels.append(batch_labels)
             batch = jax.device_put(_filled_up(images, rows), shared)
             if len(under_way) == IN_FLIGHT:
                 finish()
             under_way.append((_features(network, parameters, inputs, batch), len(images)))
     while under_way:
         finish()
-    made = np.concatenate(found)
-    if bad := int(np.sum(~np.isfinite(made).all(axis=1))):
+    everything = np.concatenate(finished)
+    if bad := int(np.sum(~np.isfinite(everything).all(axis=1))):
         raise ValueError(
-            f"model: its features of {bad} of {len(made)} examples are NaN or infinite"
+            f"model: its features of {bad} of {len(everything)} examples are NaN or infinite"
         )
-    return made, np.concatenate(labels)
+    return everything, np.concatenate(labels)
 
 
 def feature_set(
@@ -161,22 +161,22 @@ def load_features(path: str | PathLike[str]) -> Dataset:
     """
     path = Path(path).expanduser()
     if not (zipfile.is_zipfile(path) and "features_train.npy" in zipfile.ZipFile(path).namelist()):
-        found = load_npz(path, channels_first=False)  # a probe flattens what it is given
-        if not found.num_classes:
-            raise ValueError(f"{path}: has {found.targets_text}; a probe needs classes (y_train)")
-        return found
+        dataset = load_npz(path, channels_first=False)  # a probe flattens what it is given
+        if not dataset.num_classes:
+            raise ValueError(f"{path}: has {dataset.targets_text}; a probe needs classes (y_train)")
+        return dataset
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {ours: file[theirs] for theirs, ours in _KEYS.items() if theirs in file}
             names = file.get("class_names")
         if "y_train" not in arrays:
             raise ValueError("features_train is there without labels_train")
-        found = Dataset.from_arrays(
+        dataset = Dataset.from_arrays(
             **arrays, class_names=names, name=path.stem, channels_first=False
         )
-        if not found.num_classes:
-            raise ValueError(f"labels_train are {found.targets_text}; a probe needs classes")
-        return found
+        if not dataset.num_classes:
+            raise ValueError(f"labels_train are {dataset.targets_text}; a probe needs classes")
+        return dataset
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
         for theirs, ours in _KEYS.items():
@@ -187,8 +187,8 @@ def load_features(path: str | PathLike[str]) -> Dataset:
 @functools.partial(jax.jit, static_argnums=0)
 def _features(network: Frozen, parameters: Any, inputs: Centered | None, images: Array) -> Array:
     x = as_floats(images, jnp.float32) if inputs is None else inputs.centered(images)
-    made = network(parameters, x)
-    return made.reshape(made.shape[0], -1).astype(jnp.float32)
+    output = network(parameters, x)
+    return output.reshape(output.shape[0], -1).astype(jnp.float32)
 
 
 def _devices() -> Sequence[jax.Device]:

@@ -1,7 +1,7 @@
 """What is minimized: classification, or reconstruction with or without noise and guidance (Eq. 8).
 
 An objective is a small pytree; its weight and the parameters of its noise are leaves. `terms` gives
-values for each example: the one named "loss" is minimized, the others are told.
+values for each example: "loss" is minimized, the others are logged.
 """
 
 import dataclasses
@@ -15,7 +15,9 @@ import optax
 from flax import nnx
 from jax import Array
 
+from reconjax.data.dataset import Dataset
 from reconjax.noise import Noise
+from reconjax.storage.parts import fingerprint
 
 LOSSES = ("cross_entropy", "mse")
 
@@ -23,11 +25,15 @@ Terms = dict[str, Array]
 
 
 class Objective(Protocol):
-    """What the loop asks of an objective."""
+    """What training asks of an objective; another one is a file of its own, and nothing else."""
 
     @property
     def name(self) -> str:
         """Its name in settings."""
+        ...
+
+    def check(self, model: Any, dataset: Dataset) -> None:
+        """Raises ValueError where a network, in evaluation mode, does not fit it or the data."""
         ...
 
     def head(self, model: Any, num_classes: int, rngs: nnx.Rngs) -> nnx.Module | None:
@@ -40,10 +46,14 @@ class Objective(Protocol):
         Args:
           model: the network.
           head: what `head` gave.
-          keys: (N,) random keys, one an example.
+          keys: (N,) random keys, one for each example.
           x: (N, *example_shape) float32, centered.
           labels: (N,) int32.
         """
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """What it is, in plain values: a folder belongs to one objective."""
         ...
 
 
@@ -56,6 +66,11 @@ class Classification:
 
     name = "classification"
 
+    def check(self, model: Any, dataset: Dataset) -> None:
+        """The network gives a logit for each class."""
+        check_classes(self.name, dataset)
+        check_output(self.name, model, dataset, (dataset.num_classes,))
+
     def head(self, model: Any, num_classes: int, rngs: nnx.Rngs) -> None:
         """None: the network has its own."""
 
@@ -63,6 +78,10 @@ class Classification:
         """Loss and accuracy."""
         loss, accuracy = _supervised(model(x), labels, self.loss)
         return {"loss": loss, "accuracy": accuracy}
+
+    def settings(self) -> dict[str, Any]:
+        """Name and loss."""
+        return {"name": self.name, "loss": self.loss, "noise": None}
 
 
 @functools.partial(
@@ -89,6 +108,18 @@ class Reconstruction:
             return "guided"
         return "reconstruction" if self.noise is None else "denoising"
 
+    def check(self, model: Any, dataset: Dataset) -> None:
+        """The network is an autoencoder, and where there is a head, there are labels."""
+        if self.weight is not None:
+            check_classes(self.name, dataset)
+        for method in ("encode", "decode"):
+            if not hasattr(model, method):
+                raise ValueError(
+                    f"model: {type(model).__name__} has no {method}; {self.name} needs an"
+                    " autoencoder"
+                )
+        check_output(self.name, model, dataset, dataset.example_shape)
+
     def head(self, model: Any, num_classes: int, rngs: nnx.Rngs) -> nnx.Module | None:
         """A linear head on the latent, if there is a weight."""
         return None if self.weight is None else nnx.Linear(model.latent_dim, num_classes, rngs=rngs)
@@ -98,8 +129,8 @@ class Reconstruction:
         noise = self.noise
         seen = x
         if noise is not None:
-            # One key an example: the draws do not depend on how a batch is shared out.
-            seen = jax.vmap(lambda key, one: noise.sample(key, one[None])[0])(keys, x)
+            # A key for each example: the draws do not depend on how a batch is shared out.
+            seen = jax.vmap(lambda key, x: noise.sample(key, x[None])[0])(keys, x)
         latent = model.encode(seen)
         error = _mean_square(model.decode(latent), x)
         if head is None:
@@ -112,6 +143,13 @@ class Reconstruction:
             "supervised": supervised,
             "accuracy": accuracy,
         }
+
+    def settings(self) -> dict[str, Any]:
+        """Name, loss of the head, and a name and a hash of the noise."""
+        noise = self.noise
+        text = None if noise is None else f"{type(noise).__name__} {fingerprint(noise)}"
+        loss = None if self.weight is None else self.loss
+        return {"name": self.name, "loss": loss, "noise": text}
 
 
 def classification(loss: str = "cross_entropy") -> Classification:
@@ -161,6 +199,22 @@ def check_weight(weight: Any) -> float:
     if not (np.isfinite(weight) and weight >= 0):
         raise ValueError(f"guidance_weight: {weight}; it must be finite and >= 0")
     return float(weight)
+
+
+def check_classes(name: str, dataset: Dataset) -> None:
+    """Raises ValueError where the objective of this name needs labels and there are none."""
+    if not dataset.num_classes:
+        raise ValueError(
+            f"dataset: {dataset.name} has {dataset.targets_text}; {name} needs classes"
+        )
+
+
+def check_output(name: str, model: Any, dataset: Dataset, shape: tuple[int, ...]) -> None:
+    """Raises ValueError unless the network, in evaluation mode, gives this shape for an example."""
+    x = jnp.zeros((1, *dataset.example_shape), jnp.float32)
+    output = nnx.eval_shape(lambda model: model(x), model).shape
+    if output != (1, *shape):
+        raise ValueError(f"model: gives {output} for one example; {name} needs {(1, *shape)}")
 
 
 def _check_loss(loss: str) -> str:

@@ -1,16 +1,18 @@
-"""A run's folder: its settings, its metrics as they come, its checkpoints.
+"""The folder of a training: its settings, its metrics as they come, its checkpoints.
 
-settings.json   what the run is; a run with other settings is refused
-inputs.npz      the mean image
-metrics.jsonl   one object a line; after a resume no step is missing and none is there twice
-checkpoints/    the last few states
+settings.json           what is trained; a training with other settings is refused
+inputs.npz              the mean image
+metrics.jsonl           an object a line; after a resume no step is missing and none there twice
+checkpoints/STEP.npz    the last few states, each whole or absent; zip has a checksum of every array
 """
 
 import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,23 +23,27 @@ from flax import nnx
 
 from reconjax.nets import make
 from reconjax.storage.files import replacing
-from reconjax.training.checkpoints import Checkpoints
 from reconjax.training.examples import Centered
+from reconjax.training.objectives import Objective, guided
 
 Row = dict[str, Any]
+Arrays = dict[str, np.ndarray]
+
+# Checkpoints that are kept: where one is damaged, there are others before it.
+KEPT = 3
 
 
 class RunFolder:
-    """The files of one run."""
+    """The files of one training, of one run or several; one process writes them."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         """Opens a folder that exists."""
         self.folder = Path(folder)
-        self.checkpoints = Checkpoints(self.folder / "checkpoints")
         self._metrics = self.folder / "metrics.jsonl"
+        self._checkpoints = self.folder / "checkpoints"
 
     def settings(self) -> dict[str, Any]:
-        """What the run is.
+        """What is trained here.
 
         Raises:
           FileNotFoundError: the folder holds no run.
@@ -53,35 +59,37 @@ class RunFolder:
         except ValueError:
             raise ValueError(f"{path}: cannot be read; it is damaged") from None
 
-    def claim(self, settings: Mapping[str, Any]) -> None:
-        """Takes the folder for a run with these settings (plain values that JSON can hold).
+    def claim(self, settings: Mapping[str, Any], mean: Any) -> None:
+        """Takes the folder for a training with these settings, and keeps the mean image.
+
+        Args:
+          settings: plain values that JSON can hold.
+          mean: (*example_shape) float32.
 
         Raises:
           ValueError: one line, where it holds a run with others.
         """
         wanted = plain(settings)
-        if not (self.folder / "settings.json").exists():
+        if (self.folder / "settings.json").exists():
+            there = self.settings()
+            if there != wanted:
+                flat, flat_wanted = _flat(there), _flat(wanted)
+                names = sorted({*flat, *flat_wanted})
+                other = [name for name in names if flat.get(name) != flat_wanted.get(name)]
+                raise ValueError(
+                    f"--out {self.folder}: holds a run with another {', '.join(other)}; go on with"
+                    " that one, or choose another --out"
+                )
+        else:
             with replacing(self.folder / "settings.json") as part:
                 part.write_text(json.dumps(wanted, indent=1) + "\n")
-            return
-        made = self.settings()
-        if made != wanted:
-            one, two = _flat(made), _flat(wanted)
-            other = sorted(k for k in {*one, *two} if one.get(k) != two.get(k))
-            raise ValueError(
-                f"--out {self.folder}: holds a run with another {', '.join(other)}; go on with that"
-                " one, or choose another --out"
-            )
-
-    def keep_inputs(self, mean: Any) -> None:
-        """Keeps the mean image."""
         with replacing(self.folder / "inputs.npz") as part:
             np.savez(part, allow_pickle=False, mean=np.asarray(mean))
 
-    def inputs(self) -> np.ndarray:
-        """The mean image."""
+    def inputs(self) -> Centered:
+        """The centering."""
         with np.load(self.folder / "inputs.npz") as arrays:
-            return arrays["mean"]
+            return Centered(jnp.asarray(arrays["mean"]))
 
     def rows(self) -> list[Row]:
         """The metrics; a line that a kill left unfinished is not among them."""
@@ -90,14 +98,19 @@ class RunFolder:
         return list(_rows(self._metrics.read_text()))
 
     def rewind(self, step: int) -> list[Row]:
-        """Takes back the metrics of later steps, which will come again; gives the others."""
+        """Takes back what is of later steps, which will come again; gives the other metrics."""
+        for later in self.steps():
+            if later > step:
+                self._checkpoint(later).unlink()
+        for unfinished in self._checkpoints.glob(".*.part.npz"):
+            unfinished.unlink()
         kept = [row for row in self.rows() if row["step"] <= step]
         with replacing(self._metrics) as part:
             part.write_text("".join(map(_line, kept)))
         return kept
 
     def append(self, rows: Iterable[Row]) -> None:
-        """Writes rows of metrics, and sees to it that they are written.
+        """Writes rows of metrics.
 
         Raises:
           OSError: one line that names the file and the reason.
@@ -108,36 +121,39 @@ class RunFolder:
         except OSError as error:
             raise OSError(f"{self._metrics}: cannot be written ({error.strerror})") from error
 
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, in order."""
+        names = (path.stem for path in self._checkpoints.glob("*.npz"))
+        return sorted(int(name) for name in names if name.isdecimal())
 
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What differs between runs beside what they share."""
-    runs = settings.get("runs", [])
-    names = {name for run in runs for name in run}
-    own = {name: [run.get(name) for run in runs] for name in names}
-    return {**{name: value for name, value in settings.items() if name != "runs"}, **own}
+    def save(self, step: int, arrays: Arrays) -> None:
+        """Keeps the arrays of a step, and removes all but the last `KEPT`.
 
+        Raises:
+          OSError: it cannot be written, for which there is one line; those before it are kept.
+        """
+        self._checkpoints.mkdir(exist_ok=True)
+        with replacing(self._checkpoint(step)) as part:
+            np.savez(part, allow_pickle=False, **arrays)
+        for earlier in self.steps()[:-KEPT]:
+            self._checkpoint(earlier).unlink()
 
-def _rows(text: str) -> Iterable[Row]:
-    for line in text.splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            return
+    def restore(self) -> tuple[int, Arrays] | None:
+        """The newest checkpoint that is whole, or None; a line on stderr for each that is not."""
+        for step in reversed(self.steps()):
+            path = self._checkpoint(step)
+            try:
+                with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                    return step, dict(arrays)
+            except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error,
+                    NotImplementedError, RuntimeError) as error:  # fmt: skip
+                # What zip and NumPy raise depends on where the damage is.
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                print(f"{path}: damaged ({reason}); the one before is taken", file=sys.stderr)
+        return None
 
-
-def plain(value: Any) -> Any:
-    """The value as JSON gives it back: lists for arrays, null for what is not finite."""
-    if isinstance(value, Mapping):
-        return {str(name): plain(part) for name, part in value.items()}
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
-        value = np.asarray(value).tolist()
-    if isinstance(value, list | tuple):
-        return [plain(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _line(row: Row) -> str:
-    return json.dumps(plain(row), allow_nan=False) + "\n"
+    def _checkpoint(self, step: int) -> Path:
+        return self._checkpoints / f"{step}.npz"
 
 
 class Trained(NamedTuple):
@@ -147,7 +163,7 @@ class Trained(NamedTuple):
       model: the network, in evaluation mode; it takes `inputs.centered(images)`.
       head: the supervised head on the latent, or None.
       inputs: the centering.
-      history: rows of metrics, {"step", "epoch", "split": "train" or "test", "loss", ...}.
+      history: rows of metrics, {"step", "epoch", "run", "split": "train" or "test", "loss", ...}.
       step: how many steps were made.
     """
 
@@ -158,12 +174,19 @@ class Trained(NamedTuple):
     step: int
 
 
-def load(out: str | os.PathLike[str], *, model: Any = None, run: int | None = None) -> Trained:
+def load(
+    out: str | os.PathLike[str],
+    *,
+    model: Any = None,
+    objective: Objective | None = None,
+    run: int | None = None,
+) -> Trained:
     """The network of a run's newest checkpoint that is whole.
 
     Args:
       out: the folder that `fit` was given.
       model: one of the same shapes; not needed where the settings say how it is made.
+      objective: which makes the head; not needed for those of `reconjax.training.objectives`.
       run: which of several, 0 .. R - 1.
 
     Raises:
@@ -178,40 +201,39 @@ def load(out: str | os.PathLike[str], *, model: Any = None, run: int | None = No
     index = run or 0
     if not 0 <= index <= last:
         raise ValueError(f"run: {run}; 0 .. {last} are there")
-    classes, shape = settings["data"]["classes"], settings["data"]["shape"]
+    classes = settings["data"]["classes"]
     if model is None:
         if "net" not in settings:
             raise ValueError(f"{out}: does not say how the network is made; give it as model=")
-        how = dict(settings["net"])
-        model = make(how.pop("name"), shape, num_classes=classes, rngs=nnx.Rngs(0), **how)
-    head = None
-    if settings["objective"]["name"] == "guided":
-        head = nnx.Linear(model.latent_dim, classes, rngs=nnx.Rngs(0))
-    found = folder.checkpoints.restore(lambda text: print(text, file=sys.stderr))
-    if found is None:
+        net = {**settings["net"], "example_shape": settings["data"]["shape"]}
+        model = make(**net, num_classes=classes, rngs=nnx.Rngs(0))
+    if objective is None and settings["objective"]["name"] == "guided":
+        objective = guided(0.0)
+    head = None if objective is None else objective.head(model, classes, nnx.Rngs(0))
+    checkpoint = folder.restore()
+    if checkpoint is None:
         raise FileNotFoundError(f"{out}: holds no checkpoint yet")
-    step, arrays = found
+    step, arrays = checkpoint
     _, *state = nnx.split((model, head), nnx.Param, ...)
     like = dict(zip(("params", "rest"), map(nnx.as_pure, state), strict=True))
-    if settings["several"]:
-        arrays = {name: array[index] for name, array in arrays.items()}
-    model, head = merged((model, head), **fill(like, arrays, folder.folder))
-    rows = [row for row in folder.rows() if row.get("run", index) == index]
-    return Trained(model, head, Centered(jnp.asarray(folder.inputs())), rows, step)
+    state = fill(like, {name: array[index] for name, array in arrays.items()}, folder.folder)
+    model, head = merged((model, head), **state)
+    rows = [row for row in folder.rows() if row["run"] == index]
+    return Trained(model, head, folder.inputs(), rows, step)
 
 
 def merged(pair: Any, params: Any, rest: Any) -> Any:
     """(model, head) like `pair`, with other numbers, in evaluation mode."""
     params, rest = jax.tree.map(jnp.asarray, (params, rest))
-    found = nnx.merge(nnx.split(pair)[0], params, rest)
-    for net in found:
+    nets = nnx.merge(nnx.split(pair)[0], params, rest)
+    for net in nets:
         if net is not None:
             net.eval()
-    return found
+    return nets
 
 
-def named(tree: Any) -> dict[str, np.ndarray]:
-    """The arrays of a tuple of trees by their path."""
+def named(tree: Any) -> Arrays:
+    """The arrays of a tree by their path."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -225,15 +247,48 @@ def fill(like: Any, arrays: Mapping[str, np.ndarray], where: Any) -> Any:
       ValueError: one line, where a shape is another or an array is missing.
     """
 
-    def one(path: Any, leaf: Any) -> np.ndarray:
+    def array_of(path: Any, leaf: Any) -> np.ndarray:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        found = arrays.get(name)
-        if found is None or found.shape != np.shape(leaf) or found.dtype != leaf.dtype:
-            there = "nothing" if found is None else f"{found.dtype}{found.shape}"
+        array = arrays.get(name)
+        if array is not None and array.dtype == np.dtype((np.void, leaf.dtype.itemsize)):
+            array = array.view(leaf.dtype)  # NumPy's files do not know bfloat16
+        if array is None or array.shape != np.shape(leaf) or array.dtype != leaf.dtype:
+            there = "nothing" if array is None else f"{array.dtype}{array.shape}"
             raise ValueError(
                 f"{where}: its checkpoint has {there} for {name}, the network {leaf.dtype}"
                 f"{np.shape(leaf)}; it is that of another network"
             )
-        return found
+        return array
 
-    return jax.tree_util.tree_map_with_path(one, like)
+    return jax.tree_util.tree_map_with_path(array_of, like)
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON gives it back: lists for arrays, null for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(part) for name, part in value.items()}
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        value = np.asarray(value).tolist()
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs between runs beside what they share."""
+    runs = settings.get("runs", [])
+    names = {name for run in runs for name in run}
+    own = {name: [run.get(name) for run in runs] for name in names}
+    return {**{name: value for name, value in settings.items() if name != "runs"}, **own}
+
+
+def _rows(text: str) -> Iterator[Row]:
+    for line in text.splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
+
+
+def _line(row: Row) -> str:
+    return json.dumps(plain(row), allow_nan=False) + "\n"

@@ -174,7 +174,7 @@ def test_a_pair_of_equal_weights_is_equal(runs, monkeypatch):
     preset = guidance.PRESETS["smoke"]
     part = runs[1]["guidance"]["parts"]["digits: K = 8: seed 0"]
     monkeypatch.setattr(guidance, "WEIGHTS", (0.0, 0.0))
-    data = networks.drawn(digits(), preset["samples"], preset["tested"], 0)
+    data = networks.sample(digits(), preset["samples"], preset["tested"], 0)
     with jax.numpy_dtype_promotion("standard"):
         pair, found = guidance.measure(preset, data, 8, 0)
     leaves = [jax.tree.leaves(guidance.nnx.state(trained.model)) for trained in pair]

@@ -347,73 +347,53 @@ def with_slopes(function, x, kernel, stride, weight):
     return all_three(x, kernel)
 
 
-@pytest.mark.parametrize("patches", [2**6, 2**19])
 @pytest.mark.parametrize(
     ("shape", "size", "outputs", "stride"),
     [
-        ((3, 8, 9, 16), 3, 5, 1),
-        ((1, 9, 8, 17), 3, 16, 1),
-        ((5, 11, 13, 16), 7, 3, 1),
-        ((2, 9, 12, 16), 5, 70, 1),
-        ((3, 8, 8, 3), 3, 20, 1),
-        ((4, 3, 5, 16), 3, 16, 1),
-        ((3, 8, 9, 16), 1, 5, 1),
-        ((3, 9, 8, 16), 3, 5, 2),
-        ((1, 11, 13, 16), 7, 3, 2),
+        ((3, 8, 9, 6), 3, 5, 1),
+        ((3, 9, 8, 6), 3, 5, 2),
         ((2, 9, 8, 4), 1, 3, 2),
-        ((3, 2, 2, 16), 3, 5, 1),
+        ((3, 2, 2, 6), 3, 5, 1),
+        ((3, 2, 1, 6), 3, 5, 2),
+        ((4, 3, 4, 3), 7, 5, 1),
         ((3, 3, 4, 4), 7, 5, 2),
         ((1, 1, 1, 4), 3, 5, 1),
     ],
 )
-def test_every_form_of_a_convolution_is_the_same(
-    monkeypatch, shape, size, outputs, stride, patches
-):
-    monkeypatch.setattr(convolution, "LARGE", 1)
-    monkeypatch.setattr(convolution, "PATCHES", patches)
+def test_every_form_of_a_convolution_is_the_same(shape, size, outputs, stride):
     x = examples(shape, 0, np.float64)
     kernel = examples((size, size, shape[-1], outputs), 1, np.float64)
-    expected = jax.eval_shape(lambda: lax_convolution(x, kernel, stride))
+    expected = correlated(x, kernel, stride)
     weight = examples(expected.shape, 2, np.float64)
     found = with_slopes(convolution.convolution, x, kernel, stride, weight)
+    np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-10)
     wanted = with_slopes(lax_convolution, x, kernel, stride, weight)
     for mine, right in zip(found, wanted, strict=True):
         np.testing.assert_allclose(mine, right, rtol=0, atol=1e-10)
 
 
-def test_the_forms_of_convolutions_are_chosen_by_size(monkeypatch):
-    calls = []
-    for name in ("_plain", "_side_by_side", "_kernel_slope"):
-        form = getattr(convolution, name)
-        monkeypatch.setattr(
-            convolution, name, lambda *given, f=form, n=name: (calls.append(n), f(*given))[1]
-        )
+def test_the_form_of_small_images_can_be_turned_off(monkeypatch):
+    def by_xla(*sizes):
+        """Whether XLA computes it, by height, width and size of the kernel."""
+        found = []
+        for height, width, size in sizes:
+            make = layers.Layers(rngs(), None, jnp.float32)
+            graph, state = nnx.split(make.conv(4, 5, size))
+            x = jnp.zeros((3, height, width, 4), jnp.float32)
+            text = jax.make_jaxpr(lambda state, x, g=graph: nnx.merge(g, state)(x))(state, x)
+            found.append("conv_general" in str(text))
+        return found
 
-    def forms(x, kernel, stride=1):
-        calls.clear()
-        x, kernel = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (x, kernel))
-
-        def total(x, kernel):
-            return jnp.sum(convolution.convolution(x, kernel, stride))
-
-        jax.eval_shape(jax.grad(total, (0, 1)), x, kernel)
-        return [name for name in calls if name != "_plain"]
-
-    assert forms((64, 16, 16, 128), (3, 3, 128, 128)) == ["_kernel_slope"]
-    assert forms((8, 16, 16, 128), (3, 3, 128, 128)) == []
-    assert forms((8, 32, 32, 64), (3, 3, 64, 128)) == ["_side_by_side"] * 2
-    assert forms((64, 32, 32, 3), (3, 3, 3, 64)) == ["_side_by_side"]  # back to the images alone
-    assert forms((8, 4, 4, 64), (3, 3, 64, 64)) == []
-    assert forms((64, 32, 32, 64), (3, 3, 64, 128), 2) == []
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert forms((64, 32, 32, 64), (3, 3, 64, 128)) == []
+    sizes = (2, 2, 3), (2, 3, 3), (4, 4, 7), (1, 1, 1)
+    assert by_xla(*sizes) == [False, True, False, False]
+    monkeypatch.setattr(convolution, "SMALL_IMAGES", False)
+    assert by_xla(*sizes) == [True] * 4
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_convolutions_keep_the_dtype_and_can_be_mapped_and_looped(monkeypatch, dtype):
+def test_convolutions_keep_the_dtype_and_can_be_mapped_and_looped(dtype):
     """As in a vmapped loop of training steps."""
-    monkeypatch.setattr(convolution, "LARGE", 1)
-    x = jnp.asarray(examples((2, 3, 8, 8, 16)), dtype)
+    x = jnp.asarray(examples((2, 3, 2, 2, 16)), dtype)
     kernel = jnp.asarray(examples((2, 3, 3, 16, 4), 1), dtype)
 
     def run(form):
@@ -497,9 +477,44 @@ def test_batch_statistics_are_those_of_the_whole_batch(devices):
     np.testing.assert_allclose(outputs, hidden @ head, rtol=1e-4, atol=1e-5)
 
 
-def test_outside_of_a_mapped_axis_training_mode_says_so(tiny):
-    with pytest.raises(NameError, match=AXIS):
-        tiny["mlp-classifier"](examples((4, 4)))
+def test_a_fresh_net_can_be_called_and_takes_the_batch_as_whole():
+    """As it is made, in training mode and without a mapped axis; also compiled."""
+    x = examples((16, 6))
+
+    def fresh():
+        return nets.MLPClassifier((6,), 3, widths=(5,), rngs=rngs())
+
+    outputs, statistics = over_devices(4, fresh(), x)
+    for call in (lambda model, x: model(x), nnx.jit(lambda model, x: model(x))):
+        model = fresh()
+        np.testing.assert_allclose(call(model, x), outputs, rtol=1e-4, atol=1e-5)
+        found = nnx.as_pure(nnx.state(model, nnx.BatchStat))
+        jax.tree.map(
+            lambda mine, theirs: np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6),
+            found,
+            nnx.as_pure(statistics),
+        )
+
+
+@pytest.mark.parametrize("name", ["mlp", "conv", "resnet9"])
+def test_a_net_starts_alike_inside_and_outside_of_jit(tiny, name):
+    inside = nnx.jit(lambda key: TINY[name](rngs=nnx.Rngs(key)))(jax.random.key(0))
+    for mine, other in zip(leaves(inside), leaves(tiny[name]), strict=True):
+        np.testing.assert_array_equal(mine, other)
+    assert not np.array_equal(leaves(TINY[name](rngs=nnx.Rngs(1)))[-1], leaves(inside)[-1])
+
+
+def test_nets_made_side_by_side_start_as_each_by_itself():
+    keys = jax.random.split(jax.random.key(3), 2)
+    both = nnx.vmap(lambda key: nets.MLPProbe(4, 3, width=8, rngs=nnx.Rngs(key)))(keys)
+    for index in (0, 1):
+        alone = nets.MLPProbe(4, 3, width=8, rngs=nnx.Rngs(keys[index]))
+        for mine, other in zip(leaves(both), leaves(alone), strict=True):
+            np.testing.assert_array_equal(mine[index], other)
+
+
+def leaves(model):
+    return jax.tree.leaves(nnx.as_pure(nnx.state(model, nnx.Param)))
 
 
 @pytest.mark.parametrize("name", TINY)

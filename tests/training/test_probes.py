@@ -14,10 +14,18 @@ from reconjax.cli.main import main
 from reconjax.data import Dataset, digits
 from reconjax.data.split import ArraySplit
 from reconjax.training.examples import Centered
-from reconjax.training.features import feature_set, features, load_features
-from reconjax.training.neighbors import knn_probe
-from reconjax.training.probes import Standard, majority, pca_features, ridge_probe
-from reconjax.training.trained_probes import held_out_part, logistic_probe, mlp_probe
+from reconjax.training.probes import (
+    feature_set,
+    features,
+    knn_probe,
+    load_features,
+    logistic_probe,
+    majority,
+    mlp_probe,
+    pca_features,
+    ridge_probe,
+)
+from reconjax.training.probes.task import Standard, held_out_part
 
 CLASSES = 3
 WEIGHTS = (1e-6, 1e-3, 0.1, 10.0)
@@ -76,7 +84,7 @@ def test_ridge_path_is_that_of_direct_solves_and_of_scikit_learn(shape, request)
             error = np.sqrt(accuracy * (1 - accuracy) / len(labels))
             assert scores.standard_error[index] == pytest.approx(error)
             explained = 1 - np.sum((one_hot - made) ** 2) / np.sum((one_hot - mean) ** 2)
-            assert scores.explained[index] == pytest.approx(explained, abs=1e-7)
+            assert scores.r2[index] == pytest.approx(explained, abs=1e-7)
             assert scores.samples == len(labels)
         z = Standard.of(x)(x)
         peer = Ridge(alpha=len(x) * weight, solver="svd").fit(z, np.eye(CLASSES)[y])
@@ -102,10 +110,10 @@ def test_leave_one_out_is_that_of_refits(shape, request):
             made[i] = peer.predict(z[i : i + 1])[0]
         explained = 1 - np.sum((one_hot - made) ** 2) / np.sum((one_hot - one_hot.mean(0)) ** 2)
         assert found.validation.accuracy[index] == pytest.approx(np.mean(made.argmax(1) == y))
-        assert found.validation.explained[index] == pytest.approx(explained, rel=1e-5, abs=1e-6)
+        assert found.validation.r2[index] == pytest.approx(explained, rel=1e-5, abs=1e-6)
     best = max(
         range(len(WEIGHTS)),
-        key=lambda i: (found.validation.accuracy[i], found.validation.explained[i]),
+        key=lambda i: (found.validation.accuracy[i], found.validation.r2[i]),
     )
     assert found.chosen == best
     assert found.test is None
@@ -121,13 +129,14 @@ def test_ridge_in_float32_on_bfloat16_features_in_other_units(tall, float32):
         exact = ridge_probe(1e3 * x, y, 1e3 * x_test, y_test, ridge_weights=WEIGHTS)
     for name in ("train", "validation", "test"):
         one, other = getattr(found, name), getattr(exact, name)
-        np.testing.assert_allclose(one.explained, other.explained, atol=2e-3)
+        np.testing.assert_allclose(one.r2, other.r2, atol=2e-3)
 
 
 def test_rows_are_summed_up_in_blocks(tall, monkeypatch):
     x, y, x_test, y_test = tall
     whole = ridge_probe(x, y, x_test, y_test, ridge_weights=WEIGHTS)
-    monkeypatch.setattr("reconjax.training.probes.ROWS", 16)
+    for module in ("ridge", "task"):
+        monkeypatch.setattr(f"reconjax.training.probes.{module}.ROWS", 16)
     parts = ridge_probe(x, y, x_test, y_test, ridge_weights=WEIGHTS)
     for name in ("train", "validation", "test"):
         for one, other in zip(getattr(whole, name), getattr(parts, name), strict=True):
@@ -158,7 +167,7 @@ def test_logistic_probe_reaches_the_loss_of_scikit_learn(tall):
     probability = peer.predict_proba(standard(x_test))
     one_hot, mean = np.eye(CLASSES)[y_test], np.eye(CLASSES)[y].mean(0)
     brier = 1 - np.sum((one_hot - probability) ** 2) / np.sum((one_hot - mean) ** 2)
-    assert found.test.explained[found.chosen] == pytest.approx(brier, abs=1e-4)
+    assert found.test.r2[found.chosen] == pytest.approx(brier, abs=1e-4)
 
 
 def test_logistic_validation_is_of_samples_that_were_not_fitted(tall):
@@ -199,7 +208,7 @@ def test_mlp_probe_learns_what_no_linear_probe_can():
     assert found.test.accuracy[found.chosen] > 0.95
     assert found.chosen == found.validation.best()
     assert found.validation.samples == len(held_out_part(y, 0.1))
-    assert found.test.explained[found.chosen] > 0.8
+    assert found.test.r2[found.chosen] > 0.8
     again = mlp_probe(x, y, x_test, y_test, width=32, epochs=12, batch_size=32, learning_rate=1e-2)
     np.testing.assert_array_equal(found.test.accuracy, again.test.accuracy)
 
@@ -221,7 +230,7 @@ def test_knn_is_that_of_scikit_learn(metric):
             assert found.test.accuracy[index] == peer.score(x_test, y_test)
         one_hot, mean = np.eye(CLASSES)[y_test], np.eye(CLASSES)[y].mean(0)
         brier = 1 - np.sum((one_hot - shares) ** 2) / np.sum((one_hot - mean) ** 2)
-        assert found.test.explained[index] == pytest.approx(brier)
+        assert found.test.r2[index] == pytest.approx(brier)
         # The training samples without themselves.
         own = nearest.kneighbors(None, k)[1]
         assert found.validation.accuracy[index] == np.mean(elected(y[own]) == y)
@@ -259,7 +268,7 @@ def test_majority_is_the_largest_class_of_the_training_split():
     assert found.values.tolist() == [1]
     assert found.test.accuracy.tolist() == [0.25]
     assert found.train.accuracy.tolist() == [0.5]
-    assert found.train.explained.tolist() == [0.0]
+    assert found.train.r2.tolist() == [0.0]
 
 
 @pytest.mark.parametrize("samples", [80, 10])

@@ -1,4 +1,4 @@
-"""k-nearest neighbours on frozen features, for several k at once, in bounded memory."""
+"""k-nearest neighbors on frozen features, for several k at once, in bounded memory."""
 
 import functools
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from reconjax.linalg.precision import highest
-from reconjax.training.probes import Probe, Scores, task
+from reconjax.training.probes.task import Probe, Scores, task
 
 METRICS = ("cosine", "euclidean")
 NEIGHBORS = (1, 5, 20)
@@ -53,7 +53,7 @@ def knn_probe(
 
     Features are taken as they are: "cosine" compares their directions (that of a zero vector is at
     distance 1 from all), "euclidean" their positions. Samples at equal distance come in the order
-    of the training split. Among classes with equally many of the k neighbours, that with the
+    of the training split. Among classes with equally many of the k neighbors, that with the
     nearest one wins; scores are the shares of the classes among the k.
 
     Args:
@@ -70,7 +70,7 @@ def knn_probe(
       memory: bytes for the distances and votes of one step; the training features come on top.
 
     Returns:
-      `Probe` without scores on the training samples, of which each is its own neighbour.
+      `Probe` without scores on the training samples, of which each is its own neighbor.
 
     Raises:
       ValueError: as `task`, k out of range, an unknown metric, or validation or memory < 1.
@@ -91,8 +91,8 @@ def knn_probe(
     origin = given.x.mean(axis=0, dtype=np.float64) if metric == "euclidean" else 0.0
 
     def positions(x: np.ndarray) -> np.ndarray:
-        moved = x - origin if metric == "euclidean" else x / _norms(x)
-        return moved.astype(dtype)
+        z = x - origin if metric == "euclidean" else x / _norms(x)
+        return z.astype(dtype)
 
     z = jnp.asarray(positions(given.x))
     known = _Known(
@@ -105,7 +105,7 @@ def knn_probe(
     rows = max(1, int(memory // (width * jnp.dtype(dtype).itemsize)))
 
     def scores(x: np.ndarray, y: np.ndarray, own: np.ndarray) -> Scores:
-        """Of the training samples `own` (n,), which are no neighbours of their own, or −1."""
+        """Of the training samples `own` (n,), which are no neighbors of their own, or −1."""
         x, k, sums = positions(x), jnp.asarray(ks, jnp.int32), np.zeros((2, len(ks)))
         step = min(rows, len(x))
         for begin in range(0, len(x), step):
@@ -114,8 +114,8 @@ def knn_probe(
             batch = np.pad(x[part], ((0, missing), (0, 0)))
             labels = np.pad(y[part], (0, missing), constant_values=-1)  # counts nowhere
             itself = np.pad(own[part], (0, missing), constant_values=-1).astype(np.int32)
-            found = _sums(known, batch, labels, itself, k, largest, given.classes)
-            sums += np.asarray(found, np.float64)
+            parts = _sums(known, batch, labels, itself, k, largest, given.classes)
+            sums += np.asarray(parts, np.float64)
         return Scores.of(sums[0], sums[1], given.spread(y), len(y))
 
     drawn = np.arange(len(z))
@@ -138,9 +138,9 @@ def _sums(
     index = jnp.arange(known.x.shape[0], dtype=own.dtype)
     nearness = jnp.where(index == own[:, None], -jnp.inf, nearness)
     _, nearest = jax.lax.top_k(nearness, largest)  # of equals, the first come first
-    neighbours = jax.nn.one_hot(known.y[nearest], classes, dtype=jnp.int32)
-    votes = jnp.cumsum(neighbours, axis=1, dtype=jnp.int32)  # (B, largest, C)
-    first = jnp.argmax(neighbours, axis=1).astype(jnp.int32)  # of those that have a vote
+    neighbors = jax.nn.one_hot(known.y[nearest], classes, dtype=jnp.int32)
+    votes = jnp.cumsum(neighbors, axis=1, dtype=jnp.int32)  # (B, largest, C)
+    first = jnp.argmax(neighbors, axis=1).astype(jnp.int32)  # of those that have a vote
     votes = votes[:, ks - 1]
     winner = jnp.argmax(votes * (largest + 1) - first[:, None], axis=2).astype(y.dtype)
     counted = (y >= 0)[:, None]
