@@ -13,7 +13,7 @@ PATIENCE = 1.0
 
 @contextmanager
 def progress_bar(label: str, total: int, shown: bool = True) -> Iterator[Callable[..., None]]:
-    """Yields a function that counts, `count(1)` or `count(1, label)`; after a second a bar shows it.
+    """Yields a function that counts, `count(1)` or `count(1, label)`, with a bar after a second.
 
     In a file nothing is written, and of several processes the first alone shows a bar.
     """

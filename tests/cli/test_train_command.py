@@ -1,12 +1,14 @@
 """`reconjax train`, as a user runs it."""
 
 import json
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 
 from reconjax import nets, training
-from reconjax.cli.main import main, train
+from reconjax.cli import train
+from reconjax.cli.main import main
 from reconjax.training import objectives
 
 QUICK = ["--net", "linear", "--latent-dim", "4", "--epochs", "2", "--max-samples", "400"]
@@ -25,9 +27,10 @@ def run(capsys):
 
 
 def test_the_help_names_what_there_is():
-    assert train.NETS == nets.NAMES
-    assert train.LOSSES == objectives.LOSSES
-    assert train.AUGMENTATIONS == training.AUGMENTATIONS
+    options = get_type_hints(train.TrainOptions)
+    assert get_args(options["net"]) == nets.NAMES
+    assert get_args(get_args(options["loss"])[0]) == objectives.LOSSES
+    assert get_args(get_args(get_args(options["augment"])[0])[0]) == training.AUGMENTATIONS
 
 
 def test_a_table_and_no_files_but_what_is_asked(run, tmp_path, monkeypatch):
