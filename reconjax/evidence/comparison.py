@@ -47,7 +47,7 @@ class Comparison(NamedTuple):
       explained: (J, Kn) 1 − loss / label variance on the training split.
       held_out: (J, Kn) the same on the test split, for encoder and head of the training split.
       agreement: (J, Kn, B) E[y · f(x)] / label variance on each fold of the test split.
-      error: (J,) estimated numerical error of `explained`.
+      error: (J, Kn) estimated numerical error of `explained`.
       explained_without: (Kn,) without noise, as the following two.
       held_out_without: (Kn,) see `held_out`.
       agreement_without: (Kn, B) see `agreement`.
@@ -213,7 +213,7 @@ def _solution_curves(task: _Task, encoder: Array, solution: Solution, error: flo
         ).T
     explained = np.asarray(solution.explained)[task.dims - 1]
     held_out = _held_out_curves(task, features, solution.coordinates[:largest])
-    return _Curves(explained, *held_out, np.asarray(error))
+    return _Curves(explained, *held_out, np.full(task.dims.shape, error))
 
 
 def _clean_curves(task: _Task) -> _Curves:
@@ -224,7 +224,9 @@ def _clean_curves(task: _Task) -> _Curves:
     total = jnp.trace(task.moments.label_moment)
     explained = np.asarray(jnp.cumsum(jnp.sum(coordinates**2, axis=1)) / total)[task.dims - 1]
     features = principal.eigenvectors[:, :largest] * roots
-    return _Curves(explained, *_held_out_curves(task, features, coordinates), np.zeros(()))
+    return _Curves(
+        explained, *_held_out_curves(task, features, coordinates), np.zeros(task.dims.shape)
+    )
 
 
 def _held_out_curves(

@@ -70,7 +70,7 @@ def best_strengths(comparison: Comparison) -> np.ndarray:
     for family in dict.fromkeys(comparison.family):
         members = np.flatnonzero(names == family)
         explained = comparison.explained[members]
-        tied = explained >= explained.max(axis=0) - 2 * comparison.error[members].max()
+        tied = explained >= explained.max(axis=0) - 2 * comparison.error[members].max(axis=0)
         rows.append(members[np.argmax(tied, axis=0)])
     return np.stack(rows)
 

@@ -8,7 +8,17 @@ import jax.numpy as jnp
 from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
-from reconjax.grid.ray import Judge, Ray, at, deviation, factorise, judge, judged
+from reconjax.grid.ray import (
+    Judge,
+    Principal,
+    Ray,
+    at,
+    deviation,
+    factorise,
+    judge,
+    judged,
+    principal,
+)
 from reconjax.grid.subspace import (
     label_directions,
     noisy_factor,
@@ -18,13 +28,13 @@ from reconjax.grid.subspace import (
     step,
 )
 from reconjax.linalg.precision import highest
-from reconjax.linalg.rounding import mixing
+from reconjax.linalg.rounding import mixing, nearby
 from reconjax.noise import RayPoint
 from reconjax.summary.moments import Moments
 from reconjax.theory.alignment import direction_weights
 from reconjax.theory.held_out import HeldOut
 from reconjax.theory.optimum import Optimum, optimum, weights
-from reconjax.theory.spectrum import spectrum
+from reconjax.theory.uncertainty import Uncertain
 
 # Random combinations of directions whose residual stands for that of all of them.
 PROBES = 8
@@ -37,7 +47,7 @@ class Curves(NamedTuple):
       supervised_loss: (P, R, L, Kn), like the reconstruction loss and the alignment.
       reconstruction_loss: see `supervised_loss`.
       alignment: see `supervised_loss`.
-      error: (P, R, L) estimated error of the explained share.
+      error: (P, R, L, Kn) estimated error of the explained share.
       reduced: (P,) whether the ray was solved in a subspace.
       rank: (P,) number of directions of the data.
       held_out: (P, R, L, Kn) explained share on the test split, or None.
@@ -52,6 +62,26 @@ class Curves(NamedTuple):
     rank: Array
     held_out: Array | None = None
     agreement: Array | None = None
+
+
+class Factorised(NamedTuple):
+    """A ray, and what is known of its errors.
+
+    Attributes:
+      ray: the ray.
+      again: the same with another cut-off and other rounding; all 0 where neither matters.
+      doubtful: whether they matter.
+      uncertain: what the moments leave open.
+    """
+
+    ray: Ray
+    again: Ray
+    doubtful: Array
+    uncertain: Uncertain
+
+
+# From which relative error of the whitened data on a ray is factorised again to see what it does.
+DOUBTFUL = {"float64": 1e-7, "float32": 1e-3}
 
 
 class Options(NamedTuple):
@@ -80,7 +110,7 @@ def solve_grid(
     levels: Array,
     latent_dims: Array,
     tolerance: Array,
-    rays: Ray | None,
+    rays: Factorised | None,
     held_out: HeldOut | None = None,
     *,
     options: Options,
@@ -130,30 +160,45 @@ def _solve_rays(
     levels: Array,
     latent_dims: Array,
     tolerance: Array,
-    rays: Ray | None,
+    rays: Factorised | None,
     held_out: HeldOut | None,
 ) -> Curves:
     """The rays that one device has, one after the other."""
-    principal = _principal(moments, oversampled(options.leading)) if options.leading else None
+    data = principal(moments) if rays is None else None
 
-    def one_ray(both: tuple[RayPoint, Ray | None]) -> Curves:
+    def one_ray(both: tuple[RayPoint, Any]) -> Curves:
         row, ray = both
         task = _Task(moments, row, levels, latent_dims, held_out, options)
-        if principal is not None:
-            return _in_subspace(task, principal, tolerance)
-        return _in_full(task, factorise(moments, task.direction()) if ray is None else ray)
+        if ray is not None or data is None:
+            return _in_full(task, ray)
+        if options.leading:
+            return _in_subspace(task, data, tolerance)
+        return _in_full(task, _factorised(moments, task.direction(), data))
 
     return jax.lax.map(one_ray, (points, rays))
 
 
+def _factorised(moments: Moments, direction: Array, data: Principal) -> Factorised:
+    ray = factorise(moments, direction, data=data)
+    doubtful = ray.magnified > DOUBTFUL[ray.clean.dtype.name]
+    doubtful |= (data.clear < data.rank) | (jnp.max(data.uncertain.missing) > 0)
+    again = jax.lax.cond(
+        doubtful,
+        lambda: factorise(moments, direction, data=data, again=True),
+        lambda: jax.tree.map(jnp.zeros_like, ray),
+    )
+    return Factorised(ray, again, doubtful, data.uncertain)
+
+
 @jax.jit(static_argnames="dtype")
 @highest
-def factorised(moments: Moments, points: RayPoint, *, dtype: Any) -> Ray:
+def factorised(moments: Moments, points: RayPoint, *, dtype: Any) -> Factorised:
     """(P, ...) the rays of a grid, factorised one after the other and kept in another dtype."""
+    data = principal(moments)
 
-    def one_ray(row: RayPoint) -> Ray:
+    def one_ray(row: RayPoint) -> Factorised:
         direction = row.direction.covariance(moments.second_moment)
-        return _cast(factorise(moments, direction), dtype)
+        return _cast(_factorised(moments, direction, data), dtype)
 
     return jax.lax.map(one_ray, points)
 
@@ -187,19 +232,33 @@ class _Task(NamedTuple):
         return optimum(at(ray, point, label_moment), level, self.options.clean, leading)
 
     def curves(self, ray: Ray, found: Optimum, attainable: Array) -> tuple[Array, ...]:
-        """Supervised and reconstruction loss, alignment and error of a point."""
+        """Supervised and reconstruction loss, and alignment of a point."""
         label_moment = self.moments.label_moment.astype(ray.clean.dtype)
         alignment = jnp.cumsum(direction_weights(found.coordinates.T, label_moment)[0])
         curves = found.supervised_loss, found.reconstruction_loss, alignment / attainable
-        total = jnp.trace(label_moment)
-        error = jnp.max(mixing(found.eigenvalues, found.coordinates))
-        if self.options.clean and found.rotation.shape[0] == found.rotation.shape[1]:
-            # On all directions the clean read-out explains all that can be explained.
+        return tuple(curve[self.latent_dims - 1] for curve in curves)
+
+    def error(self, ray: Ray, found: Optimum, uncertain: Uncertain, index: Array) -> Array:
+        """(R,) estimated error of the explained share of a point, for every K."""
+        total = jnp.trace(self.moments.label_moment).astype(ray.clean.dtype)
+        epsilon = float(jnp.finfo(total.dtype).eps)
+        size = found.eigenvalues.shape[0]
+        error = mixing(found.eigenvalues, found.coordinates)
+        if self.options.clean and size == found.rotation.shape[0]:
+            # On all directions the clean read-out explains all that can be explained. What is
+            # short of it was lost among the directions that rounding hardly tells from none.
             short = jnp.abs(jnp.sum(found.coordinates**2) - ray.explainable)
-            error = jnp.maximum(error, short)
+            weak = found.eigenvalues < 100 * size * epsilon * found.eigenvalues[0]
+            error = error + jnp.where(weak, short, 0.0)
+        # Labels are predicted from all directions at once.
+        supervised = ~jnp.isinf(self.point(index)[1])
+        within, missing = (
+            jnp.where(supervised, jnp.max(curve), curve[:size]).astype(error.dtype)
+            for curve in uncertain
+        )
         # The factor is what the estimate was off by at most, but for a few points, on real data.
-        error = 3 * error / total + 8 * float(jnp.finfo(total.dtype).eps)
-        return *(curve[self.latent_dims - 1] for curve in curves), error
+        error = 3 * (error + within) + missing
+        return error / total + 8 * epsilon
 
     def judge(self, transform: Array) -> Judge | None:
         """The test split in the coordinates of the ray."""
@@ -229,15 +288,29 @@ class _Task(NamedTuple):
         return Curves(*found[:4], reduced, rank, *found[4:])  # type: ignore[call-arg]
 
 
-def _in_full(task: _Task, ray: Ray) -> Curves:
+def _in_full(task: _Task, whole: Factorised) -> Curves:
     """A ray with every direction of the data."""
-    by = task.judge(ray.transform)
-    ray = _cast(ray, task.options.dtype)
+    by = task.judge(whole.ray.transform)
+    whole = _cast(whole, task.options.dtype)
+    ray, total = whole.ray, jnp.trace(task.moments.label_moment).astype(task.options.dtype)
 
     def one_point(index: Array) -> tuple[Array, ...]:
         found = task.solve(ray, index)
         curves = task.curves(ray, found, ray.attainable)
-        curves = *curves, *task.judged(by, ray, found, index)
+
+        def changed() -> Array:
+            again = task.solve(whole.again, index)
+            return 3 * nearby(jnp.abs(again.supervised_loss - found.supervised_loss)) / total
+
+        # Without noise nothing is whitened. Where that magnifies rounding by little, the estimate
+        # of it need not be sharp.
+        noisy = task.point(index)[0].share > 0
+        magnified = jnp.full(found.supervised_loss.shape, 4 * ray.magnified)
+        error = task.error(ray, found, whole.uncertain, index)
+        change = jax.lax.cond(whole.doubtful & noisy, changed, lambda: magnified)
+        error = error + jnp.where(noisy, change, 0.0)
+        error = jnp.minimum(error, 1.0)[task.latent_dims - 1]
+        curves = *curves, error, *task.judged(by, ray, found, index)
         task.finished(index)
         return curves
 
@@ -247,36 +320,23 @@ def _in_full(task: _Task, ray: Ray) -> Curves:
     return task.shaped(curves, jnp.asarray(False), ray.rank)
 
 
-class _Principal(NamedTuple):
-    """What no noise changes: leading directions, Eq. 7's normaliser, and the rank."""
-
-    directions: Array
-    attainable: Array
-    rank: Array
-
-
-def _principal(moments: Moments, count: int) -> _Principal:
-    found = spectrum(moments)
-    attainable = direction_weights(found.labels, moments.label_moment)[0]
-    return _Principal(found.eigenvectors[:, :count], jnp.sum(attainable), found.rank)
-
-
-def _in_subspace(task: _Task, principal: _Principal, tolerance: Array) -> Curves:
+def _in_subspace(task: _Task, data: Principal, tolerance: Array) -> Curves:
     """A ray in a subspace where that is good enough, else in full."""
     moments, direction, options = task.moments, task.direction(), task.options
     strongest = jnp.max(task.row.share)
-    basis = ray_basis(moments, direction, principal.directions, strongest)
+    leading = data.directions[:, : oversampled(options.leading)]
+    basis = ray_basis(moments, direction, leading, strongest)
     # Rounding leaves directions without data in a basis. They do no harm to the data that it was
     # made of, but a test split may vary along them: features that were constant are left out, and
     # where others are linearly dependent, a test split is judged in full.
     varies = jnp.diagonal(moments.second_moment) > 0
     basis = jnp.where(varies[:, None], basis, 0.0)
     judged = task.held_out is not None
-    whole = principal.rank == jnp.sum(varies, dtype=jnp.int32) if judged else jnp.asarray(True)
+    whole = data.rank == jnp.sum(varies, dtype=jnp.int32) if judged else jnp.asarray(True)
     exact = restricted(moments, direction, basis)
     ray = _cast(exact, options.dtype)
-    attainable = principal.attainable.astype(options.dtype)
-    count = principal.directions.shape[1]
+    attainable = data.attainable.astype(options.dtype)
+    count = leading.shape[1]
     transform = basis @ exact.transform
     by = task.judge(transform)
 
@@ -292,7 +352,8 @@ def _in_subspace(task: _Task, principal: _Principal, tolerance: Array) -> Curves
             for new, old in zip((size, index), worst, strict=True)
         )
         curves = task.curves(ray, found, attainable)
-        return worst, (*curves, *task.judged(by, ray, found, index))
+        error = task.error(ray, found, data.uncertain, index)[task.latent_dims - 1]
+        return worst, (*curves, error, *task.judged(by, ray, found, index))
 
     dtype = moments.second_moment.dtype
     start = jnp.full(levels, -1.0, dtype), jnp.zeros(levels, jnp.int32)
@@ -309,22 +370,22 @@ def _in_subspace(task: _Task, principal: _Principal, tolerance: Array) -> Curves
         further = jnp.concatenate([vectors, further, label_directions(moments, factor)], axis=1)
         wider = restricted(moments, direction, jnp.linalg.qr(further)[0])
         change = task.solve(wider, index, count).supervised_loss - here.supervised_loss
-        return jnp.max(jnp.abs(change[task.latent_dims - 1]))
+        return jnp.abs(change[task.latent_dims - 1])
 
     # A step that finds half of what is missing would show half of it.
     total = jnp.trace(moments.label_moment)
-    missing = 2 * jnp.max(jax.lax.map(missing_at, worst)) / total
+    missing = 2 * jnp.max(jax.lax.map(missing_at, worst), axis=0) / total
 
     def accepted() -> Curves:
         if options.progress is not None:
             jax.lax.map(task.finished, task.grid())
         error = jnp.maximum(curves[3], missing.astype(options.dtype))
-        return task.shaped((*curves[:3], error, *curves[4:]), jnp.asarray(True), principal.rank)
+        return task.shaped((*curves[:3], error, *curves[4:]), jnp.asarray(True), data.rank)
 
     return jax.lax.cond(
-        whole & (missing <= tolerance.astype(dtype)),
+        whole & (jnp.max(missing) <= tolerance.astype(dtype)),
         accepted,
-        lambda: _in_full(task, factorise(moments, direction)),
+        lambda: _in_full(task, _factorised(moments, direction, data)),
     )
 
 

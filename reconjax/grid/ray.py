@@ -2,20 +2,29 @@
 
 On a ray, E[x' x'ᵀ] = g ((1 − ρ) M + ρ B). With κ = tr M / tr B (1 for masks) factorise the pencil
 
-    A = M + κ B,   T   so that   Tᵀ A T = I,   Tᵀ (κ B) T = diag(β),   Tᵀ M T = diag(μ)
+    A = M + κ B,   T   so that   Tᵀ A T = I,   Tᵀ M T = diag(μ),   Tᵀ (κ B) T = diag(1 − μ).
 
-and μ + β = 1. Every point of the ray is then whitened by T s / √g, s = ((1 − ρ) μ + ρ β / κ)^-½;
-one eigendecomposition of s Tᵀ (λ M² + α C Cᵀ) T s gives the encoder for every K, and the clean
+Every point of the ray is then whitened by T s / √g, s = ((1 − ρ) μ + ρ (1 − μ) / κ)^-½; one
+eigendecomposition of s Tᵀ (λ M² + α C Cᵀ) T s gives the encoder for every K, and the clean
 read-out needs only the diagonal s² μ / g.
 
-A is taken in units in which it has diagonal 1, and whitened by its Cholesky factor L: with
-L⁻¹ (κ B) L⁻ᵀ = Q diag(β) Qᵀ, T = L⁻ᵀ Q. Where A is singular or nearly so, its eigenvectors whiten
-it instead.
+μ, the variance of the data, may be as small as it likes, and must not be lost in the rounding of
+1. So it is found in the coordinates of the samples: with the principal directions M = P diag(d) Pᵀ
+of rank r, the matrix X̃ = diag(d)^½ Pᵀ (r, D) has the moments of the data, and with
 
-Whitening A instead of M keeps the factorisation accurate where M is badly conditioned, and exact
-where it is singular: outside the range of A both M and B vanish, so nothing that the encoder could
-use to cancel noise is cut off. (Restricting the problem to the range of M would be wrong there,
-unless B were replaced by its Schur complement on the null space, which the tests compare with.)
+    X̃ A⁺ X̃ᵀ = Q diag(μ) Qᵀ   (r, r),   T = A⁺ X̃ᵀ Q diag(μ)^-½
+
+on the range of M; Tᵀ M² T = diag(μ)^½ Qᵀ diag(d) Q diag(μ)^½, and Cᵀ T = Ŷ Q diag(μ)^½ with the
+labels Ŷ = Cᵀ P diag(d)^-½ of the spectrum. Nothing here is divided by a small number, the rank is
+that of the spectrum, and without noise, where s = μ^-½, what is left is the spectrum itself,
+whatever rounding has done to μ and Q. (Restricting B to the range of M would be wrong: where it
+vanishes outside, noise cancels noise. The inverse of A is that of all of it; the tests compare it
+with the Schur complement of B on the null space.)
+
+A is taken in units in which it has diagonal 1, and whitened by its Cholesky factor. Where it is
+singular or nearly so, its eigenvectors whiten it instead, up to a cut-off. What depends on the
+cut-off, or on the rounding of A, shows when the ray is factorised `again` with another cut-off and
+with other rounding.
 """
 
 from typing import NamedTuple
@@ -24,28 +33,34 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from reconjax.linalg.eigen import eigh_descending, significant
-from reconjax.linalg.products import gram
+from reconjax.linalg.eigen import eigh_descending, inverse_root, significant
+from reconjax.linalg.products import gram, symmetric_product
 from reconjax.noise import RayPoint
 from reconjax.summary.moments import Moments
 from reconjax.theory.alignment import direction_weights
 from reconjax.theory.held_out import HeldOut, held_out_curves
 from reconjax.theory.optimum import Optimum, Whitened
+from reconjax.theory.spectrum import decomposed
+from reconjax.theory.uncertainty import Uncertain, uncertain
+
+# Another cut-off, times the usual one, for `factorise` to be done again with.
+OTHER_CUT = 30.0
 
 
 class Ray(NamedTuple):
     """What one factorisation leaves for every point of a ray, in the coordinates Tᵀ x.
 
     Attributes:
-      clean: (D,) μ, the variance of the data.
-      noise: (D,) β / κ, the variance of B.
+      clean: (D,) μ, the variance of the data; 0 past the rank.
+      noise: (D,) (1 − μ) / κ, the variance of B.
       inputs: (D, D) Tᵀ M² T.
       labels: (C, D) Cᵀ T.
       transform: (D, D) T.
-      rank: number of μ above rounding, the rank of M.
+      rank: number of directions of the data, that of the spectrum.
       attainable: Eq. 7's normaliser: what a linear head can reach on clean data at all.
       explainable: its loss form, the label variance that a linear head explains on clean data.
       variance: tr M.
+      magnified: how much whitening may have magnified the rounding of A, at most.
     """
 
     clean: Array
@@ -57,9 +72,76 @@ class Ray(NamedTuple):
     attainable: Array
     explainable: Array
     variance: Array
+    magnified: Array
 
 
-def factorise(moments: Moments, direction: Array, root: Array | None = None) -> Ray:
+class Principal(NamedTuple):
+    """The data in their principal coordinates, which no noise changes.
+
+    Attributes:
+      directions: (D, D) P.
+      root: (D, D) X̃ = diag(d)^½ Pᵀ; rows past the rank are 0.
+      inputs: (D, D) the second moment of what is reconstructed along the whitened directions:
+        diag(d) where that is x itself, given as (D,).
+      labels: (C, D) Ŷ.
+      rank: r.
+      clear: how many of them are clear of the cut-off, and hide no others.
+      attainable: Eq. 7's normaliser.
+      explainable: its loss form.
+      uncertain: what rounding in the moments leaves open, for every K.
+    """
+
+    directions: Array
+    root: Array
+    inputs: Array
+    labels: Array
+    rank: Array
+    clear: Array
+    attainable: Array
+    explainable: Array
+    uncertain: Uncertain
+
+
+def principal(moments: Moments, root: Array | None = None) -> Principal:
+    """One (D, D) eigendecomposition; arguments as `factorise`."""
+    found, every = decomposed(moments, None)
+    attainable, explainable = direction_weights(found.labels, moments.label_moment)
+    inputs = found.eigenvalues
+    if root is not None:
+        inputs = gram(root @ (found.eigenvectors * inverse_root(found.eigenvalues)))
+    clear = jnp.sum(found.eigenvalues > OTHER_CUT * significant(every), dtype=jnp.int32)
+    return Principal(
+        directions=found.eigenvectors,
+        root=_root(found.eigenvalues, found.eigenvectors, moments.second_moment),
+        inputs=inputs,
+        labels=found.labels,
+        rank=found.rank,
+        clear=clear,
+        attainable=jnp.sum(attainable),
+        explainable=jnp.sum(explainable),
+        uncertain=uncertain(found, every, jnp.diagonal(moments.second_moment)),
+    )
+
+
+def _root(eigenvalues: Array, directions: Array, second: Array) -> Array:
+    """X̃ = diag(d)^½ Pᵀ = diag(d)^-½ Pᵀ M, whichever has less rounding in it.
+
+    That of the first is of the size of the largest features in all of them; that of the second is
+    of the size of each feature, but of the largest directions in all of them.
+    """
+    small = eigenvalues[:, None] ** 2 <= eigenvalues[0] * jnp.diagonal(second)
+    first = jnp.sqrt(eigenvalues)[:, None] * directions.T
+    return jnp.where(small, first, (directions * inverse_root(eigenvalues)).T @ second)
+
+
+def factorise(
+    moments: Moments,
+    direction: Array,
+    root: Array | None = None,
+    *,
+    data: Principal | None = None,
+    again: bool = False,
+) -> Ray:
     """One ray's factorisation: one (D, D) eigendecomposition, whatever is then asked of the ray.
 
     Args:
@@ -67,68 +149,77 @@ def factorise(moments: Moments, direction: Array, root: Array | None = None) -> 
       direction: (D, D) B, positive semi-definite.
       root: (n, D) whose Gram matrix is E[x tᵀ]ᵀ E[x tᵀ] for the t that the decoder reconstructs;
         M by default, for t = x.
+      data: `principal` of the moments and the root, if it is there already.
+      again: with a higher cut-off and an A that is off by rounding, to see what they change.
     """
+    data = principal(moments, root) if data is None else data
     second = moments.second_moment
     total = jnp.trace(direction)
     kappa = jnp.where(total > 0, jnp.trace(second) / jnp.where(total > 0, total, 1.0), 1.0)
-    direction = kappa * direction
     # In units of its own in which A has diagonal 1, no feature is too small to be seen; those
     # that are 0 stay 0.
-    variance = jnp.diagonal(second) + jnp.diagonal(direction)
+    variance = jnp.diagonal(second) + kappa * jnp.diagonal(direction)
     varies = variance > 0
     unit = jnp.where(varies, jax.lax.rsqrt(jnp.where(varies, variance, 1.0)), 0.0)
-    units = unit[:, None] * unit
-    both, noise = (second + direction) * units, direction * units
-    epsilon = float(jnp.finfo(both.dtype).eps)
+    both = (second + kappa * direction) * (unit[:, None] * unit)
+    size, epsilon = both.shape[0], float(jnp.finfo(both.dtype).eps)
+    if again:
+        off = jax.random.normal(jax.random.key(0), both.shape, both.dtype)
+        both = both + jnp.where(varies[:, None] & varies, epsilon * (off + off.T), 0.0)
 
-    # Constant features: outside the range of A there is no data; -1 keeps these columns apart.
+    # Constant features: outside the range of A there is no data; 1 keeps A regular there.
     outside = jnp.diag(jnp.where(varies, 0.0, 1.0).astype(both.dtype))
     factor = jnp.linalg.cholesky(both + outside, symmetrize_input=False)
     pivots = jnp.min(jnp.diagonal(factor))
-    regular = jnp.isfinite(pivots) & (pivots**2 > 64 * both.shape[0] * epsilon)
+    regular = jnp.isfinite(pivots) & (pivots**2 > 64 * size * epsilon)
+    samples = unit[:, None] * data.root.T
 
     def by_cholesky() -> tuple[Array, Array, Array]:
-        half = jax.scipy.linalg.solve_triangular(factor, noise, lower=True)
-        whitened = jax.scipy.linalg.solve_triangular(factor, half.T, lower=True)
-        return whitened - outside, factor, jnp.max(jnp.sum(jnp.abs(both), axis=0))
+        whitened = jax.scipy.linalg.solve_triangular(factor, samples, lower=True)
+        norm = jnp.max(jnp.sum(jnp.abs(both), axis=0))
+        return whitened, factor, epsilon * norm / pivots**2
 
     def by_eigenvectors() -> tuple[Array, Array, Array]:
         scales, vectors = eigh_descending(both)
-        kept = scales > jnp.maximum(significant(scales), 8 * epsilon * scales[0])
+        cut = jnp.maximum(significant(scales), 8 * epsilon * scales[0])
+        cut = OTHER_CUT * cut if again else cut
+        kept = scales > cut
         root = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, scales, 1.0)), 0.0)
-        rotated = vectors.T @ noise @ vectors
-        empty = jnp.diag(jnp.where(kept, 0.0, 1.0).astype(root.dtype))
-        return rotated * root[:, None] * root - empty, vectors * root, scales[0]
+        whitener = vectors * root
+        return whitener.T @ samples, whitener, jnp.ones_like(pivots)
 
-    whitened, whitener, norm = jax.lax.cond(regular, by_cholesky, by_eigenvectors)
-    beta, basis = eigh_descending(whitened)
+    whitened, whitener, magnified = jax.lax.cond(regular, by_cholesky, by_eigenvectors)
+    # What is no direction of the data is kept apart from the weakest of them.
+    rank = data.clear if again else data.rank
+    exists = jnp.arange(size, dtype=jnp.int32) < rank
+    apart = jnp.diag(jnp.where(exists, 0.0, 1.0).astype(both.dtype))
+    whitened = jnp.where(exists, whitened, 0.0)
+    mu, basis = eigh_descending(gram(whitened) - apart)
+    basis = jnp.where(exists[:, None] & exists, basis, 0.0)
+    # A direction that noise covers is weak, but it is not none: without noise it counts in full.
+    mu = jnp.where(exists, jnp.clip(mu, epsilon**1.25, 1.0), 0.0)
+    scaled = basis * jnp.sqrt(mu)
+    dual = basis * inverse_root(mu)
     transform = jax.lax.cond(
         regular,
-        lambda: jax.scipy.linalg.solve_triangular(whitener, basis, trans="T", lower=True),
-        lambda: whitener @ basis,
+        lambda: jax.scipy.linalg.solve_triangular(whitener, whitened @ dual, trans="T", lower=True),
+        lambda: whitener @ (whitened @ dual),
     )
-    mu = jnp.where(beta > -0.5, 1 - beta, 0.0)
-    # The rounding of A, magnified by whitening it, decides what of μ can be told from 0.
-    magnified = 2 * epsilon * norm * jnp.sum(transform**2, axis=0)
-    mu = jnp.where(mu > jnp.maximum(significant(mu), magnified), mu, 0.0)
-    beta = jnp.clip(beta, 0.0, 1.0)
-    transform = unit[:, None] * transform
-    across = (second if root is None else root) @ transform
-    labels = moments.cross_moment.T @ transform
-    clean = mu > 0
-    labels = jnp.where(clean, labels, 0.0)
-    whole = labels * jax.lax.rsqrt(jnp.where(clean, mu, 1.0))
-    attainable, explainable = direction_weights(whole, moments.label_moment)
+    if data.inputs.ndim == 1:
+        inputs = gram(jnp.sqrt(data.inputs)[:, None] * scaled)
+    else:
+        inputs = symmetric_product(scaled, data.inputs @ scaled)
     return Ray(
         clean=mu,
-        noise=beta / kappa,
-        inputs=gram(across),
-        labels=labels,
-        transform=transform,
-        rank=jnp.sum(clean, dtype=jnp.int32),
-        attainable=jnp.sum(attainable),
-        explainable=jnp.sum(explainable),
+        noise=jnp.where(exists, (1 - mu) / kappa, 0.0),
+        inputs=inputs,
+        labels=data.labels @ scaled,
+        transform=unit[:, None] * transform,
+        rank=rank,
+        attainable=data.attainable,
+        explainable=data.explainable,
         variance=jnp.trace(second),
+        magnified=magnified,
     )
 
 
@@ -144,15 +235,15 @@ def at(ray: Ray, point: RayPoint, label_moment: Array) -> Whitened:
     """The whitened problem at one point of a ray, in the dtype of the ray."""
     scale, keep = (v.astype(ray.clean.dtype) for v in (point.scale, point.keep))
     s = deviation(ray, point)
-    clean_labels = ray.labels * (s * jax.lax.rsqrt(scale))
     return Whitened(
         inputs=ray.inputs * (s[:, None] * s) * (keep**2 / scale),
-        labels=keep * clean_labels,
-        clean_gram=ray.clean * s**2 / scale,
-        clean_labels=clean_labels,
+        labels=ray.labels * (s * (keep * jax.lax.rsqrt(scale))),
+        clean_root=jnp.sqrt(ray.clean / scale) * s,
+        targets=ray.labels * inverse_root(ray.clean),
         rank=ray.rank,
         label_moment=label_moment,
         input_variance=ray.variance,
+        exists=ray.clean > 0,
     )
 
 

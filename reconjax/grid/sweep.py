@@ -31,10 +31,9 @@ class Sweep(NamedTuple):
       reconstruction_loss: (P, R, L, Kn) of denoising, E‖Zᵀ Vᵀ x' − x‖².
       alignment: (P, R, L, Kn) Eq. 7 for the encoder of that point: it grows when the loss falls,
         and is 1 where all that a linear head can explain on clean data is explained.
-      error: (P, R, L) estimated largest error of `explained` in K: of its rounding and, for a ray
-        in a subspace, of what that leaves out. An estimate, not a bound: it is seldom more than a
-        few times too small. In float32 throughout, it is what the points add to moments and
-        directions that float32 has cut off already; see `rank`.
+      error: (P, R, L, Kn) estimated error of `explained`: of rounding in the moments and in what
+        follows, of directions that rounding hides, and, for a ray in a subspace, of what that
+        leaves out. An estimate, not a bound: it is seldom more than a few times too small.
       reduced: (P,) bool, whether the ray was solved in a subspace; see `tolerance` of `sweep`.
       rank: number of directions of the data; the curves are flat from there on.
       held_out: (P, R, L, Kn) 1 − loss / label variance on the test split, of the encoders and heads

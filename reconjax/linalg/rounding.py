@@ -31,3 +31,11 @@ def mixing(eigenvalues: Array, labels: Array, metric: Array | None = None) -> Ar
     across = jnp.triu(effect, 1)
     change = jnp.sum(across, axis=1) - jnp.sum(across, axis=0)
     return 2 * jnp.sqrt(jnp.maximum(jnp.cumsum(change), 0.0))
+
+
+def nearby(differences: Array) -> Array:
+    """(R,) the largest of each value and some beside it: one alone may be small by chance."""
+    size = differences.shape[0]
+    reach = 2
+    padded = jnp.pad(differences, reach)
+    return jnp.max(jnp.stack([padded[i : i + size] for i in range(2 * reach + 1)]), axis=0)

@@ -17,22 +17,27 @@ class Whitened(NamedTuple):
     Attributes:
       inputs: (R, R) E[z xᵀ] E[x zᵀ].
       labels: (C, R) E[y zᵀ].
-      clean_gram: second moment of Tᵀ x for the clean x: (R, R), or (R,) where it is diagonal.
-      clean_labels: (C, R) E[y xᵀ] T.
+      clean_root: (n, R) whose Gram matrix is the second moment of Tᵀ x for the clean x; or its
+        square root (R,), where that is diagonal.
+      targets: (C, n) the labels along its rows: E[y xᵀ] T is their product.
       rank: number of coordinates that carry the data.
       label_moment: (C, C) S.
       input_variance: tr E[x xᵀ].
       rounding: (R,) the variance of each coordinate on clean data that cannot be told from 0.
+      exists: (R,) bool, which coordinates there are; all of them if None.
+      data: number of directions of the data, where there may be fewer than coordinates.
     """
 
     inputs: Array
     labels: Array
-    clean_gram: Array
-    clean_labels: Array
+    clean_root: Array
+    targets: Array
     rank: Array
     label_moment: Array
     input_variance: Array
     rounding: Array | None = None
+    exists: Array | None = None
+    data: Array | None = None
 
 
 class Optimum(NamedTuple):
@@ -75,6 +80,10 @@ def optimum(
         lambda: weight * whitened.inputs + alpha * (labels.T @ labels),
         lambda: _supervised_limit(whitened),
     )
+    if whitened.exists is not None:
+        # What is no coordinate is kept apart from the weakest of them.
+        apart = jnp.where(whitened.exists, 0.0, jnp.max(jnp.abs(objective)))
+        objective = objective - jnp.diag(apart)
     eigenvalues, rotation = eigh_descending(objective)
     eigenvalues, rotation = eigenvalues[:leading], rotation[:, :leading]
     size = eigenvalues.shape[0]
@@ -144,39 +153,39 @@ def _clean_readout(whitened: Whitened, rotation: Array, valid: Array) -> tuple[A
 
     The factor of the leading K x K block is the leading block of the factor: one serves every K.
     """
-    second = whitened.clean_gram
-    epsilon = second.shape[0] * float(jnp.finfo(second.dtype).eps)
-    # Features without variance on clean data lie in the null space of its second moment. Sums of
-    # squares (a diagonal second moment) are accurate however small; a product of matrices is not.
-    if second.ndim == 1:
-        half = jnp.sqrt(second)[:, None] * rotation
-        variance = jnp.sum(half**2, axis=0)
-        floor = jnp.zeros_like(variance)
-    else:
-        features = rotation.T @ second @ rotation
-        variance = jnp.diagonal(features)
-        floor = jnp.full_like(variance, epsilon * jnp.max(variance))
+    # Sums of squares are accurate however small, and so is a factor of the second moment.
+    root = whitened.clean_root
+    half = root[:, None] * rotation if root.ndim == 1 else root @ rotation
+    variance = jnp.sum(half**2, axis=0)
+    floor = jnp.zeros_like(variance)
     if whitened.rounding is not None:
         floor = jnp.maximum(floor, whitened.rounding @ rotation**2)
     valid = valid & (variance > floor)
+    if whitened.data is not None:
+        valid = valid & (jnp.cumsum(valid, dtype=jnp.int32) <= whitened.data)
     # Unit variances keep the factorisation accurate where the noise dwarfs the data.
     scale = jnp.where(valid, jax.lax.rsqrt(jnp.where(valid, variance, 1.0)), 0.0)
-    correlation = gram(half * scale) if second.ndim == 1 else features * scale[:, None] * scale
+    correlation = gram(half * scale)
     diagonal = jnp.arange(scale.shape[0], dtype=jnp.int32)
     correlation = correlation.at[diagonal, diagonal].set(1.0)
     factor = jnp.linalg.cholesky(correlation, symmetrize_input=False)
     # Where rounding mixed directions with and without data, there are more features than the rank.
-    # They depend on each other up to rounding: then, and only then, it is added to the diagonal.
+    # They depend on each other up to rounding: then, and only then, the features themselves are
+    # factorised, by QR, which needs no square of them.
     # The second factor waits for the first: mapped over a batch both are made, and XLA for the CPU
     # hangs where factorisations of whole batches fill its threads at the same time.
-    regular = jnp.isfinite(factor[-1, -1])
-    ridge = jnp.where(regular, 0.0, floor * scale**2 + epsilon)
-    factor = jax.lax.cond(
-        regular,
-        lambda: factor,
-        lambda: jnp.linalg.cholesky(correlation + jnp.diag(ridge), symmetrize_input=False),
-    )
-    target = (whitened.clean_labels @ rotation * scale).T
-    coordinates = jax.scipy.linalg.solve_triangular(factor, target, lower=True)
+
+    def independent() -> tuple[Array, Array]:
+        target = (half * scale).T @ whitened.targets.T
+        return factor, jax.scipy.linalg.solve_triangular(factor, target, lower=True)
+
+    def dependent() -> tuple[Array, Array]:
+        none = jnp.diag(jnp.where(valid, 0.0, 1.0).astype(scale.dtype))
+        basis, upper = jnp.linalg.qr(jnp.concatenate([half * scale, none]))
+        sign = jnp.where(jnp.diagonal(upper) < 0, -1.0, 1.0)
+        coordinates = basis[: half.shape[0]].T @ whitened.targets.T
+        return (sign[:, None] * upper).T, sign[:, None] * coordinates
+
+    factor, coordinates = jax.lax.cond(jnp.isfinite(factor[-1, -1]), independent, dependent)
     deviation = jnp.where(valid, 1 / jnp.where(valid, scale, 1.0), 1.0)
     return factor * deviation[:, None], coordinates, valid

@@ -21,6 +21,7 @@ from jax.typing import ArrayLike
 
 from reconjax.linalg.eigen import eigh_descending, inverse_root, significant
 from reconjax.linalg.precision import highest
+from reconjax.linalg.products import gram
 from reconjax.summary.moments import Moments
 from reconjax.theory.optimum import Optimum, Whitened, optimum, weights
 from reconjax.theory.spectrum import SampleSide, Spectrum
@@ -248,20 +249,27 @@ def check_noise_size(noise: Any, features: int) -> None:
 def _solve(problem: Problem, reconstruction_weight: Array, clean: bool) -> Solution:
     eigenvalues, vectors = eigh_descending(problem.noisy_second_moment)
     kept = eigenvalues > significant(eigenvalues)
-    whitening = jnp.where(kept, vectors / jnp.sqrt(jnp.where(kept, eigenvalues, 1.0)), 0.0)
+    inverse = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, eigenvalues, 1.0)), 0.0)
+    whitening = vectors * inverse
     inputs = problem.noisy_input_moment.T @ whitening
-    # Whitening magnifies the rounding of M where the noise is small and M has none: without this
-    # floor, directions without data would be read out.
-    rounding = 4 * float(jnp.finfo(eigenvalues.dtype).eps) * jnp.linalg.norm(problem.second_moment)
+    # The clean read-out by a factor X̃ of M: what whitening magnifies is the rounding of M's root.
+    values, directions = eigh_descending(problem.second_moment)
+    values = jnp.where(values > significant(values), values, 0.0)
+    root = jnp.sqrt(values)[:, None] * (directions.T @ whitening)
+    labels = (directions * inverse_root(values)).T @ problem.cross_moment
+    # Without this floor, directions without data would be read out where the noise is small.
+    rounding = 8 * float(jnp.finfo(eigenvalues.dtype).eps) * jnp.sqrt(values[0])
     whitened = Whitened(
-        inputs=inputs.T @ inputs,
+        inputs=gram(inputs),
         labels=problem.noisy_label_moment.T @ whitening,
-        clean_gram=whitening.T @ problem.second_moment @ whitening,
-        clean_labels=problem.cross_moment.T @ whitening,
+        clean_root=root,
+        targets=labels.T,
         rank=jnp.sum(kept, dtype=jnp.int32),
         label_moment=problem.label_moment,
         input_variance=problem.input_variance,
-        rounding=jnp.where(kept, rounding / jnp.where(kept, eigenvalues, 1.0), 0.0),
+        rounding=(rounding * inverse) ** 2,
+        exists=kept,
+        data=jnp.sum(values > 0, dtype=jnp.int32),
     )
     found = optimum(whitened, reconstruction_weight, clean)
     encoder = whitening @ found.rotation
@@ -280,8 +288,8 @@ def _theorem1(
     whitened = Whitened(
         inputs=jnp.diag(eigenvalues),
         labels=labels,
-        clean_gram=jnp.where(eigenvalues > 0, 1.0, 0.0).astype(eigenvalues.dtype),
-        clean_labels=labels,
+        clean_root=jnp.where(eigenvalues > 0, 1.0, 0.0).astype(eigenvalues.dtype),
+        targets=labels,
         rank=rank,
         label_moment=label_moment,
         input_variance=jnp.sum(eigenvalues),

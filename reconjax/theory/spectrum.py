@@ -90,13 +90,22 @@ def spectrum(moments: Moments, rank_tolerance: ArrayLike | None = None) -> Spect
     Returns:
       `Spectrum` with R = D.
     """
-    eigenvalues, vectors = eigh_descending(moments.second_moment)
-    rank, eigenvalues = _cut(eigenvalues, rank_tolerance)
+    return decomposed(moments, rank_tolerance)[0]
+
+
+def decomposed(moments: Moments, rank_tolerance: ArrayLike | None) -> tuple[Spectrum, Array]:
+    """The spectrum, and all eigenvalues (D,) as they are, those that count as 0 among them."""
+    every, vectors = eigh_descending(moments.second_moment)
+    _, eigenvalues = _cut(every, rank_tolerance)
+    # Centered samples add up to 0: no more than N - 1 of them are independent.
+    index = jnp.arange(every.shape[0], dtype=jnp.int32)
+    independent = index.astype(every.dtype) < moments.samples - (1 if moments.centered else 0)
+    eigenvalues = jnp.where(independent, eigenvalues, 0.0)
     labels = (moments.cross_moment.T @ vectors) * inverse_root(eigenvalues)
-    return Spectrum(
+    found = Spectrum(
         eigenvalues=eigenvalues,
         eigenvectors=vectors,
-        rank=rank,
+        rank=jnp.sum(eigenvalues > 0, dtype=jnp.int32),
         labels=labels,
         label_moment=moments.label_moment,
         mean_y=moments.mean_y,
@@ -104,6 +113,7 @@ def spectrum(moments: Moments, rank_tolerance: ArrayLike | None = None) -> Spect
         scale=moments.scale,
         samples=moments.samples,
     )
+    return found, every
 
 
 def spectrum_from_samples(
