@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from reconjax import studies
 from reconjax.cli.options import STATISTICS, DataOptions, Hosts, Name, Output, Whole
 from reconjax.cli.options import command as new_command
-from reconjax.cli.tables import facts, headline, print_table, say_files, some_dims
+from reconjax.cli.tables import facts, headline, print_table, say_files, some_dims, too_few
 from reconjax.evidence.bootstrap import interval_reach
 from reconjax.storage.files import output_folder, write_json
 from reconjax.summary import hosts as job
@@ -126,6 +126,8 @@ def _print(result: xarray.Dataset) -> None:
         f"r2: share of the label variance that a linear head explains on the {facts['rank']}"
         " principal directions\nchance: the same for permuted labels"
     )
+    if (why := too_few(dims, [result.r2_chance.values[position[k]] for k in dims])) is not None:
+        print(why)
     if facts["folds"]:
         print(f"±: standard error, by halves of {facts['folds']} folds of the samples")
     if "held_out" in result:

@@ -18,7 +18,7 @@ from reconjax.cli.options import (
     Whole,
 )
 from reconjax.cli.options import command as new_command
-from reconjax.cli.tables import facts, headline, print_table, say_files
+from reconjax.cli.tables import facts, headline, print_table, say_files, too_few
 from reconjax.storage.files import output_folder, write_json
 
 command = new_command(
@@ -116,8 +116,11 @@ def _print(result: xarray.Dataset, places: list[Any]) -> None:
         print()
         print_table([f"K = {latent_dim}", *HEADS, "at"], table, left=(f"K = {latent_dim}", "at"))
     attributes = result.attrs
+    print()
+    if (why := too_few(result.latent_dim.values.tolist(), result.chance.values)) is not None:
+        print(why)
     print(
-        "\nr2: share of the label variance that a linear head explains on the training split\n"
+        "r2: share of the label variance that a linear head explains on the training split\n"
         f"held-out: on {attributes['held_out_split']} ({attributes['held_out_samples']} samples)\n"
         "gain: of the held-out r2 over that without noise; ±: its standard error over"
         f" {attributes['folds']} folds\n"

@@ -22,7 +22,7 @@ from reconjax.cli.options import (
     Whole,
 )
 from reconjax.cli.options import command as new_command
-from reconjax.cli.tables import facts, headline, print_table, say_files
+from reconjax.cli.tables import facts, headline, print_table, say_files, too_few
 from reconjax.storage.files import output_folder
 from reconjax.studies.sweeps import CHEAP, STRENGTHS
 from reconjax.summary import hosts as job
@@ -246,6 +246,8 @@ def _print(result: xarray.Dataset, rows: list[dict[str, Any]]) -> None:
     print("explains, on the training data; gain: its change")
     if erring:
         print("error: that of the numbers, estimated")
+    if (why := too_few(result.latent_dim.values.tolist(), result.r2_chance.values)) is not None:
+        print(why)
     if about["folds"]:
         print(f"±: standard error, by halves of {about['folds']} folds of the samples")
     if not about["test_folds"]:

@@ -14,6 +14,8 @@ from rich.text import Text
 from reconjax.data.layout import shape_text
 
 FACTS = ("data", "samples", "features", "rank", "classes", "targets")
+# Chance from which on what labels explain tells nothing.
+TELLS_NOTHING = 0.5
 # Columns of a log file, which is not folded.
 WIDE = 1000
 
@@ -53,6 +55,17 @@ def facts(result: xarray.Dataset) -> dict[str, Any]:
     """What every JSON result says of the data."""
     shape = np.atleast_1d(result.attrs["example_shape"]).tolist()
     return {**{name: result.attrs[name] for name in FACTS}, "example_shape": shape}
+
+
+def too_few(latent_dims: Iterable[int], chance: Iterable[float]) -> str | None:
+    """A line where permuted labels explain so much that what labels explain tells nothing."""
+    for latent_dim, share in zip(latent_dims, chance, strict=True):
+        if share >= TELLS_NOTHING:
+            return (
+                f"from K = {latent_dim} on chance is {share:.2f} and more: so few examples, or so"
+                " uneven weights, tell nothing there"
+            )
+    return None
 
 
 def some_dims(features: int, rank: int) -> list[int]:

@@ -29,6 +29,7 @@ from reconjax.linalg.precision import highest
 from reconjax.noise import RayPoint
 from reconjax.noise.families import Family
 from reconjax.summary.moments import Moments
+from reconjax.theory.chance import chance_curves
 from reconjax.theory.held_out import HeldOut, held_out_curves
 from reconjax.theory.solver import Problem, Solution, check_latent_dim, problem, solve
 from reconjax.theory.spectrum import Spectrum, spectrum
@@ -123,7 +124,7 @@ def compare(
         explained_without=without.explained,
         held_out_without=without.held_out,
         agreement_without=without.agreement,
-        chance=dims / (float(moments.samples) - 1),
+        chance=chance_curves(moments, int(principal.rank), dims)[1],
         rank=int(principal.rank),
     )
 
@@ -221,7 +222,7 @@ def _clean_curves(task: _Task) -> _Curves:
     largest, principal = int(task.dims.max()), task.principal
     roots = inverse_root(principal.eigenvalues[:largest])
     coordinates = principal.labels[:, :largest].T
-    total = jnp.trace(task.moments.label_moment)
+    total = task.moments.label_moment.trace()
     explained = np.asarray(jnp.cumsum(jnp.sum(coordinates**2, axis=1)) / total)[task.dims - 1]
     features = principal.eigenvectors[:, :largest] * roots
     return _Curves(

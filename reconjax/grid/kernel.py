@@ -240,7 +240,7 @@ class _Task(NamedTuple):
 
     def error(self, ray: Ray, found: Optimum, uncertain: Uncertain, index: Array) -> Array:
         """(R,) estimated error of the explained share of a point, for every K."""
-        total = jnp.trace(self.moments.label_moment).astype(ray.clean.dtype)
+        total = self.moments.label_moment.trace().astype(ray.clean.dtype)
         epsilon = float(jnp.finfo(total.dtype).eps)
         size = found.eigenvalues.shape[0]
         error = mixing(found.eigenvalues, found.coordinates)
@@ -292,7 +292,7 @@ def _in_full(task: _Task, whole: Factorised) -> Curves:
     """A ray with every direction of the data."""
     by = task.judge(whole.ray.transform)
     whole = _cast(whole, task.options.dtype)
-    ray, total = whole.ray, jnp.trace(task.moments.label_moment).astype(task.options.dtype)
+    ray, total = whole.ray, task.moments.label_moment.trace().astype(task.options.dtype)
 
     def one_point(index: Array) -> tuple[Array, ...]:
         found = task.solve(ray, index)
@@ -373,7 +373,7 @@ def _in_subspace(task: _Task, data: Principal, tolerance: Array) -> Curves:
         return jnp.abs(change[task.latent_dims - 1])
 
     # A step that finds half of what is missing would show half of it.
-    total = jnp.trace(moments.label_moment)
+    total = moments.label_moment.trace()
     missing = 2 * jnp.max(jax.lax.map(missing_at, worst), axis=0) / total
 
     def accepted() -> Curves:

@@ -36,6 +36,7 @@ from jax import Array
 from reconjax.linalg.eigen import eigh_descending, inverse_root, significant
 from reconjax.linalg.products import gram, symmetric_product
 from reconjax.noise import RayPoint
+from reconjax.summary.class_moment import ClassMoment
 from reconjax.summary.moments import Moments
 from reconjax.theory.alignment import direction_weights
 from reconjax.theory.held_out import HeldOut, held_out_curves
@@ -231,7 +232,7 @@ def deviation(ray: Ray, point: RayPoint) -> Array:
     return jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, variance, 1.0)), 0.0)
 
 
-def at(ray: Ray, point: RayPoint, label_moment: Array) -> Whitened:
+def at(ray: Ray, point: RayPoint, label_moment: Array | ClassMoment) -> Whitened:
     """The whitened problem at one point of a ray, in the dtype of the ray."""
     scale, keep = (v.astype(ray.clean.dtype) for v in (point.scale, point.keep))
     s = deviation(ray, point)

@@ -208,7 +208,7 @@ def sweep(
     return Sweep(
         latent_dim=jnp.asarray(dims),
         reconstruction_weight=weights,
-        explained=1 - found.supervised_loss / jnp.trace(moments.label_moment).astype(dtype),
+        explained=1 - found.supervised_loss / moments.label_moment.trace().astype(dtype),
         **{name: value for name, value in found._asdict().items() if name != "rank"},
         rank=jnp.max(found.rank),
     )

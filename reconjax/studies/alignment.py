@@ -113,5 +113,5 @@ def align(
 
 
 def _bootstrapped(moments: Moments, convention: str) -> dict[str, Any]:
-    curve = alignment(spectrum(moments), convention=convention)
+    curve = alignment(spectrum(moments), convention=convention, with_chance=False)
     return {name: getattr(curve, CURVES[name]) for name in BOOTSTRAPPED}

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, TypedDict
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from reconjax.data import Dataset, Split, load
@@ -27,6 +28,7 @@ DENSE_MATRICES = 6
 # Folds of the training split by default, and of the test split at most.
 FOLDS = 19
 TEST_FOLDS = 20
+TEST_FOLDS_BYTES = 2**30
 # Options for arrays in a file.
 ARRAYS = ("channels_first", "targets")
 
@@ -177,7 +179,8 @@ class Source:
         """Moments of the training split, each process reading its part of it."""
         if self.given is not None:
             return self.given
-        self.check_memory(DENSE_MATRICES * 8 * self.features**2, "the moments")
+        needed = DENSE_MATRICES * 8 * self.features * (self.features + self.num_targets)
+        self.check_memory(needed, "the moments")
         mine = hosts.part(self.train)
         with self.progress("samples", len(mine)) as count:
             local = jax.local_devices()
@@ -192,7 +195,7 @@ class Source:
             merged = dataclasses.replace(
                 merged,
                 cross_moment=merged.cross_moment[:, :0],
-                label_moment=merged.label_moment[:0, :0],
+                label_moment=jnp.zeros((0, 0), merged.second_moment.dtype),
                 mean_y=merged.mean_y[:0],
             )
         return self._in_units(merged)
@@ -222,7 +225,7 @@ class Source:
         """Moments of the training split, and those of its folds (B, ...), or None without folds.
 
         Args:
-          folds: B; 0 for none. None: 19 for up to `cheap` features, where they fit.
+          folds: B; 0 for none. None: 19 for up to `cheap` features and targets, where they fit.
           cheap: see folds.
 
         Raises:
@@ -231,7 +234,9 @@ class Source:
         count = self._fold_count(folds, cheap)
         if count == 0:
             return self.moments(), None
-        needed = fold_memory(self.features, count) + DENSE_MATRICES * 8 * self.features**2
+        weighted = self.class_weight is not None
+        needed = fold_memory(self.features, count, targets=self.num_targets, weighted=weighted)
+        needed += DENSE_MATRICES * 8 * self.features**2
         self.check_memory(needed, f"the moments of --bootstrap {count} folds")
         with self._fold_options(self.train, "samples") as options:
             parts = fold_moments(self.train, count, **options)
@@ -254,7 +259,9 @@ class Source:
         """How many folds the test split has; 0 where it cannot be used."""
         if self.test is None or jax.process_count() > 1:
             return 0
-        count = min(TEST_FOLDS, most_folds(strata(self.test.labels)))
+        # Of many targets, only as many as keep their cross moments, of which there are 3, small.
+        fits = max(TEST_FOLDS_BYTES // (3 * 8 * self.features * max(self.num_targets, 1)), 2)
+        count = min(TEST_FOLDS, most_folds(strata(self.test.labels)), fits)
         return count if count > 1 else 0
 
     def _fold_count(self, folds: int | None, cheap: int) -> int:
@@ -270,7 +277,7 @@ class Source:
             and (count - 1) / (2 * count) * len(self.train) > self.features
         ]
         if folds is None:
-            wanted = self.features <= cheap and not several
+            wanted = max(self.features, self.num_targets) <= cheap and not several
             return max([0, *(count for count in fits if count <= FOLDS)]) if wanted else 0
         if folds and several:
             raise ValueError(f"bootstrap: {folds}; with several processes 0 alone is allowed")

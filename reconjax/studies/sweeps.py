@@ -24,6 +24,7 @@ from reconjax.studies.rays import Arrays, GridProblem, GridSolution, sharing, so
 from reconjax.studies.source import Reading, Source
 from reconjax.summary import hosts
 from reconjax.summary.moments import Moments
+from reconjax.theory.chance import chance_curves
 from reconjax.theory.solver import check_readout
 
 # Up to so many features, the grids of all folds take a few seconds.
@@ -280,9 +281,9 @@ def _labelled(
         variables[name] = ([*axes, *names][: values.ndim], values)
     for name, array in of_none.items():
         variables[name] = (names[: array.ndim], array)
-    used = np.minimum(dims, rank)
-    variables["chance"] = (["latent_dim"], used / rank)
-    variables["r2_chance"] = (["latent_dim"], used / (float(moments.samples) - 1))
+    chance, r2_chance = chance_curves(moments, rank, dims)
+    variables["chance"] = (["latent_dim"], chance)
+    variables["r2_chance"] = (["latent_dim"], r2_chance)
     test = without.get("agreement")
     return labelled(
         "sweep",

@@ -16,8 +16,10 @@ from jax.typing import ArrayLike, DTypeLike
 from reconjax.data.split import Split
 from reconjax.data.targets import strata
 from reconjax.linalg.precision import highest
+from reconjax.summary.class_moment import ClassMoment, symmetric
 from reconjax.summary.moments import Moments, check_units
 from reconjax.summary.streaming import moments_from_batches
+from reconjax.summary.unweighted import unweighted_union
 
 
 def stratified(labels: ArrayLike, folds: int, *, seed: int = 0) -> np.ndarray:
@@ -151,20 +153,33 @@ def _combined(folds: Moments, weights: ArrayLike | None) -> Moments:
         return jnp.tensordot(share, within, 1) + (share[:, None] * u).T @ v
 
     second = mix(folds.second_moment, dx, dx)
-    label = mix(folds.label_moment, dy, dy)
+    label: Any
+    if isinstance(folds.label_moment, ClassMoment):
+        label = jax.tree.map(lambda shares: share @ shares, folds.label_moment)
+    else:
+        label = mix(folds.label_moment, dy, dy)
+    plain = folds.unweighted
+    if plain is not None:
+        plain = unweighted_union(plain, scale, lambda parts: jnp.sum(parts, axis=0), counts)
     return Moments(
+        unweighted=plain,
         samples=counts @ folds.samples,
         weight=weight,
         mean_x=mean_x,
         mean_y=mean_y,
         second_moment=(second + second.T) / 2,
         cross_moment=mix(folds.cross_moment, dx, dy),
-        label_moment=(label + label.T) / 2,
+        label_moment=symmetric(label),
         scale=scale,
         centered=folds.centered,
     )
 
 
-def fold_memory(features: int, folds: int, itemsize: int = 8) -> int:
-    """Bytes that `fold_moments` holds at its peak: the (B, D, D) second moments, twice."""
-    return 2 * folds * itemsize * features**2
+def fold_memory(
+    features: int, folds: int, itemsize: int = 8, *, targets: int = 0, weighted: bool = False
+) -> int:
+    """Bytes that `fold_moments` holds at its peak: (B, D, D + C) moments, twice.
+
+    With class weights, the (B, D, D) ones are held without them too.
+    """
+    return 2 * folds * itemsize * features * ((2 if weighted else 1) * features + targets)

@@ -25,7 +25,9 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from reconjax.data.split import Split
+from reconjax.summary.class_moment import ClassMoment, symmetric
 from reconjax.summary.moments import Moments
+from reconjax.summary.unweighted import unweighted_union
 
 _AXIS = "process"
 LINGER = 3.0  # seconds, far longer than equal processes come to the same mistake after one another
@@ -144,7 +146,7 @@ def merged(moments: Moments) -> Moments:
     return dataclasses.replace(
         whole,
         second_moment=(whole.second_moment + whole.second_moment.T) / 2,
-        label_moment=(whole.label_moment + whole.label_moment.T) / 2,
+        label_moment=symmetric(whole.label_moment),
     )
 
 
@@ -169,15 +171,24 @@ def _merged(own: Moments) -> Moments:
     def mix(second: Array, u: Array, v: Array) -> Array:
         return jax.lax.psum(share * (second + jnp.outer(u, v)), _AXIS)
 
+    label: Any
+    if isinstance(own.label_moment, ClassMoment):
+        label = jax.tree.map(lambda shares: jax.lax.psum(share * shares, _AXIS), own.label_moment)
+    else:
+        label = mix(own.label_moment, dy, dy)
+    plain = own.unweighted
+    if plain is not None:
+        plain = unweighted_union(plain, own.scale, lambda part: jax.lax.psum(part, _AXIS))
     return dataclasses.replace(
         own,
+        unweighted=plain,
         samples=jax.lax.psum(own.samples, _AXIS),
         weight=weight,
         mean_x=mean_x,
         mean_y=mean_y,
         second_moment=mix(own.second_moment, dx, dx),
         cross_moment=mix(own.cross_moment, dx, dy),
-        label_moment=mix(own.label_moment, dy, dy),
+        label_moment=label,
         scale=jax.lax.pmax(own.scale, _AXIS),  # all are equal
     )
 

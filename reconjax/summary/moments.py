@@ -23,7 +23,9 @@ from reconjax.data.targets import as_targets, warn_of_many_classes
 from reconjax.data.units import as_floats
 from reconjax.linalg.precision import highest
 from reconjax.linalg.products import symmetric_product
+from reconjax.summary.class_moment import MANY, ClassMoment, about_zero, class_sums
 from reconjax.summary.exact_sums import LARGEST_BATCH, ExactSums
+from reconjax.summary.unweighted import Unweighted, unweighted_step, without_weights
 
 
 @jax.tree_util.register_dataclass
@@ -39,9 +41,10 @@ class Moments:
       mean_y: (C,) mean target, likewise.
       second_moment: (D, D) M = E[x xᵀ] of the centered inputs.
       cross_moment: (D, C) C = E[x yᵀ].
-      label_moment: (C, C) S = E[y yᵀ].
+      label_moment: (C, C) S = E[y yᵀ]; of more than 512 classes a `ClassMoment`, which needs (C,).
       scale: (D,) the unit of each feature: x stands for (input - mean_x) / scale.
       centered: whether the means were removed.
+      unweighted: with class weights, and centered, what tells chance; else None.
     """
 
     samples: Array
@@ -50,9 +53,10 @@ class Moments:
     mean_y: Array
     second_moment: Array
     cross_moment: Array
-    label_moment: Array
+    label_moment: Array | ClassMoment
     scale: Array
     centered: bool = dataclasses.field(default=True, metadata={"static": True})
+    unweighted: Unweighted | None = None
 
     @property
     def features(self) -> int:
@@ -121,7 +125,14 @@ def moments(
             exact.add(x[part], y[part], weights[part])
         found = rounded(exact, floats)
     else:
-        found = batch_moments(x, y, weights, dtype=floats, num_classes=num_classes)
+        found = batch_moments(
+            x,
+            y,
+            weights,
+            dtype=floats,
+            num_classes=num_classes,
+            weighted=class_weight is not None,
+        )
     return checked(found if center else uncentered(found))
 
 
@@ -131,11 +142,13 @@ def merge(first: Moments, second: Moments) -> Moments:
     Merge first, standardize afterwards: both sets must be in the same units.
 
     Raises:
-      ValueError: one is centered and the other is not, their shapes differ, or so do their units
-        (which are not looked at under `jax.jit`).
+      ValueError: one is centered or has class weights and the other not, their shapes differ, or so
+        do their units (which are not looked at under `jax.jit`).
     """
     if first.centered != second.centered:
         raise ValueError(f"centered: {first.centered} and {second.centered} cannot be merged")
+    if (first.unweighted is None) != (second.unweighted is None):
+        raise ValueError("moments with class weights and without them cannot be merged")
     if (first.features, first.targets) != (second.features, second.targets):
         raise ValueError(
             f"moments of {first.features} features and {first.targets} targets cannot be merged"
@@ -173,11 +186,19 @@ def merging_step(first: Moments, second: Moments) -> Moments:
     dx = second.mean_x - first.mean_x
     dy = second.mean_y - first.mean_y
 
-    def mix(a: Array, b: Array, u: Array, v: Array) -> Array:
+    def mix(a: Any, b: Any, u: Array, v: Array) -> Array:
         # The means are in raw units, the second moments in units of `scale`.
         return share * (b - a) + spread * jnp.outer(u, v)
 
     ux = dx / first.scale
+    plain = None
+    if first.unweighted is not None and second.unweighted is not None:
+        plain = unweighted_step(first.unweighted, second.unweighted, first.scale)
+    label: Any
+    if isinstance(first.label_moment, ClassMoment):
+        label = jax.tree.map(lambda a, b: share * (b - a), first.label_moment, second.label_moment)
+    else:
+        label = mix(first.label_moment, second.label_moment, dy, dy)
     return Moments(
         samples=second.samples,
         weight=second.weight,
@@ -185,9 +206,10 @@ def merging_step(first: Moments, second: Moments) -> Moments:
         mean_y=share * dy,
         second_moment=mix(first.second_moment, second.second_moment, ux, ux),
         cross_moment=mix(first.cross_moment, second.cross_moment, ux, dy),
-        label_moment=mix(first.label_moment, second.label_moment, dy, dy),
+        label_moment=label,
         scale=jnp.zeros_like(first.scale),
         centered=first.centered,
+        unweighted=plain,
     )
 
 
@@ -200,8 +222,9 @@ def uncentered(moments: Moments) -> Moments:
         mean_y=jnp.zeros_like(my),
         second_moment=moments.second_moment + jnp.outer(mx, mx),
         cross_moment=moments.cross_moment + jnp.outer(mx, my),
-        label_moment=moments.label_moment + jnp.outer(my, my),
+        label_moment=about_zero(moments.label_moment, my),
         centered=False,
+        unweighted=None,
     )
 
 
@@ -215,8 +238,16 @@ def standardized(moments: Moments) -> Moments:
     # A constant feature has a variance of 0 up to rounding of its mean.
     tiny = jnp.finfo(std.dtype).eps * (jnp.abs(moments.mean_x / moments.scale) + jnp.max(std))
     std = jnp.where(std > tiny, std, 1.0)
+    plain = moments.unweighted
+    if plain is not None:
+        # Permuted, the samples are scaled by their deviation with the weights of others: in the
+        # mean, without weights.
+        own = jnp.sqrt(jnp.diagonal(plain.second_moment))
+        own = jnp.where(own > tiny, own, 1.0)
+        plain = dataclasses.replace(plain, second_moment=plain.second_moment / jnp.outer(own, own))
     return dataclasses.replace(
         moments,
+        unweighted=plain,
         second_moment=moments.second_moment / jnp.outer(std, std),
         cross_moment=moments.cross_moment / std[:, None],
         scale=moments.scale * std,
@@ -245,40 +276,65 @@ def balanced_class_weight(labels: ArrayLike, num_classes: int) -> np.ndarray:
     return np.where(present, counts.sum() / (present.sum() * np.maximum(counts, 1)), 0.0)
 
 
-@functools.partial(jax.jit, static_argnames=("dtype", "num_classes"))
+@functools.partial(jax.jit, static_argnames=("dtype", "num_classes", "weighted"))
 @highest
 def batch_moments(
-    x: Array, y: Array, weights: Array, *, dtype: DTypeLike, num_classes: int | None
+    x: Array,
+    y: Array,
+    weights: Array,
+    *,
+    dtype: DTypeLike,
+    num_classes: int | None,
+    weighted: bool = False,
 ) -> Moments:
-    """Moments of one batch: x (n, ...), y (n,) int or (n, C), weights (n,); 0 leaves one out."""
+    """Moments of one batch: x (n, ...), y (n,) int or (n, C), weights (n,); 0 leaves one out.
+
+    With `weighted`, those of classes, also `Moments.unweighted`.
+    """
     samples = jnp.sum(weights > 0, dtype=dtype)
     weights = weights.astype(dtype)
     weight = jnp.sum(weights)
     unit = jnp.where(weight > 0, weights / weight, 0.0)
     x = as_floats(x.reshape(x.shape[0], -1), dtype)
-    y = jax.nn.one_hot(y, num_classes or 0, dtype=dtype) if y.ndim == 1 else y.astype(dtype)
+    plain = without_weights(x, y, weights, num_classes or 0) if weighted else None
+    many = y.ndim == 1 and (num_classes or 0) > MANY
+    if not many:
+        y = jax.nn.one_hot(y, num_classes or 0, dtype=dtype) if y.ndim == 1 else y.astype(dtype)
     # The mean of a float32 batch is itself rounded: a second pass over the residuals mends it.
     mean_x = unit @ x
     mean_x = mean_x + unit @ (x - mean_x)
-    mean_y = unit @ y
-    x, y = x - mean_x, y - mean_y
-    wx, wy = x * unit[:, None], y * unit[:, None]
+    mean_y = class_sums(unit, y, num_classes or 0) if many else unit @ y
+    x = x - mean_x
+    wx = x * unit[:, None]
     x, wx = jax.lax.optimization_barrier((x, wx))  # else made anew for each panel of the product
+    label: Any
+    if many:
+        cross = class_sums(wx, y, num_classes or 0).T - jnp.outer(jnp.sum(wx, axis=0), mean_y)
+        label = ClassMoment(mean_y)
+    else:
+        y = y - mean_y
+        cross, label = wx.T @ y, (y * unit[:, None]).T @ y
     return Moments(
         samples=samples,
         weight=weight,
         mean_x=mean_x,
         mean_y=mean_y,
         second_moment=symmetric_product(wx, x),
-        cross_moment=wx.T @ y,
-        label_moment=wy.T @ y,
+        cross_moment=cross,
+        label_moment=label,
         scale=jnp.ones_like(mean_x),
+        unweighted=plain,
     )
 
 
 def rounded(exact: ExactSums, dtype: Any) -> Moments:
     """Moments of exact sums, in a dtype."""
-    return Moments(**{name: jnp.asarray(part, dtype) for name, part in exact.moments().items()})  # type: ignore[arg-type]
+    parts: dict[str, Any] = {
+        name: jnp.asarray(part, dtype) for name, part in exact.moments().items()
+    }
+    if exact.num_classes > MANY:
+        return Moments(**parts, label_moment=ClassMoment(parts["mean_y"]))
+    return Moments(**parts)
 
 
 def is_exact(x: Array, y: Array, class_weight: Any) -> bool:
@@ -359,11 +415,11 @@ def checked(found: Moments) -> Moments:
     bad = int(jnp.sum(~jnp.isfinite(jnp.diagonal(found.second_moment))))
     if bad:
         raise ValueError(f"x: NaN or inf in {bad} of {found.features} features")
-    if not bool(jnp.all(jnp.isfinite(found.label_moment))):
+    if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(found.label_moment)):
         raise ValueError("y: NaN or inf")
     if float(jnp.trace(found.second_moment)) <= 0:
         raise ValueError("x: constant; the inputs do not vary")
-    spread = float(jnp.trace(found.label_moment))
+    spread = float(found.label_moment.trace())
     rounding = 100 * float(jnp.finfo(found.label_moment.dtype).eps)
     if found.targets and spread <= rounding**2 * (spread + float(jnp.sum(found.mean_y**2))):
         raise ValueError("y: constant (one class only); at least 2 classes are needed")

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from reconjax.data.prefetch import Pace, prefetch
 from reconjax.data.units import as_floats
+from reconjax.summary.class_moment import MANY, ClassMoment
 from reconjax.summary.exact_sums import ExactSums
 from reconjax.summary.moments import (
     Moments,
@@ -29,6 +30,7 @@ from reconjax.summary.moments import (
     sample_weights,
     uncentered,
 )
+from reconjax.summary.unweighted import nothing
 
 
 def moments_from_batches(
@@ -70,7 +72,8 @@ def moments_from_batches(
             " balanced_class_weight(labels, num_classes)"
         )
     floats = jnp.dtype(dtype or jnp.result_type(float))
-    parts = [_Part(device, num_classes, floats) for device in _places(devices)]
+    weighted = class_weight is not None
+    parts = [_Part(device, num_classes, floats, weighted) for device in _places(devices)]
     with prefetch(_ready(batches, num_classes, class_weight, targets)) as ahead:
         for batch, part in zip(ahead, itertools.cycle(parts), strict=False):
             part.add(*batch)
@@ -84,8 +87,11 @@ def moments_from_batches(
 class _Part:
     """Running moments of the batches that one device is given."""
 
-    def __init__(self, device: jax.Device | None, num_classes: int | None, dtype: Any) -> None:
+    def __init__(
+        self, device: jax.Device | None, num_classes: int | None, dtype: Any, weighted: bool
+    ) -> None:
         self.device, self.num_classes, self.dtype = device, num_classes, dtype
+        self.weighted = weighted
         self.exact: ExactSums | None = None
         self._running: tuple[Moments, Moments] | None = None
         self._pace = Pace()
@@ -98,7 +104,11 @@ class _Part:
                 self.exact = ExactSums(features, int(self.num_classes or 0), self.device)
             self.exact.add(x, y, weights)
             return
-        options = {"num_classes": self.num_classes, "dtype": self.dtype}
+        options: dict[str, Any] = {
+            "num_classes": self.num_classes,
+            "dtype": self.dtype,
+            "weighted": self.weighted,
+        }
         self._pace.wait()
         if self.device is not None:
             x, y, weights = jax.device_put((x, y, weights), self.device)
@@ -113,24 +123,36 @@ class _Part:
         return None if self._running is None else _finished(*self._running, self._shift)
 
 
-@functools.partial(jax.jit, static_argnames=("dtype", "num_classes"))
+@functools.partial(jax.jit, static_argnames=("dtype", "num_classes", "weighted"))
 def _start(
-    x: Array, y: Array, *, dtype: DTypeLike, num_classes: int | None
+    x: Array, y: Array, *, dtype: DTypeLike, num_classes: int | None, weighted: bool
 ) -> tuple[Array, tuple[Moments, Moments]]:
     """A point (D,) amid the data, moments of no samples, and their rounding errors."""
     shift = jnp.mean(as_floats(x.reshape(x.shape[0], -1), dtype), axis=0)
     d, c = shift.shape[0], y.shape[1] if y.ndim == 2 else num_classes or 0
     none = jnp.zeros((), dtype)
     second, cross = jnp.zeros((d, d), dtype), jnp.zeros((d, c), dtype)
-    mean_y, label = jnp.zeros(c, dtype), jnp.zeros((c, c), dtype)
+    mean_y = jnp.zeros(c, dtype)
+    many = y.ndim == 1 and c > MANY
+    label = ClassMoment(jnp.zeros_like(mean_y)) if many else jnp.zeros((c, c), dtype)
     empty = Moments(
-        none, none, jnp.zeros_like(shift), mean_y, second, cross, label, jnp.ones_like(shift)
+        none,
+        none,
+        jnp.zeros_like(shift),
+        mean_y,
+        second,
+        cross,
+        label,
+        jnp.ones_like(shift),
+        unweighted=nothing(shift, c) if weighted else None,
     )
     return shift, (empty, jax.tree.map(jnp.zeros_like, empty))
 
 
 @functools.partial(
-    jax.jit, static_argnames=("dtype", "num_classes"), donate_argnames=("running", "error")
+    jax.jit,
+    static_argnames=("dtype", "num_classes", "weighted"),
+    donate_argnames=("running", "error"),
 )
 def _add(
     running: Moments,
@@ -142,6 +164,7 @@ def _add(
     *,
     dtype: DTypeLike,
     num_classes: int | None,
+    weighted: bool,
 ) -> tuple[Moments, Moments, Array]:
     """The moments of x - shift (D,) with a batch more, merged by compensated sums (Kahan).
 
@@ -149,7 +172,7 @@ def _add(
     against the deviations, by some of those of the mean: hence the shift.
     """
     x = as_floats(x.reshape(x.shape[0], -1), dtype) - shift
-    found = batch_moments(x, y, weights, dtype=dtype, num_classes=num_classes)
+    found = batch_moments(x, y, weights, dtype=dtype, num_classes=num_classes, weighted=weighted)
     step = jax.tree.map(jnp.subtract, merging_step(running, found), error)
     total = jax.tree.map(jnp.add, running, step)
     error = jax.tree.map(lambda new, old, s: (new - old) - s, total, running, step)
@@ -159,7 +182,10 @@ def _add(
 @jax.jit
 def _finished(running: Moments, error: Moments, shift: Array) -> Moments:
     found = jax.tree.map(jnp.subtract, running, error)
-    return dataclasses.replace(found, mean_x=found.mean_x + shift)
+    plain = found.unweighted
+    if plain is not None:
+        plain = dataclasses.replace(plain, mean_x=plain.mean_x + shift)
+    return dataclasses.replace(found, mean_x=found.mean_x + shift, unweighted=plain)
 
 
 def _ready(

@@ -8,10 +8,12 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from reconjax.linalg.eigen import eigh_descending, inverse_root
+from reconjax.linalg.eigen import at_no_tie, eigh_descending, inverse_root, ties
 from reconjax.linalg.precision import highest
 from reconjax.linalg.rounding import mixing
+from reconjax.summary.class_moment import ClassMoment, about_zero, dense, squared_norm
 from reconjax.summary.moments import Moments
+from reconjax.theory.chance import equal_weights, is_traced, permuted
 from reconjax.theory.spectrum import Spectrum
 
 CONVENTIONS = ("eq7", "loss", "sec58", "reference")
@@ -25,8 +27,9 @@ class Alignment(NamedTuple):
       alignment: (D,) in the convention asked for; grows with K to 1 ("sec58": to `total`).
       explained: (D,) 1 − supervised loss / tr S, the share of the label variance that a linear
         head explains on the K leading directions.
-      chance: (D,) the expected alignment of randomly permuted labels: K / rank for "eq7".
-      explained_chance: (D,) the same for `explained`: K / (N − 1).
+      chance: (D,) the expected alignment of randomly permuted labels: K / rank for "eq7". With
+        class weights it is estimated, see `reconjax.theory.chance`; NaN while traced.
+      explained_chance: (D,) the same for `explained`: K / (N − 1), or estimated likewise.
       supervised_loss: (D,) in squared units of y.
       reconstruction_loss: (D,) of PCA, in squared units of x.
       eigenvalues: (D,) variance along each direction, in squared units of x.
@@ -70,7 +73,9 @@ class Proposition1(NamedTuple):
     cosines: Array
 
 
-def alignment(spectrum: Spectrum, *, convention: str = "eq7") -> Alignment:
+def alignment(
+    spectrum: Spectrum, *, convention: str = "eq7", with_chance: bool = True
+) -> Alignment:
     """Alignment of reconstruction with the labels for every K (Eq. 7 and Corollary 1.2).
 
     Conventions:
@@ -83,9 +88,12 @@ def alignment(spectrum: Spectrum, *, convention: str = "eq7") -> Alignment:
     Args:
       spectrum: with labels.
       convention: one of the four.
+      with_chance: whether chance is estimated where class weights ask for it, else NaN: up to some
+        seconds for thousands of features.
 
     Returns:
-      `Alignment`.
+      `Alignment`. Its curves have derivatives with respect to the moments of the spectrum, at K
+      that parts equal eigenvalues NaN; see `reconjax.linalg.eigen`. `error` is taken as constant.
 
     Raises:
       ValueError: an unknown convention, or a spectrum without labels.
@@ -97,12 +105,31 @@ def alignment(spectrum: Spectrum, *, convention: str = "eq7") -> Alignment:
         raise TypeError("spectrum: got Moments; pass reconjax.spectrum(moments)")
     if spectrum.labels.shape[-2] == 0:
         raise ValueError("spectrum: has no labels; alignment needs them")
-    return _alignment(spectrum, convention)
+    unweighted = spectrum.unweighted
+    found = _alignment(spectrum._replace(unweighted=None), convention)
+    if unweighted is None:
+        return found
+    if is_traced(unweighted) or not with_chance:
+        unknown = jnp.full_like(found.chance, jnp.nan)
+        return found._replace(chance=unknown, explained_chance=unknown)
+    if equal_weights(unweighted):
+        return found
+    drawn = permuted(unweighted)
+    curves = getattr(drawn, convention), drawn.explained
+    chance, explained = (
+        _padded(jnp.asarray(curve, found.chance.dtype), spectrum.features, curve[-1])
+        for curve in curves
+    )
+    return found._replace(chance=chance, explained_chance=explained)
 
 
-def direction_weights(labels: Array, label_moment: Array) -> tuple[Array, Array]:
+def direction_weights(labels: Array, label_moment: Array | ClassMoment) -> tuple[Array, Array]:
     """(‖S^½ ŷ_i‖², ‖ŷ_i‖²) of the columns ŷ_i of labels (C, R): the steps of Eq. 7 and its loss."""
-    eq7 = jnp.sum(labels * jnp.matmul(label_moment, labels, precision="highest"), axis=-2)
+    if isinstance(label_moment, ClassMoment):
+        turned = label_moment @ labels
+    else:
+        turned = jnp.matmul(label_moment, labels, precision="highest")
+    eq7 = jnp.sum(labels * turned, axis=-2)
     return jnp.maximum(eq7, 0.0), jnp.sum(labels**2, axis=-2)
 
 
@@ -139,8 +166,9 @@ def _alignment(spectrum: Spectrum, convention: str) -> Alignment:
     latent_dim = jnp.arange(1, features + 1, dtype=jnp.int32)
     label_moment = spectrum.label_moment
     eq7, loss = direction_weights(spectrum.labels, label_moment)
-    supervised = jnp.trace(label_moment) - _curve(loss, features)
-    spread = jnp.sum(label_moment**2)
+    cut = _padded(ties(spectrum.eigenvalues, spectrum.rank), features, False)
+    supervised = label_moment.trace() - _curve(loss, features)
+    spread = squared_norm(label_moment)
     total = jnp.sum(eq7) / spread
     used = jnp.minimum(latent_dim, spectrum.rank).astype(eq7.dtype)
     share, permuted = used / spectrum.rank.astype(eq7.dtype), used / (spectrum.samples - 1)
@@ -151,20 +179,22 @@ def _alignment(spectrum: Spectrum, convention: str) -> Alignment:
     elif convention == "sec58":
         curve, chance = _curve(eq7, features) / spread, permuted
     else:
-        raw = label_moment + jnp.outer(spectrum.mean_y, spectrum.mean_y)
+        raw = about_zero(label_moment, spectrum.mean_y)
         steps, _ = direction_weights(spectrum.labels, raw)
         curve, chance = jnp.sqrt(_curve(steps, features) / jnp.sum(steps)), jnp.sqrt(share)
+    supervised = at_no_tie(supervised, cut)
+    left = jnp.sum(spectrum.eigenvalues) - _curve(spectrum.eigenvalues, features)
     return Alignment(
         latent_dim=latent_dim,
-        alignment=curve,
-        explained=1 - supervised / jnp.trace(label_moment),
+        alignment=at_no_tie(curve, cut),
+        explained=1 - supervised / label_moment.trace(),
         chance=chance,
         explained_chance=permuted,
         supervised_loss=supervised,
-        reconstruction_loss=jnp.sum(spectrum.eigenvalues) - _curve(spectrum.eigenvalues, features),
+        reconstruction_loss=at_no_tie(left, cut),
         eigenvalues=_padded(spectrum.eigenvalues, features, 0.0),
         total=total,
-        error=_error(spectrum) / jnp.trace(label_moment),
+        error=_error(jax.lax.stop_gradient(spectrum)) / label_moment.trace(),
         rank=spectrum.rank,
         samples=spectrum.samples,
     )
@@ -201,7 +231,7 @@ def _padded(values: Array, features: int, fill: ArrayLike) -> Array:
 @highest
 def _proposition1(spectrum: Spectrum, latent_dim: Array, tolerance: ArrayLike) -> Proposition1:
     labels, d = spectrum.labels, spectrum.eigenvalues
-    values, vectors = eigh_descending(spectrum.label_moment)
+    values, vectors = eigh_descending(dense(spectrum.label_moment))
     targets = min(labels.shape)
     eps = float(jnp.finfo(d.dtype).eps)
     cut = values > values.shape[0] * eps * values[0]

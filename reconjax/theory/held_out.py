@@ -69,7 +69,7 @@ def _held_out(
     return HeldOut(
         second_moment=whole.second_moment * unit[:, None] * unit + jnp.outer(dx, dx),
         cross_moment=whole.cross_moment * unit[:, None] + jnp.outer(dx, dy),
-        label_variance=jnp.trace(whole.label_moment) + dy @ dy,
+        label_variance=whole.label_moment.trace() + dy @ dy,
         folds=cross * unit[:, None] + apart[0][:, :, None] * apart[1][:, None],
     )
 

@@ -164,7 +164,7 @@ def _explained_share(moments: Moments, noise: Any, latent_dim: Array, columns: i
     gram = gram + jnp.diag(dropped.astype(gram.dtype))
     labels = encoder.T @ posed.cross_moment
     fitted = jax.scipy.linalg.solve(gram, labels, assume_a="pos")
-    return jnp.sum(labels * fitted) / jnp.trace(posed.label_moment)
+    return jnp.sum(labels * fitted) / posed.label_moment.trace()
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))

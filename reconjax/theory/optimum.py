@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from reconjax.linalg.eigen import eigh_descending
+from reconjax.linalg.eigen import at_no_tie, nested_eigh, ties
 from reconjax.linalg.precision import highest
 from reconjax.linalg.products import gram
+from reconjax.summary.class_moment import MANY, ClassMoment
 
 
 class Whitened(NamedTuple):
@@ -33,7 +34,7 @@ class Whitened(NamedTuple):
     clean_root: Array
     targets: Array
     rank: Array
-    label_moment: Array
+    label_moment: Array | ClassMoment
     input_variance: Array
     rounding: Array | None = None
     exists: Array | None = None
@@ -82,9 +83,11 @@ def optimum(
     )
     if whitened.exists is not None:
         # What is no coordinate is kept apart from the weakest of them.
-        apart = jnp.where(whitened.exists, 0.0, jnp.max(jnp.abs(objective)))
+        largest = jax.lax.stop_gradient(jnp.max(jnp.abs(objective)))
+        apart = jnp.where(whitened.exists, 0.0, largest)
         objective = objective - jnp.diag(apart)
-    eigenvalues, rotation = eigh_descending(objective)
+    eigenvalues, rotation = nested_eigh(objective)
+    everything = eigenvalues
     eigenvalues, rotation = eigenvalues[:leading], rotation[:, :leading]
     size = eigenvalues.shape[0]
 
@@ -103,15 +106,19 @@ def optimum(
         factor, coordinates, valid = _clean_readout(whitened, rotation, valid)
     coordinates = jnp.where(valid[:, None], coordinates, 0.0)
     by_inputs = jnp.where(valid, jnp.maximum(by_inputs, 0.0), 0.0)
-    total = jnp.trace(whitened.label_moment)
+    total = whitened.label_moment.trace()
+    rank = jnp.sum(valid, dtype=jnp.int32)
+    cut = ties(everything, rank)[:size]
+    supervised_loss = total - jnp.cumsum(jnp.sum(coordinates**2, axis=1))
+    reconstruction_loss = whitened.input_variance - jnp.cumsum(by_inputs)
     return Optimum(
         eigenvalues=eigenvalues,
-        supervised_loss=total - jnp.cumsum(jnp.sum(coordinates**2, axis=1)),
-        reconstruction_loss=whitened.input_variance - jnp.cumsum(by_inputs),
+        supervised_loss=at_no_tie(supervised_loss, cut),
+        reconstruction_loss=at_no_tie(reconstruction_loss, cut),
         coordinates=coordinates,
         rotation=jnp.where(valid, rotation, 0.0),
         readout_factor=factor,
-        rank=jnp.sum(valid, dtype=jnp.int32),
+        rank=rank,
     )
 
 
@@ -130,10 +137,11 @@ def _supervised_limit(whitened: Whitened) -> Array:
     directions that explain equally much.
     """
     inputs, labels = whitened.inputs, whitened.labels
-    values, left = eigh_descending(labels @ labels.T)
+    many = labels.shape[0] > max(MANY, labels.shape[1])
+    values, side = nested_eigh(labels.T @ labels if many else labels @ labels.T)
     kept = values > values.shape[0] * float(jnp.finfo(values.dtype).eps) * values[0]
     safe = jnp.where(kept, values, 1.0)
-    basis = jnp.where(kept, labels.T @ left / jnp.sqrt(safe), 0.0)
+    basis = jnp.where(kept, side if many else labels.T @ side / jnp.sqrt(safe), 0.0)
     # inputs on the complement of the label directions, with a largest eigenvalue of at most 1 ...
     across = inputs @ basis
     inner = basis.T @ across

@@ -19,9 +19,17 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from reconjax.linalg.eigen import eigh_descending, inverse_root, significant
+from reconjax.linalg.eigen import (
+    at_no_tie,
+    eigh_descending,
+    inverse_root,
+    significant,
+    ties,
+    whitening,
+)
 from reconjax.linalg.precision import highest
 from reconjax.linalg.products import gram
+from reconjax.summary.class_moment import ClassMoment
 from reconjax.summary.moments import Moments
 from reconjax.theory.optimum import Optimum, Whitened, optimum, weights
 from reconjax.theory.spectrum import SampleSide, Spectrum
@@ -45,7 +53,7 @@ class Problem(NamedTuple):
     noisy_input_moment: Array
     second_moment: Array
     cross_moment: Array
-    label_moment: Array
+    label_moment: Array | ClassMoment
     input_variance: Array
 
 
@@ -123,7 +131,10 @@ def solve(
         reconstruction loss is that of the training objective, with x', in both.
 
     Returns:
-      `Solution` with R = m.
+      `Solution` with R = m. Its losses have derivatives with respect to the problem wherever the
+      first K and the following directions have different eigenvalues; where K parts equal ones,
+      these are NaN. Those of encoder, decoder and coordinates are right for functions of the span
+      of the first K; see `reconjax.linalg.eigen`.
 
     Raises:
       ValueError: no `Problem`, λ negative or NaN, an unknown read-out.
@@ -244,35 +255,54 @@ def check_noise_size(noise: Any, features: int) -> None:
         check_noise_size(part, features)
 
 
+@jax.custom_jvp
+def _factored(second_moment: Array, cross_moment: Array) -> tuple[Array, Array, Array]:
+    """X̃ (D, D) and Ŷ (C, D) with X̃ᵀ X̃ = M and X̃ᵀ Ŷᵀ = C, and the eigenvalues of M.
+
+    X̃ = d^½ Pᵀ with M = P diag(d) Pᵀ. Any rotation of the rows of both will do: the derivative is
+    that of the one which turns least, and eigenvalues have none.
+    """
+    eigenvalues, vectors = eigh_descending(second_moment)
+    eigenvalues = jnp.where(eigenvalues > significant(eigenvalues), eigenvalues, 0.0)
+    labels = cross_moment.T @ (vectors * inverse_root(eigenvalues))
+    return jnp.sqrt(eigenvalues)[:, None] * vectors.T, labels, eigenvalues
+
+
+@_factored.defjvp
+def _factored_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    root, labels, eigenvalues = _factored(*primals)
+    inverse = root * inverse_root(eigenvalues)[:, None] ** 2
+    root_change = inverse @ (tangents[0] + tangents[0].T) / 4
+    labels_change = (tangents[1] - root_change.T @ labels.T).T @ inverse.T
+    changes = root_change, labels_change, jnp.zeros_like(eigenvalues)
+    return (root, labels, eigenvalues), changes
+
+
 @jax.jit(static_argnames="clean")
 @highest
 def _solve(problem: Problem, reconstruction_weight: Array, clean: bool) -> Solution:
-    eigenvalues, vectors = eigh_descending(problem.noisy_second_moment)
-    kept = eigenvalues > significant(eigenvalues)
-    inverse = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, eigenvalues, 1.0)), 0.0)
-    whitening = vectors * inverse
-    inputs = problem.noisy_input_moment.T @ whitening
+    # Nothing that is returned depends on how the whitened coordinates are rotated.
+    whitener, eigenvalues = whitening(problem.noisy_second_moment)
+    kept = eigenvalues > 0
+    inputs = problem.noisy_input_moment.T @ whitener
     # The clean read-out by a factor X̃ of M: what whitening magnifies is the rounding of M's root.
-    values, directions = eigh_descending(problem.second_moment)
-    values = jnp.where(values > significant(values), values, 0.0)
-    root = jnp.sqrt(values)[:, None] * (directions.T @ whitening)
-    labels = (directions * inverse_root(values)).T @ problem.cross_moment
+    root, labels, values = _factored(problem.second_moment, problem.cross_moment)
     # Without this floor, directions without data would be read out where the noise is small.
     rounding = 8 * float(jnp.finfo(eigenvalues.dtype).eps) * jnp.sqrt(values[0])
     whitened = Whitened(
         inputs=gram(inputs),
-        labels=problem.noisy_label_moment.T @ whitening,
-        clean_root=root,
-        targets=labels.T,
+        labels=problem.noisy_label_moment.T @ whitener,
+        clean_root=root @ whitener,
+        targets=labels,
         rank=jnp.sum(kept, dtype=jnp.int32),
         label_moment=problem.label_moment,
         input_variance=problem.input_variance,
-        rounding=(rounding * inverse) ** 2,
+        rounding=(rounding * inverse_root(eigenvalues)) ** 2,
         exists=kept,
         data=jnp.sum(values > 0, dtype=jnp.int32),
     )
     found = optimum(whitened, reconstruction_weight, clean)
-    encoder = whitening @ found.rotation
+    encoder = whitener @ found.rotation
     return _solution(found, encoder, encoder.T @ problem.noisy_input_moment, problem.label_moment)
 
 
@@ -282,7 +312,7 @@ def _theorem1(
     eigenvalues: Array,
     labels: Array,
     rank: Array,
-    label_moment: Array,
+    label_moment: Array | ClassMoment,
     reconstruction_weight: Array,
 ) -> Optimum:
     whitened = Whitened(
@@ -294,7 +324,13 @@ def _theorem1(
         label_moment=label_moment,
         input_variance=jnp.sum(eigenvalues),
     )
-    return optimum(whitened, reconstruction_weight, clean=False)
+    found = optimum(whitened, reconstruction_weight, clean=False)
+    # What a change of M mixes within equal eigenvalues, they alone do not say. PCA is free of it.
+    unknown = jnp.any(ties(eigenvalues, rank)) & ~jnp.isinf(reconstruction_weight)
+    return found._replace(
+        supervised_loss=at_no_tie(found.supervised_loss, unknown),
+        reconstruction_loss=at_no_tie(found.reconstruction_loss, unknown),
+    )
 
 
 @jax.jit
@@ -307,13 +343,15 @@ def _on_directions(spectrum: Spectrum, inward: Array, outward: Array) -> tuple[A
     return jnp.where(enough, encoder, jnp.nan), jnp.where(enough, decoder, jnp.nan)
 
 
-def _solution(found: Optimum, encoder: Array, decoder: Array, label_moment: Array) -> Solution:
+def _solution(
+    found: Optimum, encoder: Array, decoder: Array, label_moment: Array | ClassMoment
+) -> Solution:
     return Solution(
         encoder=encoder,
         decoder=decoder,
         supervised_loss=found.supervised_loss,
         reconstruction_loss=found.reconstruction_loss,
-        explained=1 - found.supervised_loss / jnp.trace(label_moment),
+        explained=1 - found.supervised_loss / label_moment.trace(),
         rank=found.rank,
         coordinates=found.coordinates,
         readout_factor=found.readout_factor,

@@ -9,7 +9,7 @@ which is YᵀU/√N of the sample-side singular vectors U in which the paper wri
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,12 @@ from jax.typing import ArrayLike
 
 from reconjax.data.targets import as_targets
 from reconjax.data.units import as_floats
-from reconjax.linalg.eigen import eigh_descending, inverse_root, significant, signs
+from reconjax.linalg.eigen import eigh_descending, inverse_root, labels_turned, significant, signs
 from reconjax.linalg.precision import highest
+from reconjax.summary.class_moment import MANY, ClassMoment, class_sums
 from reconjax.summary.moments import Moments, as_arrays, moments
 from reconjax.summary.sample_gram import mean_gram, transposed_product
+from reconjax.summary.unweighted import Unweighted
 
 
 class Spectrum(NamedTuple):
@@ -45,17 +47,19 @@ class Spectrum(NamedTuple):
       mean: (D,) and scale (D,): x stands for (input - mean) / scale.
       scale: see `mean`.
       samples: number of samples N.
+      unweighted: `Moments.unweighted`.
     """
 
     eigenvalues: Array
     eigenvectors: Array
     rank: Array
     labels: Array
-    label_moment: Array
+    label_moment: Array | ClassMoment
     mean_y: Array
     mean: Array
     scale: Array
     samples: Array
+    unweighted: Unweighted | None = None
 
     @property
     def features(self) -> int:
@@ -95,25 +99,53 @@ def spectrum(moments: Moments, rank_tolerance: ArrayLike | None = None) -> Spect
 
 def decomposed(moments: Moments, rank_tolerance: ArrayLike | None) -> tuple[Spectrum, Array]:
     """The spectrum, and all eigenvalues (D,) as they are, those that count as 0 among them."""
-    every, vectors = eigh_descending(moments.second_moment)
-    _, eigenvalues = _cut(every, rank_tolerance)
     # Centered samples add up to 0: no more than N - 1 of them are independent.
-    index = jnp.arange(every.shape[0], dtype=jnp.int32)
-    independent = index.astype(every.dtype) < moments.samples - (1 if moments.centered else 0)
-    eigenvalues = jnp.where(independent, eigenvalues, 0.0)
-    labels = (moments.cross_moment.T @ vectors) * inverse_root(eigenvalues)
+    independent = moments.samples - (1 if moments.centered else 0)
+    eigenvalues, vectors, rank, labels, every = _principal(
+        moments.second_moment, moments.cross_moment, rank_tolerance, independent
+    )
     found = Spectrum(
         eigenvalues=eigenvalues,
         eigenvectors=vectors,
-        rank=jnp.sum(eigenvalues > 0, dtype=jnp.int32),
+        rank=rank,
         labels=labels,
         label_moment=moments.label_moment,
         mean_y=moments.mean_y,
         mean=moments.mean_x,
         scale=moments.scale,
         samples=moments.samples,
+        unweighted=moments.unweighted,
     )
     return found, every
+
+
+@jax.custom_jvp
+def _principal(
+    second_moment: Array,
+    cross_moment: Array,
+    rank_tolerance: ArrayLike | None,
+    independent: ArrayLike,
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Eigenvalues (D,), eigenvectors (D, D), rank, Ŷ (C, D), eigenvalues as they are (D,).
+
+    Derivatives as `labels_turned`. No more than `independent` eigenvalues are kept.
+    """
+    every, vectors = eigh_descending(second_moment)
+    _, eigenvalues = _cut(every, rank_tolerance)
+    index = jnp.arange(every.shape[0], dtype=jnp.int32).astype(every.dtype)
+    eigenvalues = jnp.where(index < independent, eigenvalues, 0.0)
+    rank = jnp.sum(eigenvalues > 0, dtype=jnp.int32)
+    labels = (cross_moment.T @ vectors) * inverse_root(eigenvalues)
+    return eigenvalues, vectors, rank, labels, every
+
+
+@_principal.defjvp
+def _principal_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    result = _principal(*primals)
+    values, vectors, rank, _, every = result
+    values, vectors, labels = labels_turned(values, vectors, tangents[0], primals[1], tangents[1])
+    no_rank = np.zeros(rank.shape, jax.dtypes.float0)
+    return result, (values, vectors, no_rank, labels, jnp.zeros_like(every))
 
 
 def spectrum_from_samples(
@@ -197,10 +229,15 @@ class SampleSide:
         gram, mean = mean_gram(self._x, center=center)
         given = as_targets(jnp.asarray(y), num_classes=num_classes, targets=targets)
         if given.ndim == 1:
-            given = jax.nn.one_hot(given.astype(jnp.int32), task.targets, dtype=gram.dtype)
+            given = given.astype(jnp.int32)
+        if given.ndim == 1 and task.targets <= MANY:
+            given = jax.nn.one_hot(given, task.targets, dtype=gram.dtype)
+        if given.ndim == 2:
+            given = given.astype(gram.dtype) - task.mean_y
         eigenvalues, rank, labels, self._whitened = _decomposed(
             gram,
-            given.astype(gram.dtype) - task.mean_y,
+            given,
+            task.mean_y,
             rank_tolerance,
             center,
             min(self._x.shape),
@@ -240,16 +277,28 @@ class SampleSide:
 @functools.partial(jax.jit, static_argnames=("center", "size"), donate_argnums=0)
 @highest
 def _decomposed(
-    gram: Array, y: Array, rank_tolerance: ArrayLike | None, center: bool, size: int
+    gram: Array,
+    y: Array,
+    mean_y: Array,
+    rank_tolerance: ArrayLike | None,
+    center: bool,
+    size: int,
 ) -> tuple[Array, Array, Array, Array]:
-    """Eigenvalues (R,), rank, Ŷ (C, R) and U (Nd)^-½ (N, R) of X Xᵀ / N, with targets y (N, C)."""
+    """Eigenvalues (R,), rank, Ŷ (C, R) and U (Nd)^-½ (N, R) of X Xᵀ / N.
+
+    Targets y are (N, C) without their mean, or (N,) labels of many classes.
+    """
     samples = gram.shape[0]
     eigenvalues, u = eigh_descending(gram)
     # Centered rows add up to 0: the last eigenvalue would be 0, and shows what the others are off.
     rounding = 4 * jnp.abs(eigenvalues[-1]) if center else 0.0
     rank, eigenvalues = _cut(eigenvalues, rank_tolerance, rounding)
     within = jnp.arange(size, dtype=jnp.int32) < rank
-    labels = jnp.where(within, (y.T @ u)[:, :size] / samples**0.5, 0.0)
+    if y.ndim == 1:
+        along = class_sums(u, y, mean_y.shape[0]) - jnp.outer(mean_y, jnp.sum(u, axis=0))
+    else:
+        along = y.T @ u
+    labels = jnp.where(within, along[:, :size] / samples**0.5, 0.0)
     whitened = u * (inverse_root(eigenvalues) / samples**0.5)
     return eigenvalues[:size], jnp.minimum(rank, size), labels, whitened[:, :size]
 

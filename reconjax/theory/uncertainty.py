@@ -56,7 +56,7 @@ def uncertain(spectrum: Spectrum, every: Array, variances: Array) -> Uncertain:
         hidden = (values <= 0) & (jnp.arange(values.shape[0], dtype=jnp.int32) < varying)
     hidden = jnp.sum(hidden, dtype=jnp.int32).astype(values.dtype)
     hidden = jnp.minimum(hidden, jnp.maximum(samples - 1 - rank, 0.0))
-    left = jnp.maximum(jnp.trace(spectrum.label_moment) - jnp.sum(labels**2), 0.0)
+    left = jnp.maximum(spectrum.label_moment.trace() - jnp.sum(labels**2), 0.0)
     past = jnp.clip(index - rank, 0.0, hidden)
     share = jnp.minimum(past / jnp.maximum(hidden, 1.0), 10 * past / jnp.maximum(samples - 1, 1.0))
     return Uncertain(within(values, labels), left * share)

@@ -569,7 +569,7 @@ def test_shorter_batches_and_other_data_do_not_trace_again(monkeypatch):
     module = importlib.import_module("reconjax.summary.moments")
     once = module.batch_moments.__wrapped__
     traced = chex.assert_max_traces(once, n=1)
-    counted = jax.jit(traced, static_argnames=("dtype", "num_classes"))
+    counted = jax.jit(traced, static_argnames=("dtype", "num_classes", "weighted"))
     monkeypatch.setattr(module, "batch_moments", counted)
     x, labels = data()
     rj.moments(x, labels)
@@ -580,7 +580,7 @@ def test_shorter_batches_and_other_data_do_not_trace_again(monkeypatch):
     chex.clear_trace_counter()
     streaming = importlib.import_module("reconjax.summary.streaming")
     streamed = chex.assert_max_traces(streaming._add.__wrapped__, n=1)
-    streamed = jax.jit(streamed, static_argnames=("dtype", "num_classes"))
+    streamed = jax.jit(streamed, static_argnames=("dtype", "num_classes", "weighted"))
     monkeypatch.setattr(streaming, "batch_moments", once.__wrapped__)
     monkeypatch.setattr(streaming, "_add", streamed)
     rj.moments_from_batches(batches, num_classes=3)
