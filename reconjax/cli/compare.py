@@ -13,9 +13,9 @@ from reconjax.cli.options import (
     STATISTICS,
     DataOptions,
     LatentDims,
-    MaybeWhole,
     Name,
     Output,
+    Whole,
 )
 from reconjax.cli.options import command as new_command
 from reconjax.cli.tables import facts, headline, print_table, say_files
@@ -39,7 +39,7 @@ def compare(
     *,
     families: Annotated[list[str] | None, Parameter(group=GRID)] = None,
     latent_dims: Annotated[LatentDims, Parameter(group=GRID)] = None,
-    max_latent_dim: Annotated[MaybeWhole, Parameter(group=GRID)] = None,
+    max_latent_dim: Annotated[Whole | None, Parameter(group=GRID)] = None,
     tolerance: Annotated[float, Parameter(group=STATISTICS)] = 3e-4,
     reading: DataOptions = DataOptions(),  # noqa: B008 - frozen
     output: Output = Output(),  # noqa: B008

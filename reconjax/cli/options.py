@@ -15,13 +15,8 @@ OUTPUT = Group("Output", sort_key=4)
 HOSTS = Group("Several hosts (docs/clusters.md)", sort_key=5)
 
 
-def whole(kind: Any, tokens: Sequence[Token]) -> Any:
-    """Whole numbers; the parser would round 2.5 to 2, and nobody would know.
-
-    Args:
-      kind: int, or a list of them.
-      tokens: what was given.
-    """
+def _whole(kind: Any, tokens: Sequence[Token]) -> Any:
+    """A whole number, or a list of them; 2.5 is none, and is not rounded to one."""
     numbers = []
     for token in tokens:
         try:
@@ -31,14 +26,12 @@ def whole(kind: Any, tokens: Sequence[Token]) -> Any:
     return numbers[0] if kind is int else numbers
 
 
-Whole = Annotated[int, Parameter(converter=whole)]
-MaybeWhole = Annotated[int | None, Parameter(converter=whole)]
+Whole = Annotated[int, Parameter(converter=_whole)]
+# The converter is that of the list: one of what is in it would not be called.
+Wholes = Annotated[list[int] | None, Parameter(converter=_whole)]
 # A sweep of numbers is given as `--ratios 0 0.5 0.9`.
 Name = Annotated[str, Parameter(name="DATA", help="What `reconjax datasets` lists.")]
-LatentDims = Annotated[
-    list[int] | None,
-    Parameter(alias="--latent-dim", converter=whole, help="K, one or several."),
-]
+LatentDims = Annotated[Wholes, Parameter(alias="--latent-dim", help="K, one or several.")]
 
 
 @Parameter(name="*", group=DATA)
@@ -48,7 +41,7 @@ class DataOptions:
 
     data_dir: str | None = None
     """Where TFDS sets are prepared ($TFDS_DATA_DIR)."""
-    max_samples: MaybeWhole = None
+    max_samples: Whole | None = None
     """A random part of the training split only."""
     seed: Whole = 0
     """Of what is drawn at random."""
@@ -84,9 +77,9 @@ class Hosts:
     """Join the job of a TPU pod or SLURM."""
     coordinator: str | None = None
     """HOST:PORT of process 0."""
-    processes: int | None = None
+    processes: Whole | None = None
     """How many there are."""
-    process: int | None = None
+    process: Whole | None = None
     """Which this is, from 0 on."""
 
     @property

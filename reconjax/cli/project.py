@@ -12,7 +12,6 @@ from reconjax.cli.options import (
     OUTPUT,
     DataOptions,
     Hosts,
-    MaybeWhole,
     Name,
     Output,
     Whole,
@@ -39,7 +38,7 @@ def project(
     *,
     variance: Annotated[float, Parameter(group=GRID)] = 0.75,
     images: Annotated[Whole, Parameter(group=GRID)] = 8,
-    channel: Annotated[MaybeWhole, Parameter(group=OUTPUT)] = None,
+    channel: Annotated[Whole | None, Parameter(group=OUTPUT)] = None,
     reading: DataOptions = DataOptions(),  # noqa: B008 - frozen
     output: Output = Output(),  # noqa: B008
     hosts: Hosts = Hosts(),  # noqa: B008
