@@ -70,7 +70,8 @@ def best_strengths(comparison: Comparison) -> np.ndarray:
     for family in dict.fromkeys(comparison.family):
         members = np.flatnonzero(names == family)
         explained = comparison.explained[members]
-        tied = explained >= explained.max(axis=0) - 2 * comparison.error[members].max()
+        error = comparison.error[members].reshape(len(members), -1).max(axis=0)
+        tied = explained >= explained.max(axis=0) - 2 * error
         rows.append(members[np.argmax(tied, axis=0)])
     return np.stack(rows)
 

@@ -271,7 +271,7 @@ def _variables(solved: Comparison) -> dict[str, tuple[list[str], Any]]:
         "r2": (grid, solved.explained),
         "held_out": (grid, solved.held_out),
         "agreement": (grid + fold, solved.agreement),
-        "error": (["point"], solved.error),
+        "error": (grid[: solved.error.ndim], solved.error),
         "gain": (grid, gained.gain),
         "gain_standard_error": (grid, gained.standard_error),
         "p_value": (grid, gained.p_value),

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, TypedDict
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from reconjax.data import Dataset, Split, load
@@ -153,7 +154,7 @@ class Source:
             merged = dataclasses.replace(
                 merged,
                 cross_moment=merged.cross_moment[:, :0],
-                label_moment=merged.label_moment[:0, :0],
+                label_moment=jnp.zeros((0, 0), merged.second_moment.dtype),
                 mean_y=merged.mean_y[:0],
             )
         return self._in_units(merged)
