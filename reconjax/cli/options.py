@@ -16,17 +16,23 @@ OUTPUT = Group("Output", sort_key=4)
 HOSTS = Group("Several hosts (docs/clusters.md)", sort_key=5)
 
 
-def _whole(_: Any, tokens: Sequence[Token]) -> int:
-    """A whole number; 2.5 is none, and is not rounded to one."""
-    return int(tokens[0].value)
+def _whole(kind: Any, tokens: Sequence[Token]) -> Any:
+    """A whole number, or a list of them; 2.5 is none, and is not rounded to one."""
+    numbers = []
+    for token in tokens:
+        try:
+            numbers.append(int(token.value))
+        except ValueError:
+            raise ValueError(f"{token.value!r}; a whole number is needed") from None
+    return numbers[0] if kind is int else numbers
 
 
 Whole = Annotated[int, Parameter(converter=_whole)]
+# The converter is that of the list: one of what is in it would not be called.
+Wholes = Annotated[list[int] | None, Parameter(converter=_whole)]
 # A sweep of numbers is given as `--ratios 0 0.5 0.9`.
 Name = Annotated[str, Parameter(name="DATA", help="What `reconjax datasets` lists.")]
-LatentDims = Annotated[
-    list[Whole] | None, Parameter(alias="--latent-dim", help="K, one or several.")
-]
+LatentDims = Annotated[Wholes, Parameter(alias="--latent-dim", help="K, one or several.")]
 
 
 @Parameter(name="*", group=DATA)

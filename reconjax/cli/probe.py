@@ -10,7 +10,7 @@ import numpy as np
 from cyclopts import Parameter
 from flax import nnx
 
-from reconjax.cli.options import STATISTICS, Output, ReadOptions, Whole
+from reconjax.cli.options import STATISTICS, Output, ReadOptions, Whole, Wholes
 from reconjax.cli.options import command as new_command
 from reconjax.cli.tables import print_table, say_files
 from reconjax.data import Dataset, load
@@ -64,7 +64,7 @@ def probe(
     data: Annotated[str | None, Parameter(name="DATA")] = None,
     /,
     *,
-    knn: Annotated[list[Whole] | None, Parameter(group=STATISTICS)] = None,
+    knn: Annotated[Wholes, Parameter(group=STATISTICS)] = None,
     nonlinear: Annotated[bool, Parameter(group=STATISTICS)] = False,
     untrained: Annotated[bool, Parameter(group=STATISTICS)] = False,
     run: Annotated[Whole | None, Parameter(group=STATISTICS)] = None,

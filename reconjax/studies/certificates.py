@@ -89,12 +89,13 @@ def detect(
             certificates.append(certificate(moments, parsed, dims, principal=principal))
             advance()
     rank = int(principal.rank)
+    texts = [_text(noise, shape, moments) for noise in given]
     result = labelled(
         "detect",
         source,
         _variables(certificates, rank),
         {
-            "noise": [_text(noise, shape, moments) for noise in given],
+            "noise": texts,
             "latent_dim": dims,
             "direction": np.arange(1, rank + 1),
         },
@@ -105,7 +106,7 @@ def detect(
             "tolerance": certificates[0].tolerance,
             "sampling": certificates[0].sampling,
         },
-        {"noises": noises, "latent_dims": latent_dims},
+        {"noises": texts, "latent_dims": dims.tolist()},
     )
     if folder is not None:
         save(result, folder / "detect.nc")

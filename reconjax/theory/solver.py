@@ -160,7 +160,7 @@ def theorem1(
     with a `latent_dim`, the samples themselves are all that is of size N x D.
 
     Args:
-      spectrum: from `spectrum` or `spectrum_from_samples`, or a `reconjax.spectrum.SampleSide`.
+      spectrum: from `spectrum` or `spectrum_from_samples`, or a `reconjax.SampleSide`.
       reconstruction_weight: as in `solve`.
       latent_dim: the largest K for which encoder and decoder are wanted: (D, K) and (K, D) of them
         are made. The losses are those of every K all the same.

@@ -7,6 +7,7 @@ from scipy import linalg
 import reconjax
 from reconjax import studies
 from reconjax.data import Dataset
+from reconjax.plots import certificate_figure
 from reconjax.theory.certificate import certificate
 
 SHAPE = (4, 4, 1)
@@ -112,6 +113,22 @@ def test_a_result_is_opened_again(labelled, result, tmp_path):
         np.testing.assert_array_equal(opened[name], result[name], err_msg=name)
     assert opened.ambiguous.dtype == bool
     assert opened.sel(noise="mask:0.75:2x2", latent_dim=3).verdict.item() == "may"
+
+
+def test_the_picture_has_a_line_for_every_noise(result):
+    figure = certificate_figure(result, title="here")
+    change, overlap = figure.axes
+    lines = {line.get_label(): line for line in change.lines}
+    for text, verdict in zip(TEXTS, ["never", "may"], strict=True):
+        line = lines[f"{text}: {verdict}"]
+        np.testing.assert_array_equal(line.get_xdata(), DIMS)
+        np.testing.assert_array_equal(line.get_ydata(), result.largest_change.sel(noise=text))
+    hollow = [line for line in change.lines if line.get_markerfacecolor() == "white"]
+    unclear = result.ambiguous | (result.gap < result.attrs["sampling"])
+    assert sum(len(line.get_xdata()) for line in hollow) == int(unclear.sum())
+    drawn = [line.get_ydata() for line in overlap.lines[:2]]
+    np.testing.assert_array_equal(drawn, result.overlap)
+    assert figure.get_suptitle() == "here"
 
 
 @pytest.mark.parametrize(
