@@ -21,8 +21,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from scipy import linalg
-from threadpoolctl import threadpool_limits
 
 from reconjax.summary.moments import Moments
 from reconjax.summary.unweighted import Unweighted
@@ -99,6 +97,8 @@ def permuted(unweighted: Unweighted, *, seed: int = 0) -> Permuted:
       unweighted: `Moments.unweighted`.
       seed: of the draws.
     """
+    from threadpoolctl import threadpool_limits  # only where it is used, like SciPy below
+
     counts = np.asarray(unweighted.counts, np.float64)
     weights = np.asarray(unweighted.weights, np.float64)
     weights, counts = weights[counts > 0], counts[counts > 0]
@@ -154,6 +154,8 @@ def _draw(
     whole += (apart * counts[:, None]).T @ apart
     apart = means - share @ means
     weighted += (apart * share[:, None]).T @ apart
+    from scipy import linalg
+
     # Whitened together, and given the second moment of the inputs.
     factor = np.linalg.cholesky(whole / samples)
     roots = np.sqrt(values)[:, None]
