@@ -49,11 +49,13 @@ def uncertain(spectrum: Spectrum, every: Array, variances: Array) -> Uncertain:
     values, labels = spectrum.eigenvalues, spectrum.labels
     index = jnp.arange(1, values.shape[0] + 1, dtype=jnp.int32).astype(values.dtype)
     rank, samples = spectrum.rank.astype(values.dtype), spectrum.samples
-    hidden = (values <= 0) & (every > jnp.maximum(-4 * jnp.min(every), 0.0))
-    if float(jnp.finfo(values.dtype).eps) > 1e-10:
-        # In float32 rounding hides so many that all that vary at all may be there.
-        varying = jnp.sum(variances > 0, dtype=jnp.int32)
-        hidden = (values <= 0) & (jnp.arange(values.shape[0], dtype=jnp.int32) < varying)
+    epsilon = float(jnp.finfo(values.dtype).eps)
+    # Of a constant, rounding may leave the square of itself.
+    varying = jnp.sum(variances > epsilon**1.75 * jnp.max(variances), dtype=jnp.int32)
+    hidden = (values <= 0) & (jnp.arange(values.shape[0], dtype=jnp.int32) < varying)
+    if epsilon < 1e-10:
+        # In float32, rounding hides so many that all of them may be there.
+        hidden &= every > jnp.maximum(-4 * jnp.min(every), epsilon / 16 * every[0])
     hidden = jnp.sum(hidden, dtype=jnp.int32).astype(values.dtype)
     hidden = jnp.minimum(hidden, jnp.maximum(samples - 1 - rank, 0.0))
     left = jnp.maximum(spectrum.label_moment.trace() - jnp.sum(labels**2), 0.0)
