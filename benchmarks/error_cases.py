@@ -121,8 +121,8 @@ def rank_of(x: np.ndarray) -> int:
     return min(found, len(x) - 1)
 
 
-def explained(case: Case, strength: float, weight: float) -> np.ndarray:
-    """(D,) explained share for K = 1 .. D; flat from the rank of the samples on."""
+def r2(case: Case, strength: float, weight: float) -> np.ndarray:
+    """(D,) r2 for K = 1 .. D; flat from the rank of the samples on."""
     x, y = factors(case)
     features = x.shape[1]
     left, values, right = np.linalg.svd(x, full_matrices=False)
@@ -154,8 +154,8 @@ def explained(case: Case, strength: float, weight: float) -> np.ndarray:
 def error_and_estimate(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """(R, L, D) distance of the library's curve from the oracle's, and what the library states."""
     found = case.solved()
-    truth = np.array([[explained(case, s, w) for w in case.weights] for s in case.strengths])
-    error = np.abs(np.asarray(found.explained, np.float64)[0] - truth)
+    truth = np.array([[r2(case, s, w) for w in case.weights] for s in case.strengths])
+    error = np.abs(np.asarray(found.r2, np.float64)[0] - truth)
     return error, np.broadcast_to(np.asarray(found.error, np.float64)[0], error.shape)
 
 

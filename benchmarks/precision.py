@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
             for curve, errors in row.items():
                 print(f"{way + ', ' + curve:<27}" + " ".join(f"{e:>8.1e}" for e in errors))
         for way, error in part["estimated_error"].items():
-            print(f"{way}, estimated error of `explained`: {error:.1e}")
+            print(f"{way}, estimated error of `r2`: {error:.1e}")
         for way, row in part["seconds"].items():
             print(way + ": " + ", ".join(f"{what} {took:.2f} s" for what, took in row.items()))
 
@@ -77,9 +77,9 @@ def one_way(batches: list[Any], dataset: Any, precision: str) -> tuple[Any, Any,
     return (
         {
             "align: alignment": np.asarray(curve.alignment, np.float64),
-            "align: explained": np.asarray(curve.explained, np.float64),
+            "align: explained": np.asarray(curve.r2, np.float64),
             "sweep: alignment": np.asarray(found.alignment, np.float64),
-            "sweep: explained": np.asarray(found.explained, np.float64),
+            "sweep: explained": np.asarray(found.r2, np.float64),
         },
         {"moments": seconds, "spectrum": spectrum_seconds, "sweep of 3": sweep_seconds},
         float(np.max(np.asarray(found.error))),

@@ -185,7 +185,7 @@ def by_devices(devices: int, options: Any) -> dict[str, Any]:
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("grid",))
     found, seconds = timed(partial(reconjax.sweep, moments, grid, mesh=mesh))
     alone = reconjax.sweep(moments, grid)
-    fields = ("explained", "supervised_loss", "reconstruction_loss", "alignment")
+    fields = ("r2", "supervised_loss", "reconstruction_loss", "alignment")
     return {
         "size": devices,
         "features": features,

@@ -9,7 +9,7 @@ eigendecompositions as it has points and rays, in float64 and in float32. All of
 
 The sweeps: of all K in float64 and with the points in float32 ("mixed"), and, with a tolerance, of
 K up to 512, or a sixth of D where that is less, and up to a quarter of that. Errors are the largest
-differences of `explained` from the float64 sweep of all K.
+differences of `r2` from the float64 sweep of all K.
 """
 
 import os
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
             f"moments {part['moments']:.3f} s; direct algorithm {part['direct']:.4f} s a point;"
             f" eigendecomposition {part['eigh']['float64']:.4f} s,"
             f" in float32 {part['eigh']['float32']:.4f} s\n"
-            f"`explained` differs from the direct algorithm's by {part['difference']:.1e}\n\n"
+            f"`r2` differs from the direct algorithm's by {part['difference']:.1e}\n\n"
             f"{'sweep':<28} {'points':>6} {'seconds':>9} {'a point':>9} {'rate':>7}"
             f" {'/ floor':>8} {'float32':>8} {'reduced':>8} {'error':>8} {'measured':>8}"
         )
@@ -102,7 +102,7 @@ def measure(name: str, options: Any) -> dict[str, Any]:
         for dtype in ("float64", "float32"):
             matrix = moments.second_moment.astype(dtype)
             _, eigh[dtype] = shown(f"eigh in {dtype}", timed, partial(bare, matrix), repeats=7)
-        explained, direct_seconds = shown(
+        r2, direct_seconds = shown(
             "direct algorithm",
             timed_direct,
             *(images, labels, classes, dataset.image_shape, ratios[-1]),
@@ -114,7 +114,7 @@ def measure(name: str, options: Any) -> dict[str, Any]:
             how = {"latent_dims": dims, "precision": precision, "tolerance": tolerance}
             work = partial(reconjax.sweep, moments, grid, **how)
             found, seconds = shown(way, timed, work)
-            curves = np.asarray(found.explained, np.float64)
+            curves = np.asarray(found.r2, np.float64)
             exact.setdefault(len(strengths), curves)  # the first is float64, all K
             points = len(PATCHES) * len(strengths)
             rows[way] = {
@@ -132,7 +132,7 @@ def measure(name: str, options: Any) -> dict[str, Any]:
             }
             if way == f"float64, {len(ratios)} ratios":
                 rank = int(found.rank)
-                difference = largest(explained[:rank] - curves[1, -1, 0, :rank])
+                difference = largest(r2[:rank] - curves[1, -1, 0, :rank])
     load.append(os.getloadavg()[0])
     return {
         "samples": len(images),
@@ -165,13 +165,13 @@ def timed_direct(
     seconds = []
     while not seconds or (len(seconds) < 2 and seconds[0] < 60):
         start = time.perf_counter()
-        explained = direct(x, y, groups, ratio)
+        r2 = direct(x, y, groups, ratio)
         seconds.append(time.perf_counter() - start)
-    return explained, float(np.median(seconds))
+    return r2, float(np.median(seconds))
 
 
 def direct(x: np.ndarray, y: np.ndarray, groups: np.ndarray, ratio: float) -> np.ndarray:
-    """(D,) explained share for every K at one masking point; x (N, D), y (N, C) centered."""
+    """(D,) r2 for every K at one masking point; x (N, D), y (N, C) centered."""
     samples, features = x.shape
     keep = 1 - ratio
     gram = x.T @ x / samples

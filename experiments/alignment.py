@@ -54,13 +54,13 @@ def measure(name: str, options: Any) -> dict[str, Any]:
             str(share): float(variance[:count].sum() / variance.sum())
             for share, count in leading.items()
         },
-        "explained_by_all": float(curve.explained[-1]),
+        "explained_by_all": float(curve.r2[-1]),
         "normaliser_eq7_over_sec58": float(curve.total),
         "latent_dim": dims.tolist(),
         "reference_convention": report.rounded(reference[dims - 1]),
         **{
             field: report.rounded(np.asarray(getattr(curve, field))[dims - 1])
-            for field in ("alignment", "chance", "explained", "explained_chance")
+            for field in ("alignment", "chance", "r2", "r2_chance")
         },
     }
 

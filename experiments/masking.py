@@ -54,7 +54,7 @@ def measure(name: str, options: Any) -> dict[str, Any]:
         precision="float64",
         image_shape=dataset.image_shape,
     )
-    alignment, explained = (result[name].values[:, :, 0] for name in ("alignment", "r2"))
+    alignment, r2 = (result[name].values[:, :, 0] for name in ("alignment", "r2"))
     dims = thinned(moments.features)
     return {
         "samples": int(moments.samples),
@@ -63,15 +63,12 @@ def measure(name: str, options: Any) -> dict[str, Any]:
         "latent_dim": dims.tolist(),
         "error": result.attrs["error"],
         "patches": {
-            f"{p}x{p}": summary(alignment[i], explained[i], ratios, dims)
-            for i, p in enumerate(patches)
+            f"{p}x{p}": summary(alignment[i], r2[i], ratios, dims) for i, p in enumerate(patches)
         },
     }
 
 
-def summary(
-    alignment: np.ndarray, explained: np.ndarray, ratios: Any, dims: np.ndarray
-) -> dict[str, Any]:
+def summary(alignment: np.ndarray, r2: np.ndarray, ratios: Any, dims: np.ndarray) -> dict[str, Any]:
     """Curves (R, D) of one patch shape against their first row, ratio 0."""
     change = alignment / alignment[0] - 1
     first = max(alignment.shape[1] // 96, 1)
@@ -96,7 +93,7 @@ def summary(
             if k <= alignment.shape[1]
         },
         "alignment": [report.rounded(curve[dims - 1]) for curve in alignment],
-        "explained": [report.rounded(curve[dims - 1]) for curve in explained],
+        "r2": [report.rounded(curve[dims - 1]) for curve in r2],
     }
 
 

@@ -66,9 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     parts = sets.measured(options, "noises", measure)["parts"]
     report.picture(options.out, "families", families_picture(parts))
     report.picture(options.out, "masks", masks_picture(parts))
-    print(
-        "change of the held-out explained share against no noise; best families, p given all tried"
-    )
+    print("change of the held-out r2 against no noise; best families, p given all tried")
     for name, part in parts.items():
         for row in part["without"]:
             places = [p for p in part["ranking"] if p["latent_dim"] == row["latent_dim"]]
@@ -103,7 +101,7 @@ def measure(name: str, options: Any) -> dict[str, Any]:
         dims = np.asarray([k for k in preset["latent_dims"] if k < moments.features])
         progress = lambda count: (bar.update(count), None)[1]  # noqa: E731
         found = compare(moments, judge, chosen, dims, tolerance=3e-4, progress=progress)
-    columns = found.latent_dim, found.explained_without, found.held_out_without, found.chance
+    columns = found.latent_dim, found.r2_without, found.held_out_without, found.chance
     return {
         "samples": len(train),
         "test_samples": len(test),
@@ -111,7 +109,7 @@ def measure(name: str, options: Any) -> dict[str, Any]:
         "noises": len(found.noise),
         "error": float(found.error.max()),
         "without": [
-            {"latent_dim": int(k), "explained": e, "held_out": h, "chance": c}
+            {"latent_dim": int(k), "r2": e, "held_out": h, "chance": c}
             for k, e, h, c in zip(*columns, strict=True)
         ],
         "ranking": [place._asdict() for place in ranking(found, seed=options.seed)],
@@ -138,7 +136,7 @@ def masks(
     uniform = compare(moments, judge, [family], np.asarray(preset["learned"]))
     rows = []
     for column, latent_dim in enumerate(preset["learned"]):
-        best = int(np.argmax(uniform.explained[:, column]))
+        best = int(np.argmax(uniform.r2[:, column]))
         with tqdm(total=preset["steps"] + 1, desc=f"mask for K = {latent_dim}", leave=False) as bar:
             mask = learned_mask(
                 moments,
@@ -163,7 +161,7 @@ def masks(
                 "patch": patch,
                 "uniform": {"mask_ratio": ratios[best], **_side(uniform, best, column)},
                 "learned": {"mask_ratio": report.rounded(ratio, 4), **_side(learned, 0, 0)},
-                "explained_by_step": report.rounded(mask.explained),
+                "explained_by_step": report.rounded(mask.r2),
                 "held_out_without": float(learned.held_out_without[0]),
                 "gain": float(gain[0]),
                 "standard_error": float(error[0]),
@@ -175,7 +173,7 @@ def masks(
 
 def _side(found: Comparison, point: int, column: int) -> dict[str, float]:
     return {
-        "explained": float(found.explained[point, column]),
+        "r2": float(found.r2[point, column]),
         "held_out": float(found.held_out[point, column]),
     }
 
@@ -250,7 +248,7 @@ def families_picture(parts: dict[str, Any]) -> Figure:
             axes.axvline((index + 1) * per - 0.5, color="black", linewidth=1)
         figure.colorbar(shown, extend="both", label="change against no noise", format="{x:+.0%}")
         axes.set_xlabel(
-            "held-out explained share of a linear head, each family at its best strength (chosen in"
+            "held-out r2 of a linear head, each family at its best strength (chosen in"
             " training); bold: p ≤ 0.05 given all that were tried; < 0: explains less than nothing"
         )
     return figure

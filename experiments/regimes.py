@@ -116,9 +116,9 @@ def corrected_curve(curve: rj.Alignment) -> np.ndarray:
     This is Eq. 7 of the population, for balanced classes, up to the sampling error.
     """
     rank, samples = int(curve.rank), float(curve.samples)
-    explained = np.asarray(curve.explained)
-    noise = (1 - explained[-1]) / (samples - rank - 1)
-    left = explained - noise * np.minimum(np.asarray(curve.latent_dim), rank)
+    r2 = np.asarray(curve.r2)
+    noise = (1 - r2[-1]) / (samples - rank - 1)
+    left = r2 - noise * np.minimum(np.asarray(curve.latent_dim), rank)
     return left / left[-1]
 
 
@@ -145,20 +145,20 @@ def measure(level: Level, samples: int, seed: int) -> dict[str, Any]:
         "area_over_diagonal": np.mean(aligned - share),
         "corrected_k90_share": first_share(corrected, 0.9),
         "corrected_area_over_diagonal": np.mean(corrected - share),
-        "explained_train": curve.explained[-1],
-        "explained_chance": curve.explained_chance[-1],
+        "explained_train": curve.r2[-1],
+        "r2_chance": curve.r2_chance[-1],
         "explained_test": held_out[-1],
         "explained_test_best": held_out.max(),
         "explained_test_best_share": share[held_out.argmax()],
         # Twice the same thing by two ways; it must be rounding.
-        "self_check": np.abs(explained_on(solution, train, train) - curve.explained).max(),
+        "self_check": np.abs(explained_on(solution, train, train) - curve.r2).max(),
         "curves": {
             name: report.rounded(np.interp(points(share.size), share, np.asarray(values)), 4)
             for name, values in (
                 ("alignment", aligned),
                 ("corrected", corrected),
                 ("chance", curve.chance),
-                ("explained", curve.explained),
+                ("r2", curve.r2),
                 ("held_out", held_out),
             )
         },
@@ -269,7 +269,7 @@ def explained_figure(preset: dict[str, Any], parts: dict[str, Any]) -> Figure:
                 ("explained_train", "training data, K = D", {"color": "C3"}),
                 ("explained_test", "held-out data, K = D", {"color": "C0"}),
                 ("explained_test_best", "held-out data, best K", {"color": "C2"}),
-                ("explained_chance", "labels at random, training", {"color": "0.35", "ls": "--"}),
+                ("r2_chance", "labels at random, training", {"color": "0.35", "ls": "--"}),
             ):
                 scalar_line(scalar, factor, settings, parts, name, label=label, **style)
             scalar.set(xlabel=FACTORS[factor])
@@ -280,7 +280,7 @@ def explained_figure(preset: dict[str, Any], parts: dict[str, Any]) -> Figure:
         axes[0, 0].set_ylim(low, high + 0.35 * (high - low))  # room for the legends
         for panel, factor in zip(axes[0], FACTORS, strict=True):
             panel.legend(title=factor, fontsize=8.5, title_fontsize=9, ncols=3, loc="upper right")
-        axes[0, 0].set_ylabel("explained, held-out data")
+        axes[0, 0].set_ylabel("r2, held-out data")
         axes[1, 0].set_ylabel("explained label variance")
         handles, labels = axes[1, 0].get_legend_handles_labels()
         made.legend(handles, labels, loc="outside lower center", ncols=4)
@@ -341,7 +341,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results["summary"] = report.plain(summary(preset, parts))
     report.write(options.out, NAME, results)
     report.picture(options.out, "regimes", curves_figure(preset, parts))
-    report.picture(options.out, "explained", explained_figure(preset, parts))
+    report.picture(options.out, "r2", explained_figure(preset, parts))
     for factor in FACTORS:
         verdict = results["summary"][factor]
         print(f"{factor}: held={verdict['held']}, less chance={verdict['held_corrected']}")

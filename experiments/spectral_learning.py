@@ -180,11 +180,11 @@ def label_shares(spectrum: Any) -> np.ndarray:
 
     Chance explains residual / (N - r - 1) on each of r directions.
     """
-    explained = np.sum(np.asarray(spectrum.labels, float) ** 2, axis=0)
+    r2 = np.sum(np.asarray(spectrum.labels, float) ** 2, axis=0)
     rank, samples = int(spectrum.rank), float(spectrum.samples)
-    left = float(np.trace(spectrum.label_moment)) - explained.sum()
-    within = np.arange(len(explained)) < rank
-    return np.where(within, explained - left / (samples - rank - 1), 0)
+    left = float(np.trace(spectrum.label_moment)) - r2.sum()
+    within = np.arange(len(r2)) < rank
+    return np.where(within, r2 - left / (samples - rank - 1), 0)
 
 
 def order(history: list[Tracked], steps: list[int], latent_dim: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     python -m experiments.subspaces --data digits cifar10 --data-dir DIR --out out
 
-The explained shares add up over orthogonal directions, so the closed form says for every share of
+The r2s add up over orthogonal directions, so the closed form says for every share of
 the pixel variance how much of the labels a linear head can read from either side.
 """
 
@@ -41,12 +41,12 @@ def measure(name: str, options: Any) -> dict[str, Any]:
     spectrum = reconjax.spectrum(moments)
     variance = np.cumsum(np.asarray(spectrum.eigenvalues))
     variance /= variance[-1]
-    explained = np.asarray(reconjax.alignment(spectrum).explained)
-    total = explained[-1]
+    r2 = np.asarray(reconjax.alignment(spectrum).r2)
+    total = r2[-1]
     shares = {}
     for share in SHARES:
         count = int(np.argmax(variance >= share)) + 1
-        top = float(explained[count - 1])
+        top = float(r2[count - 1])
         shares[str(share)] = {"directions": count, "top": top, "bottom": float(total - top)}
     draw(dataset, spectrum, options)
     return {

@@ -177,7 +177,7 @@ from .theory.held_out import (
     held_out as held_out,
 )
 from .theory.held_out import (
-    held_out_explained as held_out_explained,
+    held_out_r2 as held_out_r2,
 )
 from .theory.solver import (
     Problem as Problem,

@@ -98,7 +98,7 @@ def bootstrap(folds: Moments, curve: Callable[[Moments], Any]) -> Any:
     Args:
       folds: from `fold_moments`; their number B is one of `BALANCED`.
       curve: makes an array, or a tree of arrays, of moments; called B + 1 times. For instance
-        `lambda moments: reconjax.sweep(moments, grid).explained`.
+        `lambda moments: reconjax.sweep(moments, grid).r2`.
 
     Returns:
       A tree like that of `curve`, with a `Bootstrap` in place of each array.

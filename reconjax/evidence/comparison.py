@@ -2,7 +2,7 @@
 
 For every latent dimension K, the strength of a family is chosen on the training split, where
 encoder and head are fitted too. Family and strength are then evaluated on the test split, fold by
-fold and against no noise on the same fold, by the explained share
+fold and against no noise on the same fold, by r2
 
     1 − E‖f(x) − y‖² / E‖y‖² = (2 E[y · f(x)] − E‖f(x)‖²) / E‖y‖²
 
@@ -45,25 +45,25 @@ class Comparison(NamedTuple):
       latent_dim: (Kn,) K, int32.
       family: (J,) names.
       noise: (J,) texts, as `reconjax.noise.parse_noise` takes them.
-      explained: (J, Kn) 1 − loss / label variance on the training split.
+      r2: (J, Kn) 1 − loss / label variance on the training split.
       held_out: (J, Kn) the same on the test split, for encoder and head of the training split.
       agreement: (J, Kn, B) E[y · f(x)] / label variance on each fold of the test split.
-      error: (J, Kn) estimated numerical error of `explained`.
-      explained_without: (Kn,) without noise, as the following two.
+      error: (J, Kn) estimated numerical error of `r2`.
+      r2_without: (Kn,) without noise, as the following two.
       held_out_without: (Kn,) see `held_out`.
       agreement_without: (Kn, B) see `agreement`.
-      chance: (Kn,) `explained` for labels at random.
+      chance: (Kn,) `r2` for labels at random.
       rank: number of directions of the training data.
     """
 
     latent_dim: np.ndarray
     family: tuple[str, ...]
     noise: tuple[str, ...]
-    explained: np.ndarray
+    r2: np.ndarray
     held_out: np.ndarray
     agreement: np.ndarray
     error: np.ndarray
-    explained_without: np.ndarray
+    r2_without: np.ndarray
     held_out_without: np.ndarray
     agreement_without: np.ndarray
     chance: np.ndarray
@@ -89,7 +89,7 @@ def compare(
       held_out: the test split, from `reconjax.held_out`.
       families: from `reconjax.noise.families.families`.
       latent_dims: (Kn,) K in 1 .. the rank of the data.
-      tolerance: where K is far below D, the error of the explained share that is accepted for
+      tolerance: where K is far below D, the error of r2 that is accepted for
         solving in a subspace, as in `sweep`; 0: never. Data of rank below D are swept in full.
       principal: the spectrum of the moments, if it is there already.
       progress: called with the number of points after each family.
@@ -121,7 +121,7 @@ def compare(
         family=tuple(family.name for family in families for _ in family.noises),
         noise=tuple(text for family in families for text in family.texts),
         **curves._asdict(),
-        explained_without=without.explained,
+        r2_without=without.r2,
         held_out_without=without.held_out,
         agreement_without=without.agreement,
         chance=chance_curves(moments, int(principal.rank), dims)[1],
@@ -157,7 +157,7 @@ class _Task(NamedTuple):
 class _Curves(NamedTuple):
     """Fields of `Comparison`, of points of one family (R, ...) or of one point (...)."""
 
-    explained: np.ndarray
+    r2: np.ndarray
     held_out: np.ndarray
     agreement: np.ndarray
     error: np.ndarray
@@ -184,7 +184,7 @@ def _ray_curves(task: _Task, points: list[RayPoint]) -> _Curves:
         # A subspace picks up directions in which the training data do not vary and new data do.
         tolerance=task.tolerance if int(task.principal.rank) == task.moments.features else 0.0,
     )
-    curves = (result.explained, result.held_out, result.agreement, result.error)
+    curves = (result.r2, result.held_out, result.agreement, result.error)
     return _Curves(*(np.asarray(curve, float)[0, :, 0] for curve in curves))
 
 
@@ -199,7 +199,7 @@ def _point_curves(task: _Task, noise: Any) -> _Curves:
             return _solution_curves(task, encoder, solution, error)
     solution = solve(noisy)
     # What rounding may do to it, as in `sweep`: far below any difference that matters here.
-    error = float(jnp.finfo(solution.explained.dtype).eps) ** 0.5
+    error = float(jnp.finfo(solution.r2.dtype).eps) ** 0.5
     return _solution_curves(task, solution.encoder, solution, error)
 
 
@@ -212,9 +212,9 @@ def _solution_curves(task: _Task, encoder: Array, solution: Solution, error: flo
         features = jax.scipy.linalg.solve_triangular(
             factor[:largest, :largest], features.T, lower=True
         ).T
-    explained = np.asarray(solution.explained)[task.dims - 1]
+    r2 = np.asarray(solution.r2)[task.dims - 1]
     held_out = _held_out_curves(task, features, solution.coordinates[:largest])
-    return _Curves(explained, *held_out, np.full(task.dims.shape, error))
+    return _Curves(r2, *held_out, np.full(task.dims.shape, error))
 
 
 def _clean_curves(task: _Task) -> _Curves:
@@ -223,11 +223,9 @@ def _clean_curves(task: _Task) -> _Curves:
     roots = inverse_root(principal.eigenvalues[:largest])
     coordinates = principal.labels[:, :largest].T
     total = task.moments.label_moment.trace()
-    explained = np.asarray(jnp.cumsum(jnp.sum(coordinates**2, axis=1)) / total)[task.dims - 1]
+    r2 = np.asarray(jnp.cumsum(jnp.sum(coordinates**2, axis=1)) / total)[task.dims - 1]
     features = principal.eigenvectors[:, :largest] * roots
-    return _Curves(
-        explained, *_held_out_curves(task, features, coordinates), np.zeros(task.dims.shape)
-    )
+    return _Curves(r2, *_held_out_curves(task, features, coordinates), np.zeros(task.dims.shape))
 
 
 def _held_out_curves(
@@ -302,9 +300,9 @@ def _in_subspace(noisy: Problem, principal: Array, largest: int) -> tuple[Array,
     blocks = _krylov(noisy, principal)
     sizes = blocks.shape[1] - principal.shape[1], blocks.shape[1]
     shorter, longer = (jnp.linalg.qr(blocks[:, :size])[0] for size in sizes)
-    before = solve(_restricted(noisy, shorter)).explained
+    before = solve(_restricted(noisy, shorter)).r2
     solution = solve(_restricted(noisy, longer))
-    change = (solution.explained[: before.shape[0]] - before)[:largest]
+    change = (solution.r2[: before.shape[0]] - before)[:largest]
     return longer @ solution.encoder, solution, float(jnp.max(jnp.abs(change)))
 
 

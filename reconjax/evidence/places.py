@@ -69,8 +69,8 @@ def best_strengths(comparison: Comparison) -> np.ndarray:
     rows = []
     for family in dict.fromkeys(comparison.family):
         members = np.flatnonzero(names == family)
-        explained = comparison.explained[members]
-        tied = explained >= explained.max(axis=0) - 2 * comparison.error[members].max(axis=0)
+        r2 = comparison.r2[members]
+        tied = r2 >= r2.max(axis=0) - 2 * comparison.error[members].max(axis=0)
         rows.append(members[np.argmax(tied, axis=0)])
     return np.stack(rows)
 
@@ -92,7 +92,7 @@ def ranking(comparison: Comparison, *, flips: int = 1999, seed: int = 0) -> list
                 latent_dim,
                 comparison.family[point],
                 comparison.noise[point],
-                float(comparison.explained[point, column]),
+                float(comparison.r2[point, column]),
                 float(comparison.held_out[point, column]),
                 float(gain[point, column]),
                 float(error[point, column]),
@@ -105,7 +105,7 @@ def ranking(comparison: Comparison, *, flips: int = 1999, seed: int = 0) -> list
 
 
 def by_folds(held_out: np.ndarray, agreement: np.ndarray) -> np.ndarray:
-    """(..., B) explained share on each fold of the test split; see the text of
+    """(..., B) r2 on each fold of the test split; see the text of
     `reconjax.evidence.comparison`.
 
     Args:

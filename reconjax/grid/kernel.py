@@ -47,10 +47,10 @@ class Curves(NamedTuple):
       supervised_loss: (P, R, L, Kn), like the reconstruction loss and the alignment.
       reconstruction_loss: see `supervised_loss`.
       alignment: see `supervised_loss`.
-      error: (P, R, L, Kn) estimated error of the explained share.
+      error: (P, R, L, Kn) estimated error of r2.
       reduced: (P,) whether the ray was solved in a subspace.
       rank: (P,) number of directions of the data.
-      held_out: (P, R, L, Kn) explained share on the test split, or None.
+      held_out: (P, R, L, Kn) r2 on the test split, or None.
       agreement: (P, R, L, Kn, B) by folds of the test split, or None; see `Sweep`.
     """
 
@@ -123,7 +123,7 @@ def solve_grid(
       points: (P, R) points, the direction's leaves (P, ...).
       levels: (L,) λ.
       latent_dims: (Kn,) K.
-      tolerance: of the explained share, for rays in a subspace.
+      tolerance: of r2, for rays in a subspace.
       rays: (P, ...) rays that are factorised already, or None.
       held_out: what the test split says, or None.
       options: static.
@@ -239,7 +239,7 @@ class _Task(NamedTuple):
         return tuple(curve[self.latent_dims - 1] for curve in curves)
 
     def error(self, ray: Ray, found: Optimum, uncertain: Uncertain, index: Array) -> Array:
-        """(R,) estimated error of the explained share of a point, for every K."""
+        """(R,) estimated error of r2 of a point, for every K."""
         total = self.moments.label_moment.trace().astype(ray.clean.dtype)
         epsilon = float(jnp.finfo(total.dtype).eps)
         size = found.eigenvalues.shape[0]

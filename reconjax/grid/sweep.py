@@ -26,12 +26,12 @@ class Sweep(NamedTuple):
     Attributes:
       latent_dim: (Kn,) int32.
       reconstruction_weight: (L,) λ.
-      explained: (P, R, L, Kn) 1 − supervised loss / tr S.
+      r2: (P, R, L, Kn) 1 − supervised loss / tr S.
       supervised_loss: (P, R, L, Kn) of the read-out.
       reconstruction_loss: (P, R, L, Kn) of denoising, E‖Zᵀ Vᵀ x' − x‖².
       alignment: (P, R, L, Kn) Eq. 7 for the encoder of that point: it grows when the loss falls,
         and is 1 where all that a linear head can explain on clean data is explained.
-      error: (P, R, L, Kn) estimated error of `explained`: of rounding in the moments and in what
+      error: (P, R, L, Kn) estimated error of `r2`: of rounding in the moments and in what
         follows, of directions that rounding hides, and, for a ray in a subspace, of what that
         leaves out. An estimate, not a bound: it is seldom more than a few times too small.
       reduced: (P,) bool, whether the ray was solved in a subspace; see `tolerance` of `sweep`.
@@ -44,7 +44,7 @@ class Sweep(NamedTuple):
 
     latent_dim: Array
     reconstruction_weight: Array
-    explained: Array
+    r2: Array
     supervised_loss: Array
     reconstruction_loss: Array
     alignment: Array
@@ -131,7 +131,7 @@ def sweep(
         directions that carry labels, in float64 (on the host's CPU where the accelerator has none)
         and the points in float32; or "float32" throughout. By default that of the moments; the
         first two need float64 moments.
-      tolerance: where the largest K is far below D, an error of `explained` up to this is
+      tolerance: where the largest K is far below D, an error of `r2` up to this is
         accepted, for several times the speed: a ray is solved in a subspace of about 3 K
         directions if its error there, which is measured at the point with the largest residual,
         is not larger, and in full otherwise; `Sweep.reduced` tells. 3e-4 is a good choice.
@@ -208,7 +208,7 @@ def sweep(
     return Sweep(
         latent_dim=jnp.asarray(dims),
         reconstruction_weight=weights,
-        explained=1 - found.supervised_loss / moments.label_moment.trace().astype(dtype),
+        r2=1 - found.supervised_loss / moments.label_moment.trace().astype(dtype),
         **{name: value for name, value in found._asdict().items() if name != "rank"},
         rank=jnp.max(found.rank),
     )

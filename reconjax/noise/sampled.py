@@ -262,8 +262,8 @@ def _fitted(
     kept = scales > significant(scales)
     inverse = vectors * jnp.where(kept, 1 / jnp.where(kept, scales, 1.0), 0.0)
     matrix = (inputs @ inverse) @ vectors.T
-    explained = matrix @ moment @ matrix.T
-    return matrix, second - explained, mean, second, jnp.trace(explained)
+    by_mean = matrix @ moment @ matrix.T
+    return matrix, second - by_mean, mean, second, jnp.trace(by_mean)
 
 
 def _drawn(function: Draw, key: Array, x: Array) -> Array:

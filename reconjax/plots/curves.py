@@ -13,7 +13,6 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 from reconjax.evidence.bootstrap import interval_reach
 from reconjax.plots.pictures import picture_rows
 from reconjax.plots.style import STYLE
-from reconjax.theory.alignment import Alignment
 
 HELD_OUT: Any = {"linestyle": "--", "linewidth": 1.1}
 BAND: Any = {"alpha": 0.2, "linewidth": 0}
@@ -22,24 +21,24 @@ LEAST = 1e-3
 
 
 def alignment_figure(
-    curves: Mapping[str, Alignment],
+    curves: Mapping[str, Any],
     *,
     title: str | None = None,
     bands: Mapping[str, Mapping[str, tuple[Any, Any]]] | None = None,
     held_out: Mapping[str, Any] | None = None,
 ) -> Figure:
-    """Alignment with chance lines, by K and by K / D, and the explained share (Fig. 2).
+    """Alignment with chance lines, by K and by K / D, and r2 (Fig. 2).
 
     Args:
-      curves: name of the data set -> `reconjax.alignment` of it.
+      curves: name of the data set -> its `Alignment`, or the result of `reconjax.studies.align`.
       title: above the figure.
-      bands: name of the data set -> "alignment" and "explained" -> (D,), (D,) ends of intervals.
+      bands: name of the data set -> "alignment" and "r2" -> (D,), (D,) ends of intervals.
       held_out: name of the data set -> (D,) explained on the test split.
     """
     bands, held_out = bands or {}, held_out or {}
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(13, 4), layout="constrained")
-        by_dim, by_share, explained = figure.subplots(1, 3)
+        by_dim, by_share, r2 = figure.subplots(1, 3)
         for index, (name, curve) in enumerate(curves.items()):
             color = f"C{index % 10}"
             dims = np.asarray(curve.latent_dim)
@@ -50,19 +49,19 @@ def alignment_figure(
                 axes.plot(x, np.asarray(curve.alignment), **line)
                 axes.plot(x, np.asarray(curve.chance), **chance)
                 _band(axes, x, bands.get(name, {}).get("alignment"), color)
-            explained.plot(dims, np.asarray(curve.r2), **line)
-            explained.plot(dims, np.asarray(curve.r2_chance), **chance)
-            _band(explained, dims, bands.get(name, {}).get("r2"), color)
+            r2.plot(dims, np.asarray(curve.r2), **line)
+            r2.plot(dims, np.asarray(curve.r2_chance), **chance)
+            _band(r2, dims, bands.get(name, {}).get("r2"), color)
             if name in held_out:
-                explained.plot(dims, np.asarray(held_out[name]), color=color, **HELD_OUT)
-        for axes in (by_dim, explained):
+                r2.plot(dims, np.asarray(held_out[name]), color=color, **HELD_OUT)
+        for axes in (by_dim, r2):
             _latent_axis(axes)
         by_share.set_xlabel("latent dimension K / input dimension D")
         by_share.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         by_dim.set_title("alignment (Eq. 7), by K")
         by_share.set_title("alignment (Eq. 7), by K / D")
-        explained.set_title("label variance explained on K directions")
-        for axes in (by_dim, by_share, explained):
+        r2.set_title("label variance explained on K directions")
+        for axes in (by_dim, by_share, r2):
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
             axes.set_ylim(bottom=0)
         by_dim.plot([], [], color="grey", linestyle=":", linewidth=1.1, label="chance")

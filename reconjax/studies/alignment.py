@@ -13,7 +13,7 @@ from reconjax.studies.source import Reading, Source
 from reconjax.summary import hosts
 from reconjax.summary.moments import Moments
 from reconjax.theory.alignment import alignment
-from reconjax.theory.held_out import held_out_explained
+from reconjax.theory.held_out import held_out_r2
 from reconjax.theory.spectrum import spectrum
 
 # Up to so many features, the spectra of all folds take a few seconds.
@@ -22,8 +22,8 @@ CHEAP = 1024
 CURVES = {
     "alignment": "alignment",
     "chance": "chance",
-    "r2": "explained",
-    "r2_chance": "explained_chance",
+    "r2": "r2",
+    "r2_chance": "r2_chance",
     "supervised_loss": "supervised_loss",
     "reconstruction_loss": "reconstruction_loss",
     "eigenvalues": "eigenvalues",
@@ -87,7 +87,7 @@ def align(
                 errors[f"{name}_corrected"] = estimate.corrected
         test = source.held_out(moments)
         if test is not None:
-            errors["held_out"] = held_out_explained(principal, test)
+            errors["held_out"] = held_out_r2(principal, test)
     curve = alignment(principal, convention=convention)
     curves = {name: getattr(curve, field) for name, field in CURVES.items()}
     result = labelled(

@@ -266,12 +266,12 @@ def _arrays(solved: Comparison) -> dict[str, Any]:
 def _variables(solved: Comparison) -> dict[str, tuple[list[str], Any]]:
     grid, curve, fold = ["point", "latent_dim"], ["latent_dim"], ["fold"]
     gained, best = gains(solved), best_strengths(solved)
-    position = np.zeros(solved.explained.shape, np.int32)
+    position = np.zeros(solved.r2.shape, np.int32)
     for column, points in enumerate(best.T):
         order = np.argsort(-gained.gain[points, column], kind="stable")
         position[points[order], column] = np.arange(1, len(points) + 1)
     return {
-        "r2": (grid, solved.explained),
+        "r2": (grid, solved.r2),
         "held_out": (grid, solved.held_out),
         "agreement": (grid + fold, solved.agreement),
         "error": (grid, solved.error),
@@ -279,7 +279,7 @@ def _variables(solved: Comparison) -> dict[str, tuple[list[str], Any]]:
         "gain_standard_error": (grid, gained.standard_error),
         "p_value": (grid, gained.p_value),
         "position": (grid, position),
-        "r2_without": (curve, solved.explained_without),
+        "r2_without": (curve, solved.r2_without),
         "held_out_without": (curve, solved.held_out_without),
         "agreement_without": (curve + fold, solved.agreement_without),
         "chance": (curve, solved.chance),

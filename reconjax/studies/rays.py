@@ -25,7 +25,7 @@ COUNTED = 1024
 # Fields of `Sweep` that are the same for all rays; the others have a row for each.
 SHARED = ("latent_dim", "reconstruction_weight", "rank")
 # Fields of `Sweep` that are called otherwise in results.
-NAMES = {"explained": "r2"}
+NAMES = {"r2": "r2"}
 NO_NOISE = "no noise"
 
 Arrays = dict[str, np.ndarray]
@@ -220,7 +220,7 @@ def _solve_folds(problem: GridProblem, units: list[_Unit], done: _Done) -> None:
                     moments, unit.noises, held_out=held_out, mesh=unit.mesh, **problem.options
                 )
                 count(unit.points(problem))
-                return np.asarray(result.explained)
+                return np.asarray(result.r2)
 
             estimate = problem.source.bootstrap(problem.folds, r2)
             for row, name in enumerate(names):

@@ -25,17 +25,17 @@ class Alignment(NamedTuple):
     Attributes:
       latent_dim: (D,) int32, K.
       alignment: (D,) in the convention asked for; grows with K to 1 ("sec58": to `total`).
-      explained: (D,) 1 − supervised loss / tr S, the share of the label variance that a linear
+      r2: (D,) 1 − supervised loss / tr S, the share of the label variance that a linear
         head explains on the K leading directions.
       chance: (D,) the expected alignment of randomly permuted labels: K / rank for "eq7". With
         class weights it is estimated, see `reconjax.theory.chance`; NaN while traced.
-      explained_chance: (D,) the same for `explained`: K / (N − 1), or estimated likewise.
+      r2_chance: (D,) the same for `r2`: K / (N − 1), or estimated likewise.
       supervised_loss: (D,) in squared units of y.
       reconstruction_loss: (D,) of PCA, in squared units of x.
       eigenvalues: (D,) variance along each direction, in squared units of x.
       total: scalar, ‖Ŷᵀ Ŷ-weighted normaliser of Eq. 7 over that of Sec. 5.8; 1 would mean that
         the inputs determine the labels linearly.
-      error: scalar, estimated largest error of `explained` in K by the rounding of the spectrum.
+      error: scalar, estimated largest error of `r2` in K by the rounding of the spectrum.
         An estimate, not a bound; what float32 has cut off altogether it cannot know (see `rank`).
       rank: int32 scalar.
       samples: number of samples N.
@@ -43,9 +43,9 @@ class Alignment(NamedTuple):
 
     latent_dim: Array
     alignment: Array
-    explained: Array
+    r2: Array
     chance: Array
-    explained_chance: Array
+    r2_chance: Array
     supervised_loss: Array
     reconstruction_loss: Array
     eigenvalues: Array
@@ -111,16 +111,16 @@ def alignment(
         return found
     if is_traced(unweighted) or not with_chance:
         unknown = jnp.full_like(found.chance, jnp.nan)
-        return found._replace(chance=unknown, explained_chance=unknown)
+        return found._replace(chance=unknown, r2_chance=unknown)
     if equal_weights(unweighted):
         return found
     drawn = permuted(unweighted)
-    curves = getattr(drawn, convention), drawn.explained
-    chance, explained = (
+    curves = getattr(drawn, convention), drawn.r2
+    chance, r2 = (
         _padded(jnp.asarray(curve, found.chance.dtype), spectrum.features, curve[-1])
         for curve in curves
     )
-    return found._replace(chance=chance, explained_chance=explained)
+    return found._replace(chance=chance, r2_chance=r2)
 
 
 def direction_weights(labels: Array, label_moment: Array | ClassMoment) -> tuple[Array, Array]:
@@ -187,9 +187,9 @@ def _alignment(spectrum: Spectrum, convention: str) -> Alignment:
     return Alignment(
         latent_dim=latent_dim,
         alignment=at_no_tie(curve, cut),
-        explained=1 - supervised / label_moment.trace(),
+        r2=1 - supervised / label_moment.trace(),
         chance=chance,
-        explained_chance=permuted,
+        r2_chance=permuted,
         supervised_loss=supervised,
         reconstruction_loss=at_no_tie(left, cut),
         eigenvalues=_padded(spectrum.eigenvalues, features, 0.0),

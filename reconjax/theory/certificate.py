@@ -8,7 +8,7 @@ With M = P diag(d) Pᵀ, a whitening W of G (W G Wᵀ = I) and the singular valu
 the encoder is V = Wᵀ Q, best first, and its features on clean data have the coordinates Bᵀ Q along
 the standardized principal components, of which the encoder without noise takes the first K. Let Π₀
 and Π₁ be the projections on both K-dimensional spaces of features. A label with coordinates Ŷ has
-explained share tr(Ŷ Π Ŷᵀ) / tr S, and tr(Ŷ Ŷᵀ) <= tr S. So for every task
+r2 tr(Ŷ Π Ŷᵀ) / tr S, and tr(Ŷ Ŷᵀ) <= tr S. So for every task
 
     |explained with − explained without| <= ‖Π₁ − Π₀‖ = sin θ,
 
@@ -39,7 +39,7 @@ class Certificate(NamedTuple):
       verdict: "never": provably without effect on any task at any K; or "may".
       reason: why, in words.
       latent_dim: (Kn,) K.
-      largest_change: (Kn,) of the explained share of any label, up or down: sin θ. Where the noise
+      largest_change: (Kn,) of r2 of any label, up or down: sin θ. Where the noise
         leaves fewer than K features, 1: it may cost some label everything.
       mean_squared_cosine: (Kn,) of the K principal angles; 1 where nothing changes, K / r for
         spaces at random.

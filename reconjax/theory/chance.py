@@ -38,7 +38,7 @@ class Permuted(NamedTuple):
     """Curves of permuted labels at K = 1 .. r, the mean over the draws; r is the inputs' rank.
 
     Attributes:
-      explained: (r,) share of the label variance.
+      r2: (r,) share of the label variance.
       eq7: (r,) alignment of Eq. 7; `loss`, `sec58` and `reference` (r,): other conventions of it.
       loss: see `eq7`.
       sec58: see `eq7`.
@@ -46,7 +46,7 @@ class Permuted(NamedTuple):
       error: the largest standard error of a mean over the draws.
     """
 
-    explained: np.ndarray
+    r2: np.ndarray
     eq7: np.ndarray
     loss: np.ndarray
     sec58: np.ndarray
@@ -82,7 +82,7 @@ def chance_curves(
         return used / rank, used / (float(moments.samples) - 1)
     curves = permuted(unweighted)
     column = np.minimum(used, len(curves.eq7)) - 1
-    return curves.eq7[column], curves.explained[column]
+    return curves.eq7[column], curves.r2[column]
 
 
 def is_traced(unweighted: Unweighted | None) -> bool:
@@ -118,8 +118,8 @@ def permuted(unweighted: Unweighted, *, seed: int = 0) -> Permuted:
         while len(drawn) < most and (len(drawn) < 2 or _error(drawn) > ENOUGH):
             more = min(max(len(drawn), 4), most - len(drawn))
             drawn += [_draw(values, counts, share, groups, rng) for _ in range(more)]
-    explained, eq7, loss, sec58, reference = np.mean(drawn, axis=0)
-    return Permuted(explained, eq7, loss, sec58, reference, _error(drawn))
+    r2, eq7, loss, sec58, reference = np.mean(drawn, axis=0)
+    return Permuted(r2, eq7, loss, sec58, reference, _error(drawn))
 
 
 def _error(drawn: list[np.ndarray]) -> float:

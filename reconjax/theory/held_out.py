@@ -111,7 +111,7 @@ def held_out_curves(
 
 @jax.jit
 @highest
-def held_out_explained(spectrum: Spectrum, held_out: HeldOut) -> Array:
+def held_out_r2(spectrum: Spectrum, held_out: HeldOut) -> Array:
     """(D,) 1 − loss / variance on the test split, of heads on K principal directions for every K.
 
     Directions and heads are the training split's, so this falls where K overfits, and may be

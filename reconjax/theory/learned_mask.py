@@ -1,6 +1,6 @@
 """Experimental: noise that is learned, by gradients of what a representation explains.
 
-The explained share at K depends on the noise through the leading K eigenvectors V of the pencil
+The r2 at K depends on the noise through the leading K eigenvectors V of the pencil
 (F Fᵀ, G), and on them through their span alone: on the projector. Let θ be the eigenvalues. To
 first order the span moves by
 
@@ -39,18 +39,18 @@ class LearnedMask(NamedTuple):
     Attributes:
       noise: the mask; `noise.ratio` (n,) are the probabilities, patches row by row.
       latent_dim: K for which it was learned.
-      explained: (steps + 1,) share on the training data, from the start on.
+      r2: (steps + 1,) share on the training data, from the start on.
     """
 
     noise: Mask
     latent_dim: int
-    explained: np.ndarray
+    r2: np.ndarray
 
 
-def explained_share(moments: Moments, noise: Any, latent_dim: int) -> Array:
+def r2_at(moments: Moments, noise: Any, latent_dim: int) -> Array:
     """Share of the label variance that K latent dimensions explain (Theorem 3, clean read-out).
 
-    The same as `solve(problem(moments, noise)).explained[K - 1]`, up to a ridge of rounding on G,
+    The same as `solve(problem(moments, noise)).r2[K - 1]`, up to a ridge of rounding on G,
     and with a gradient with respect to the noise that equal eigenvalues do not harm. Without
     derivatives, `solve` gives all K at once.
 

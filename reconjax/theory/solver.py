@@ -65,7 +65,7 @@ class Solution(NamedTuple):
       decoder: (R, D) Z; its first K rows are the decoder with K latent dimensions.
       supervised_loss: (R,) at K = 1 .. R, in squared units of y.
       reconstruction_loss: (R,) at K = 1 .. R, in squared units of x.
-      explained: (R,) 1 − supervised loss / tr S.
+      r2: (R,) 1 − supervised loss / tr S.
       rank: the curves are flat from this K on.
       coordinates: see `Optimum`.
       readout_factor: see `Optimum`.
@@ -75,7 +75,7 @@ class Solution(NamedTuple):
     decoder: Array
     supervised_loss: Array
     reconstruction_loss: Array
-    explained: Array
+    r2: Array
     rank: Array
     coordinates: Array
     readout_factor: Array | None
@@ -351,7 +351,7 @@ def _solution(
         decoder=decoder,
         supervised_loss=found.supervised_loss,
         reconstruction_loss=found.reconstruction_loss,
-        explained=1 - found.supervised_loss / label_moment.trace(),
+        r2=1 - found.supervised_loss / label_moment.trace(),
         rank=found.rank,
         coordinates=found.coordinates,
         readout_factor=found.readout_factor,

@@ -100,7 +100,7 @@ def test_generated_images_have_a_falling_spectrum_and_labels_that_depend_on_them
     variance = np.asarray(principal.eigenvalues)
     assert variance[0] > 20 * variance[10] > 20 * variance[100]
     assert np.bincount(labels, minlength=scaling.CLASSES).min() > 40
-    assert float(reconjax.alignment(principal).explained[-1]) > 0.1
+    assert float(reconjax.alignment(principal).r2[-1]) > 0.1
 
 
 def test_exponents_are_those_of_power_laws():

@@ -63,10 +63,10 @@ def test_align_json_is_one_object_that_equals_the_dense_formulas(run, npz):
     assert result["classes"] == 3
     assert result["latent_dim"] == list(range(1, 37))
     data = np.load(path)
-    explained, alignment = dense_explained(data["x_train"], data["y_train"])
+    r2, alignment = dense_explained(data["x_train"], data["y_train"])
     rank = result["rank"]
-    assert rank == len(explained)
-    np.testing.assert_allclose(result["explained"][:rank], explained, atol=1e-10)
+    assert rank == len(r2)
+    np.testing.assert_allclose(result["r2"][:rank], r2, atol=1e-10)
     np.testing.assert_allclose(result["alignment"][:rank], alignment, atol=1e-10)
     assert result["alignment"][rank - 1 :] == pytest.approx([1.0] * (36 - rank + 1))
     np.testing.assert_allclose(result["chance"][:rank], np.arange(1, rank + 1) / rank)
@@ -78,25 +78,25 @@ def test_fewer_samples_than_features(run, npz):
     argv = ["align", npz(), "--json", "--max-samples", "20", "--seed", "3"]
     wide = json.loads(run(*argv)[1])
     assert (wide["samples"], wide["features"], wide["rank"]) == (20, 36, 19)
-    assert len(wide["explained"]) == len(wide["eigenvalues"]) == 36
-    assert wide["explained"][18:] == pytest.approx([1.0] * 18)
+    assert len(wide["r2"]) == len(wide["eigenvalues"]) == 36
+    assert wide["r2"][18:] == pytest.approx([1.0] * 18)
     data = np.load(npz())
     rows = np.sort(np.random.default_rng(3).choice(40, 20, replace=False))
-    explained, alignment = dense_explained(data["x_train"][rows], data["y_train"][rows])
-    np.testing.assert_allclose(wide["explained"][:19], explained[:19], atol=1e-10)
+    r2, alignment = dense_explained(data["x_train"][rows], data["y_train"][rows])
+    np.testing.assert_allclose(wide["r2"][:19], r2[:19], atol=1e-10)
     np.testing.assert_allclose(wide["alignment"][:19], alignment[:19], atol=1e-10)
 
 
 def test_align_says_how_sure_it_is(run):
     result = json.loads(run("align", "digits", "--json")[1])
     assert result["folds"] == 19
-    for name in ("alignment", "explained"):
+    for name in ("alignment", "r2"):
         error = np.array(result[f"{name}_standard_error"])
         assert np.all((error[:50] > 1e-4) & (error[:50] < 0.05))
         corrected = np.array(result[f"{name}_corrected"])
         assert np.all(np.abs(corrected - result[name]) < 6 * error + 1e-9)
     # Heads overfit: the population's curve and that of the test split lie below.
-    assert result["explained_corrected"][60] < result["explained"][60]
+    assert result["r2_corrected"][60] < result["r2"][60]
     data = load("digits")
     (x, labels), (test_x, test_labels) = (
         split.examples(np.arange(len(split))) for split in (data.train, data.test)
@@ -113,8 +113,8 @@ def test_align_says_how_sure_it_is(run):
         assert result["held_out"][k - 1] == pytest.approx(expected, abs=1e-8)
     bare = json.loads(run("align", "digits", "--json", "--bootstrap", "0")[1])
     assert bare["folds"] == 0
-    assert "explained_standard_error" not in bare
-    np.testing.assert_allclose(bare["explained"], result["explained"], rtol=0, atol=1e-10)
+    assert "r2_standard_error" not in bare
+    np.testing.assert_allclose(bare["r2"], result["r2"], rtol=0, atol=1e-10)
 
 
 def test_without_a_test_split_nothing_is_held_out(run, npz):

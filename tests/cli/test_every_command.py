@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-
 from reconjax.cli.legacy import main
 
 
@@ -137,7 +136,7 @@ def test_channels_first_is_asked_about_and_taken_alike_by_all_commands(tmp_path,
     found = json.loads(run(*argv))
     assert found["example_shape"] == [4, 4, 6]
     right = masked_share(x, y, 2, 0.5, [2, 8])
-    np.testing.assert_allclose([row["explained"] for row in found["best"]], right, atol=1e-7)
+    np.testing.assert_allclose([row["r2"] for row in found["best"]], right, atol=1e-7)
 
     wide = np.ascontiguousarray(rng.random((24, 12, 5, 5)))
     np.savez(path, x_train=wide, y_train=np.arange(24) % 2)
@@ -186,10 +185,10 @@ def test_the_head_line_says_what_targets_were_taken_for(tmp_path, run, fails, ca
         assert ", 1 real target; " in run("align", *argv, "--bootstrap", 0)
         found = json.loads(run("align", *argv, "--json", "--bootstrap", 0))
         assert found["targets"] == "1 real target"
-        assert found["explained"][4] == pytest.approx(right, abs=1e-9)
+        assert found["r2"][4] == pytest.approx(right, abs=1e-9)
     real = (path, "--targets", "real")
     found = json.loads(run("sweep", *real, "--noise", "gaussian", "--latent-dims", 5, "--json"))
-    assert found["best"][0]["explained_without"] == pytest.approx(right, abs=1e-4)
+    assert found["best"][0]["r2_without"] == pytest.approx(right, abs=1e-4)
     assert "1 real target" in run("compare", *real, "--families", "gaussian", "--latent-dim", 2)
     out = tmp_path / "run"
     argv = ("--net", "linear", "--latent-dim", 2, "--epochs", 1, "--out", out)
@@ -208,7 +207,7 @@ def test_labels_of_one_column_are_the_classes_of_a_file(tmp_path, run):
         json.loads(run("align", tmp_path / f"{name}.npz", "--json")) for name in ("row", "column")
     )
     assert column["classes"] == 3
-    assert column["explained"] == row["explained"]
+    assert column["r2"] == row["r2"]
 
 
 def test_pictures_have_the_range_of_the_data():

@@ -140,19 +140,19 @@ def test_the_best_of_a_bad_grid_is_not_called_no_noise(run):
 
 def test_every_precision_says_so_and_how_far_off_it_is(run, tmp_path):
     argv = ["digits", "--patches", "2", "--ratios", "0.5", "--json", "--out"]
-    explained, error = {}, {}
+    r2, error = {}, {}
     for precision in ("float64", "mixed", "float32"):
         result = json.loads(run(*argv, tmp_path / precision, "--precision", precision)[1])
         assert result["precision"] == precision
         with np.load(tmp_path / precision / "sweep.npz") as arrays:
-            explained[precision] = arrays["r2"]
+            r2[precision] = arrays["r2"]
             assert result["error"] == pytest.approx(arrays["error"].max())
         error[precision] = result["error"]
     assert json.loads(run(*argv, tmp_path / "default")[1])["precision"] == "mixed"
     assert error["float64"] < 1e-9
     for precision in ("mixed", "float32"):
-        assert explained[precision].dtype == np.float32
-        off = np.max(np.abs(explained[precision] - explained["float64"]))
+        assert r2[precision].dtype == np.float32
+        off = np.max(np.abs(r2[precision] - r2["float64"]))
         assert off < 4 * error[precision] < 0.05
 
 

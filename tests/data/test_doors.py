@@ -15,7 +15,7 @@ from reconjax.training.examples import Centered, Examples
 RNG = np.random.default_rng(0)
 
 
-def explained(x, y, dims):
+def r2(x, y, dims):
     """Share of the variance of y (N, C) on the K leading singular vectors of centered x (N, D)."""
     x = x.reshape(len(x), -1).astype(float)
     x, y = x - x.mean(0), y - y.mean(0)
@@ -26,7 +26,7 @@ def explained(x, y, dims):
 def shares(found, dims):
     """The same from moments or a spectrum."""
     principal = found if isinstance(found, rj.Spectrum) else rj.spectrum(found)
-    return np.asarray(rj.alignment(principal).explained)[np.array(dims) - 1]
+    return np.asarray(rj.alignment(principal).r2)[np.array(dims) - 1]
 
 
 def batches(x, y):
@@ -46,7 +46,7 @@ def digits():
 def test_labels_of_one_column_are_class_numbers_where_classes_are_asked_for(digits, kind):
     x, y = digits
     dims = [1, 8, 16]
-    right = explained(x, np.eye(10)[y], dims)
+    right = r2(x, np.eye(10)[y], dims)
     np.testing.assert_allclose(right, [0.0906, 0.4586, 0.5800], atol=5e-5)  # as in the report
     column = y[:, None].astype(kind)
     for found in (
@@ -61,14 +61,14 @@ def test_labels_of_one_column_are_class_numbers_where_classes_are_asked_for(digi
 def test_one_column_of_integers_is_class_numbers_and_of_floats_a_real_target(digits, tmp_path):
     x, y = digits
     dims = [1, 8, 16]
-    classes, real = explained(x, np.eye(10)[y], dims), explained(x, y[:, None], dims)
+    classes, real = r2(x, np.eye(10)[y], dims), r2(x, y[:, None], dims)
     np.testing.assert_allclose(shares(rj.moments(x, y[:, None]), dims), classes, atol=1e-9)
     np.testing.assert_allclose(shares(rj.moments(x, y[:, None] * 1.0), dims), real, atol=1e-9)
     np.testing.assert_allclose(shares(rj.moments(x, y * 1.0), dims), classes, atol=1e-9)
     np.testing.assert_allclose(shares(rj.moments(x, y, targets="real"), dims), real, atol=1e-9)
     wide = rj.SampleSide(x[:40], y[:40, None]).spectrum(directions=0)
     few = [1, 8, 16]
-    right = explained(x[:40], np.eye(10)[y[:40]], few)
+    right = r2(x[:40], np.eye(10)[y[:40]], few)
     np.testing.assert_allclose(shares(wide, few), right, atol=1e-9)
 
     np.savez(tmp_path / "ints.npz", x_train=x, y_train=y[:, None])
@@ -92,7 +92,7 @@ def test_batches_take_the_targets_that_arrays_take(digits):
     x, y = digits
     dims = [1, 8]
     column = y[:, None] * 1.0
-    real = explained(x, column, dims)
+    real = r2(x, column, dims)
     np.testing.assert_allclose(
         shares(rj.moments_from_batches(batches(x, column)), dims), real, atol=1e-9
     )
@@ -101,7 +101,7 @@ def test_batches_take_the_targets_that_arrays_take(digits):
     # Once they are real values, a later batch that happens to be whole does not change that.
     values = np.where(np.arange(len(y)) < 17, y + 0.5, y)
     found = rj.moments_from_batches(batches(x, values))
-    right = explained(x, values[:, None], dims)
+    right = r2(x, values[:, None], dims)
     np.testing.assert_allclose(shares(found, dims), right, atol=1e-9)
     for integers in (y, y[:, None]):
         with pytest.raises(ValueError, match="num_classes: None; batches of integer labels need"):
@@ -112,7 +112,7 @@ def test_integers_with_many_values_are_warned_of_and_may_be_real():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((500, 5))
     y = (60 + 10 * x[:, 0]).astype(int)
-    right = explained(x, y[:, None], [5])
+    right = r2(x, y[:, None], [5])
     assert right[0] > 0.999
     with pytest.warns(ManyClassesWarning, match=r"y: .* classes in 500 samples; real values: targ"):
         as_classes = rj.moments(x, y)

@@ -61,7 +61,7 @@ def dense(data, noise, latent_dim):
     encoder = vectors[:, :latent_dim]
     head = np.linalg.lstsq(x @ encoder, y, rcond=None)[0]
     predictor = encoder @ head
-    explained = 1 - np.sum((x @ predictor - y) ** 2) / np.sum(y**2)
+    r2 = 1 - np.sum((x @ predictor - y) ** 2) / np.sum(y**2)
     test = [(flat(a) - mean_x, np.eye(3)[b] - mean_y) for a, b in folds]
     x, y = (np.concatenate(part) for part in zip(*test, strict=True))
     total = np.sum(y**2) / len(y)
@@ -71,7 +71,7 @@ def dense(data, noise, latent_dim):
         np.mean(np.sum((b - y.mean(axis=0)) * ((a - x.mean(axis=0)) @ predictor), axis=1)) / total
         for a, b in test
     ]
-    return explained, held, np.array(agreement)
+    return r2, held, np.array(agreement)
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -79,16 +79,16 @@ def test_points_are_those_of_dense_least_squares(data, found, text):
     point = found.noise.index(text)
     noise = reconjax.noise.parse_noise(text, SHAPE)
     for column, latent_dim in enumerate(DIMS.tolist()):
-        explained, held, agreement = dense(data, noise, latent_dim)
-        assert found.explained[point, column] == pytest.approx(explained, abs=1e-9)
+        r2, held, agreement = dense(data, noise, latent_dim)
+        assert found.r2[point, column] == pytest.approx(r2, abs=1e-9)
         assert found.held_out[point, column] == pytest.approx(held, abs=1e-9)
         np.testing.assert_allclose(found.agreement[point, column], agreement, atol=1e-9)
 
 
 def test_no_noise_is_that_of_dense_least_squares(data, found):
     for column, latent_dim in enumerate(DIMS.tolist()):
-        explained, held, agreement = dense(data, None, latent_dim)
-        assert found.explained_without[column] == pytest.approx(explained, abs=1e-9)
+        r2, held, agreement = dense(data, None, latent_dim)
+        assert found.r2_without[column] == pytest.approx(r2, abs=1e-9)
         assert found.held_out_without[column] == pytest.approx(held, abs=1e-9)
         np.testing.assert_allclose(found.agreement_without[column], agreement, atol=1e-9)
     np.testing.assert_allclose(found.chance, DIMS / 299)
@@ -112,11 +112,11 @@ def test_strengths_are_chosen_in_training_and_judged_elsewhere():
         latent_dim=np.array([4]),
         family=("a", "a", "b"),
         noise=("a:1", "a:2", "b:1"),
-        explained=np.array([[0.5], [0.6], [0.4]]),
+        r2=np.array([[0.5], [0.6], [0.4]]),
         held_out=np.array([[0.9], [0.1], [0.2]]),
         agreement=agreement,
         error=np.full((3, 1), 1e-9),
-        explained_without=np.array([0.3]),
+        r2_without=np.array([0.3]),
         held_out_without=np.array([0.2]),
         agreement_without=without,
         chance=np.array([0.1]),
@@ -167,7 +167,7 @@ def test_a_subspace_gives_the_same_as_the_whole():
     dims = np.array([2, 4])
     near = compare(parts[0], judge, chosen, dims, tolerance=1e-2)
     exact = compare(parts[0], judge, chosen, dims)
-    off = np.abs(near.explained - exact.explained)
+    off = np.abs(near.r2 - exact.r2)
     assert 0 < off.max() < 1e-2
     assert np.all(off <= 2 * near.error)
     assert np.abs(near.agreement - exact.agreement).max() < 1e-2

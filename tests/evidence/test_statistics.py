@@ -16,7 +16,7 @@ from reconjax.evidence.bootstrap import BALANCED, Bootstrap, balanced_halves, bo
 from reconjax.evidence.p_values import search_p_values
 from reconjax.summary.folds import combined, each_fold, fold_moments, most_folds, stratified
 from reconjax.summary.moments import Moments, batch_moments
-from reconjax.theory.held_out import HeldOut, held_out, held_out_explained
+from reconjax.theory.held_out import HeldOut, held_out, held_out_r2
 
 CLASSES = oracle.CLASSES
 
@@ -149,27 +149,25 @@ def test_a_bootstrap_is_of_any_tree_and_reads_nothing_again():
     def curve(moments):
         curves.append(moments)
         found = rj.alignment(rj.spectrum(moments))
-        return {"explained": found.explained, "alignment": found.alignment}
+        return {"r2": found.r2, "alignment": found.alignment}
 
     found = bootstrap(folds, curve)
     assert len(curves) == 8
     assert_moments_of(curves[0], images, labels)
     expected = rj.alignment(rj.spectrum(curves[0]))
-    for name in ("explained", "alignment"):
+    for name in ("r2", "alignment"):
         np.testing.assert_allclose(found[name].value, getattr(expected, name), atol=1e-10)
         assert found[name].halves.shape == (7, 32)
         assert found[name].folds == 7
-    for moments, half, row in zip(
-        curves[1:], found["explained"].halves, balanced_halves(7), strict=True
-    ):
+    for moments, half, row in zip(curves[1:], found["r2"].halves, balanced_halves(7), strict=True):
         rows = np.isin(stratified(labels, 7), np.flatnonzero(row))
         assert_moments_of(moments, images[rows], labels[rows])
-        explained = rj.alignment(rj.spectrum(moments)).explained
-        np.testing.assert_allclose(half, explained, atol=1e-10)
+        r2 = rj.alignment(rj.spectrum(moments)).r2
+        np.testing.assert_allclose(half, r2, atol=1e-10)
     with pytest.raises(ValueError, match="folds: 6; one of 7, 11, 19"):
         bootstrap(jax.tree.map(lambda leaf: leaf[:6], folds), curve)
     with pytest.raises(ValueError, match=r"level: 1\.5"):
-        found["explained"].interval(1.5)
+        found["r2"].interval(1.5)
 
 
 class Population:
@@ -217,9 +215,9 @@ def test_intervals_cover_the_curve_of_the_population():
 
     def curve(moments):
         found = rj.alignment(rj.spectrum(moments))
-        none, mask = rj.sweep(moments, grid, latent_dims=[1, 2, 4]).explained[0, :, 0]
+        none, mask = rj.sweep(moments, grid, latent_dims=[1, 2, 4]).r2[0, :, 0]
         # At K = D alignment is 1, whatever the data.
-        return jnp.concatenate([found.explained, found.alignment[:-1], mask, mask - none])
+        return jnp.concatenate([found.r2, found.alignment[:-1], mask, mask - none])
 
     @jax.jit
     def data_set(key):
@@ -280,7 +278,7 @@ def test_the_held_out_curve_of_alignment_is_that_of_heads_on_principal_component
     if name != "unbalanced":
         encoder = encoder[:, : int(rj.spectrum(training).rank)]
     expected = explained_on((test_x, test_y, None), encoder, x, y, None, "clean")
-    found = held_out_explained(rj.spectrum(training), test)
+    found = held_out_r2(rj.spectrum(training), test)
     np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-8)
     assert float(test.label_variance) == pytest.approx(np.sum(test_y**2) / len(test_y))
     # The folds are those of the test split about its own means.
@@ -340,9 +338,9 @@ def test_held_out_curves_of_a_sweep_are_those_of_dense_encoders_and_heads(judged
             np.testing.assert_allclose(found.held_out[0, r, w], expected, rtol=1e-6, atol=1e-6)
     # The training split as its own test split: all of the curve is agreement.
     found = judged("training", readout=readout)
-    np.testing.assert_allclose(found.held_out, found.explained, atol=1e-9)
+    np.testing.assert_allclose(found.held_out, found.r2, atol=1e-9)
     shares = np.bincount(stratified(arrays[1], 7)) / len(arrays[1])
-    np.testing.assert_allclose(found.agreement @ shares, found.explained, atol=1e-9)
+    np.testing.assert_allclose(found.agreement @ shares, found.r2, atol=1e-9)
 
 
 def test_held_out_curves_in_mixed_precision_on_two_devices(judged):

@@ -75,7 +75,7 @@ def test_regimes_are_judged_on_every_factor(regimes_run):
         for name in regimes.CLAIMS:
             assert len(verdict[name]["mean"]) == len(preset[factor])
     assert found["summary"]["self_check"] < 1e-9
-    for name in ("regimes", "explained"):
+    for name in ("regimes", "r2"):
         assert (folder / f"{name}.png").stat().st_size > 5000
 
 

@@ -26,7 +26,7 @@ def test_smoke(tmp_path, monkeypatch):
     assert [mask["latent_dim"] for mask in part["masks"]] == [4, 16]
     for mask in part["masks"]:
         # It starts from the best uniform ratio.
-        assert mask["learned"]["explained"] >= mask["uniform"]["explained"] - 1e-6
+        assert mask["learned"]["r2"] >= mask["uniform"]["r2"] - 1e-6
         assert mask["gain"] == pytest.approx(
             mask["learned"]["held_out"] - mask["uniform"]["held_out"]
         )

@@ -156,10 +156,10 @@ def test_labels_drawn_at_random_have_no_share_beyond_chance():
         spectrum = reconjax.spectrum(reconjax.moments(x, rng.integers(0, 3, 60), num_classes=3))
         shares = spectral_learning.label_shares(spectrum)
         found.append([shares[:6].sum(), shares[6:].sum(), float(np.sum(spectrum.labels**2))])
-    top, bottom, explained = np.transpose(found)
+    top, bottom, r2 = np.transpose(found)
     for part in (top, bottom):
         assert abs(part.mean()) < 4 * part.std() / np.sqrt(len(part))
-    assert explained.mean() > 10 * abs(top.mean() + bottom.mean())
+    assert r2.mean() > 10 * abs(top.mean() + bottom.mean())
 
 
 def test_groups_are_ranked_by_their_mean_residual():

@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 import reconjax as rj
-from benchmarks.error_cases import Case, explained, factors, random_case, rank_of, smooth
+from benchmarks.error_cases import Case, factors, r2, random_case, rank_of, smooth
 from benchmarks.errors import MISS, measure
 
 SLOW = pytest.mark.slow
@@ -40,7 +40,7 @@ CASES = {
     "8 bit": Case("", *eight_bit(), precision="mixed"),
     "float32": Case("", smooth(20, 8), np.arange(20) % 2, precision="float32"),
 }
-# At ratio 0, from the singular value decomposition of the centered images: K and explained share.
+# At ratio 0, from the singular value decomposition of the centered images: K and r2.
 RIGHT = {
     "20 of 8 x 8": {16: 0.8516, 19: 1.0},
     "60 of 16 x 16": {54: 0.8773, 59: 1.0},
@@ -50,9 +50,9 @@ RIGHT = {
 
 def curves(case, found):
     """(R, D) what the sweep gives, states as its error, and is true, at λ = inf."""
-    stated = np.broadcast_to(np.asarray(found.error, float), found.explained.shape)
-    truth = np.array([explained(case, s, np.inf) for s in case.strengths])
-    return np.asarray(found.explained, float)[0, :, 0], stated[0, :, 0], truth
+    stated = np.broadcast_to(np.asarray(found.error, float), found.r2.shape)
+    truth = np.array([r2(case, s, np.inf) for s in case.strengths])
+    return np.asarray(found.r2, float)[0, :, 0], stated[0, :, 0], truth
 
 
 QUICK = ("20 of 8 x 8", "a patch that tells the class", "float32")
@@ -73,7 +73,7 @@ def test_smooth_images(name):
         assert stated[0, -1] > 0.1
         return
     assert int(found.rank) == int(spectrum.rank) <= len(case.x) - 1
-    alignment = np.asarray(rj.alignment(spectrum).explained)
+    alignment = np.asarray(rj.alignment(spectrum).r2)
     np.testing.assert_allclose(
         given[0], alignment, rtol=0, atol=1e-9 if case.precision == "float64" else 0.1
     )
@@ -114,7 +114,7 @@ def test_the_rank_is_that_of_the_samples_with_prescribed_spectra():
 def test_float32_moments_of_smooth_images_are_right_as_far_as_they_say(float32):
     case = CASES["float32"]._replace(precision="as moments")
     found = case.solved()
-    assert found.explained.dtype == np.float32
+    assert found.r2.dtype == np.float32
     given, stated, truth = curves(case, found)
     assert np.all(np.abs(given - truth) < MISS * stated)
     assert np.max(given) > 0.5
@@ -145,6 +145,6 @@ def test_an_estimate_that_is_too_small_is_found(monkeypatch):
     """The search itself: an error that is stated as 0 is a miss."""
     case = random_case(0, readouts=("clean",), **SMALL)
     found = case.solved()
-    wrong = found._replace(explained=found.explained + 1e-3)
+    wrong = found._replace(r2=found.r2 + 1e-3)
     monkeypatch.setattr(Case, "solved", lambda self: wrong)
     assert measure(case)["ratio"] > MISS

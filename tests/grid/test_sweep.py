@@ -96,7 +96,7 @@ def test_losses_are_those_of_the_oracle_at_every_point(data, grid):
         for found, readout in ((clean, "clean"), (noisy, "noisy")):
             close(found.supervised_loss[point], expected.supervised(readout), 1e-8 * spread)
             close(found.reconstruction_loss[point], expected.reconstruction, 1e-8 * variance)
-    close(clean.explained, 1 - clean.supervised_loss / spread, 1e-12)
+    close(clean.r2, 1 - clean.supervised_loss / spread, 1e-12)
 
 
 def test_alignment_is_equation_7_of_the_encoder_of_each_point():
@@ -123,14 +123,14 @@ def test_at_ratio_zero_it_is_the_alignment_of_pca():
     expected = rj.alignment(rj.spectrum(moments))
     for i in range(2):
         close(found.alignment[i, 0, -1], expected.alignment, 1e-10)
-        close(found.explained[i, 0, -1], expected.explained, 1e-10)
+        close(found.r2[i, 0, -1], expected.r2, 1e-10)
 
 
 def test_latent_dims_pick_from_the_curves():
     moments, noises = plain(), GRIDS["masks"][0]()
     whole = rj.sweep(moments, noises, WEIGHTS)
     some = rj.sweep(moments, noises, WEIGHTS, [7, 1, 32])
-    for name in ("supervised_loss", "reconstruction_loss", "explained", "alignment"):
+    for name in ("supervised_loss", "reconstruction_loss", "r2", "alignment"):
         curves = np.asarray(getattr(whole, name))
         close(getattr(some, name), curves[..., [6, 0, 31]], 1e-10)
     assert some.latent_dim.tolist() == [7, 1, 32]
@@ -153,7 +153,7 @@ def test_mixed_precision_is_close_to_float64():
     for k, weight in enumerate(WEIGHTS):
         # At the smallest weight, what orders the directions is itself close to rounding.
         tolerance = 4e-3 if weight == 1e-3 else 1e-3
-        close(fast.explained[:, :, k], slow.explained[:, :, k], tolerance)
+        close(fast.r2[:, :, k], slow.r2[:, :, k], tolerance)
         close(fast.alignment[:, :, k], slow.alignment[:, :, k], tolerance)
     close(fast.reconstruction_loss, slow.reconstruction_loss, 1e-5 * variance)
 
@@ -163,7 +163,7 @@ def test_without_float64_digits_agree_with_float64(float32):
     images, labels = data.train.examples(np.arange(0, 1437, 4))
     grid = rj.mask_grid((8, 8, 1), [(1, 1), (2, 2)], [0.0, 0.75])
     found = rj.sweep(rj.moments(images, labels), grid, [1.0, np.inf])
-    assert found.explained.dtype == jnp.float32
+    assert found.r2.dtype == jnp.float32
     with jax.enable_x64(True):
         grid = rj.mask_grid((8, 8, 1), [(1, 1), (2, 2)], [0.0, 0.75])
         moments = rj.moments(images.astype(np.float64), labels)
@@ -172,7 +172,7 @@ def test_without_float64_digits_agree_with_float64(float32):
     curves = rj.alignment(rj.spectrum(rj.moments(images, labels)))
     np.testing.assert_allclose(curves.alignment, spectrum.alignment, atol=1e-3)
     # Digits have pixels that are almost constant: their order is decided by little.
-    for name in ("explained", "alignment"):
+    for name in ("r2", "alignment"):
         gap = np.abs(np.asarray(getattr(found, name)) - np.asarray(getattr(expected, name)))
         assert np.max(gap) < 2e-3, name
     variance = float(np.trace(moments.second_moment))
@@ -197,9 +197,9 @@ def test_the_error_is_about_that_against_float64(data, readout, precision):
     moments = rj.moments(images, labels)
     exact = rj.sweep(moments, noises, weights, readout=readout, precision="float64")
     rough = rj.sweep(moments, noises, weights, readout=readout, precision=precision)
-    assert rough.explained.dtype == jnp.float32
+    assert rough.r2.dtype == jnp.float32
     assert np.all(exact.error < 1e-9)
-    error = np.abs(np.asarray(rough.explained) - np.asarray(exact.explained))
+    error = np.abs(np.asarray(rough.r2) - np.asarray(exact.r2))
     # An estimate, not a bound; but no error is much larger, and the largest is not far off.
     estimate = np.asarray(rough.error)
     assert estimate.shape == error.shape
@@ -214,7 +214,7 @@ def test_precision_float64_is_refused_without_it(float32):
     for precision in ("float64", "mixed"):
         with pytest.raises(ValueError, match=f"'{precision}' needs float64 moments.*float32"):
             rj.sweep(moments, noises, precision=precision)
-    assert rj.sweep(moments, noises, precision="float32").explained.dtype == jnp.float32
+    assert rj.sweep(moments, noises, precision="float32").r2.dtype == jnp.float32
 
 
 @pytest.mark.parametrize("precision", ["mixed", "float64"])
@@ -224,8 +224,8 @@ def test_rays_that_the_host_factorised_give_the_same(monkeypatch, precision):
     expected = rj.sweep(moments, noises, WEIGHTS, precision=precision)
     monkeypatch.setattr(module, "_host_for", lambda dtype: jax.devices()[1])
     found = rj.sweep(moments, noises, WEIGHTS, precision=precision)
-    assert found.explained.devices() == {jax.devices()[0]}
-    close(found.explained, expected.explained, 1e-12 if precision == "float64" else 2e-3)
+    assert found.r2.devices() == {jax.devices()[0]}
+    close(found.r2, expected.r2, 1e-12 if precision == "float64" else 2e-3)
     assert int(found.rank) == int(expected.rank)
 
 
@@ -265,14 +265,14 @@ def test_a_ray_in_a_subspace_is_as_good_as_it_says(readout, precision):
     found = rj.sweep(moments, noises, weights, dims, tolerance=0.02, **options)
     assert np.all(found.reduced)
     assert not np.any(whole.reduced)
-    error = np.abs(np.asarray(found.explained) - np.asarray(whole.explained))
+    error = np.abs(np.asarray(found.r2) - np.asarray(whole.r2))
     assert np.max(error) < 0.02
     # Measured at the point of the largest residual, it is an estimate for the others.
     assert np.max(error) < 6 * np.max(np.asarray(found.error))
     assert int(found.rank) == int(whole.rank) == 192
     # Without noise the principal directions are the solution.
     tolerance = 1e-9 if precision == "float64" else 1e-3
-    close(found.explained[:, 0, 1], whole.explained[:, 0, 1], tolerance)
+    close(found.r2[:, 0, 1], whole.r2[:, 0, 1], tolerance)
     close(found.alignment[:, 0, 1], whole.alignment[:, 0, 1], tolerance)
     variance = float(jnp.trace(moments.second_moment))
     gap = np.asarray(found.reconstruction_loss) - np.asarray(whole.reconstruction_loss)
@@ -318,7 +318,7 @@ def test_a_subspace_of_singular_data(data):
     whole = rj.sweep(moments, noises, np.inf, dims)
     found = rj.sweep(moments, noises, np.inf, dims, tolerance=0.05)
     assert np.any(found.reduced)
-    close(found.explained, whole.explained, 0.05)
+    close(found.r2, whole.r2, 0.05)
     assert int(found.rank) == int(whole.rank)
 
 
@@ -355,7 +355,7 @@ def test_devices_that_share_the_grid_give_what_one_gives(count):
     expected = rj.sweep(moments, noises, WEIGHTS)
     chex.assert_trees_all_close(found, expected, atol=1e-12, rtol=0)
     jax.effects_barrier()
-    assert len(calls) == expected.explained[..., 0].size
+    assert len(calls) == expected.r2[..., 0].size
 
 
 def test_devices_share_rays_in_a_subspace_too():
@@ -365,7 +365,7 @@ def test_devices_share_rays_in_a_subspace_too():
     mesh = jax.make_mesh((4,), ("d",), devices=jax.devices()[:4])
     found = rj.sweep(moments, noises, np.inf, dims, tolerance=0.02, mesh=mesh)
     assert found.reduced.tolist() == [True, True]
-    close(found.explained, rj.sweep(moments, noises, np.inf, dims).explained, 0.02)
+    close(found.r2, rj.sweep(moments, noises, np.inf, dims).r2, 0.02)
 
 
 def test_devices_that_do_not_divide_the_grid_are_refused():
@@ -385,7 +385,7 @@ def test_other_values_do_not_trace_again_but_other_shapes_do(monkeypatch):
     first = rj.sweep(moments, rj.mask_grid(SHAPE, [1, 2], [0.1, 0.2]), [0.0, 1.0], [1, 2, 3])
     other = rj.mask_grid(SHAPE, [(4, 2), (1, 4)], [0.9, 0.0])
     second = rj.sweep(moments, other, [np.inf, 5.0], [32, 7, 9])
-    assert jnp.max(jnp.abs(first.explained - second.explained)) > 0.1
+    assert jnp.max(jnp.abs(first.r2 - second.r2)) > 0.1
     with pytest.raises(AssertionError, match="traced"):
         rj.sweep(moments, rj.mask_grid(SHAPE, [1, 2], [0.1]), [0.0, 1.0], [1, 2, 3])
 

@@ -42,8 +42,8 @@ def test_rounding_of_an_eigendecomposition():
         for _ in range(20):
             noise = rng.normal(size=matrix.shape) * np.finfo(np.float32).eps
             vectors = np.linalg.eigh(matrix + (noise + noise.T) / np.sqrt(2))[1][:, ::-1]
-            explained = np.cumsum(np.sum((vectors.T @ (basis @ labels)) ** 2, axis=1))
-            errors.append(np.abs(explained - np.cumsum(np.sum(labels**2, axis=1)))[9])
+            r2 = np.cumsum(np.sum((vectors.T @ (basis @ labels)) ** 2, axis=1))
+            errors.append(np.abs(r2 - np.cumsum(np.sum(labels**2, axis=1)))[9])
         single = jnp.asarray(theta, jnp.float32), jnp.asarray(labels, jnp.float32)
         estimate = float(mixing(*single)[9])
         assert 0.3 < estimate / np.sqrt(np.mean(np.square(errors))) < 3

@@ -345,7 +345,7 @@ def test_strengths_of_one_family_are_one_ray_in_a_sweep(family):
     for i, noise in enumerate(row):
         for j, weight in enumerate((0.5, np.inf)):
             solved = rj.solve(rj.problem(moments, noise), weight)
-            np.testing.assert_allclose(curves.explained[0, i, j], solved.explained, atol=1e-8)
+            np.testing.assert_allclose(curves.r2[0, i, j], solved.r2, atol=1e-8)
 
 
 # Limits and identities
@@ -604,14 +604,14 @@ def test_dropping_principal_components_alike_changes_nothing(ratio):
     clean = rj.solve(rj.problem(moments), 0.4)
     swept = rj.sweep(moments, [[noise]], np.inf)
     plain = rj.solve(rj.problem(moments), np.inf)
-    np.testing.assert_allclose(swept.explained[0, 0, 0], plain.explained, atol=1e-9)
+    np.testing.assert_allclose(swept.r2[0, 0, 0], plain.r2, atol=1e-9)
     solved = rj.solve(rj.problem(moments, noise), np.inf)
-    np.testing.assert_allclose(solved.explained, plain.explained, atol=1e-9)
+    np.testing.assert_allclose(solved.r2, plain.r2, atol=1e-9)
     weighted = rj.solve(rj.problem(moments, noise), 0.4)
-    np.testing.assert_allclose(weighted.explained, clean.explained, atol=1e-9)
+    np.testing.assert_allclose(weighted.r2, clean.r2, atol=1e-9)
     # Components dropped unalike do.
     other = rn.pca_mask(np.linspace(0.9, 0, 32), rj.spectrum(moments).eigenvectors)
-    change = rj.solve(rj.problem(moments, other), np.inf).explained - solved.explained
+    change = rj.solve(rj.problem(moments, other), np.inf).r2 - solved.r2
     assert float(jnp.max(jnp.abs(change))) > 0.01
 
 

@@ -63,9 +63,9 @@ def test_a_measured_noise_solves_nearly_the_problem_of_the_closed_form(measured)
     for readout in ("clean", "noisy"):
         found = rj.solve(rj.problem(moments, measured), 0.5, readout=readout)
         expected = rj.solve(rj.problem(moments, oracle_noise()), 0.5, readout=readout)
-        np.testing.assert_allclose(found.explained, expected.explained, atol=0.02)
+        np.testing.assert_allclose(found.r2, expected.r2, atol=0.02)
     chained = rj.chain(measured, rj.patch_mask(0.5, 2, oracle.SHAPE))
-    assert rj.solve(rj.problem(moments, chained)).explained.shape == (SIZE,)
+    assert rj.solve(rj.problem(moments, chained)).r2.shape == (SIZE,)
 
 
 def test_measuring_a_noise_with_a_closed_form_agrees_with_it():

@@ -92,17 +92,17 @@ def dashed(axes):
 def test_intervals_are_bands_and_what_is_held_out_is_dashed():
     rng = np.random.default_rng(0)
     curve = alignment(spectrum(moments(rng.normal(size=(50, 6)), np.arange(50) % 3)))
-    low, high = np.asarray(curve.explained) - 0.1, np.asarray(curve.explained) + 0.2
+    low, high = np.asarray(curve.r2) - 0.1, np.asarray(curve.r2) + 0.2
     figure = alignment_figure(
         {"data": curve},
-        bands={"data": {"explained": (low, high)}},
+        bands={"data": {"r2": (low, high)}},
         held_out={"data": low},
     )
-    by_dim, _, explained = figure.axes
-    (band,) = explained.collections
+    by_dim, _, r2 = figure.axes
+    (band,) = r2.collections
     drawn = band.get_paths()[0].vertices
     assert {*np.round(low, 9), *np.round(high, 9)} <= {*np.round(drawn[:, 1], 9)}
-    np.testing.assert_allclose(dashed(explained)[0], low)
+    np.testing.assert_allclose(dashed(r2)[0], low)
     assert {"held-out", "90 % interval", "chance"} <= set(texts(figure))
     assert all(len(path.vertices) == 0 for c in by_dim.collections for path in c.get_paths())
     assert {"held-out", "90 % interval"} & set(texts(alignment_figure({"data": curve}))) == set()

@@ -28,7 +28,7 @@ def many(seed=0, classes=CLASSES, samples=SAMPLES, features=FEATURES):
 
 
 def by_class_sums(x, labels, weights=None):
-    """d, explained share and Eq. 7 at every K, from class sums and NumPy's SVD."""
+    """d, r2 and Eq. 7 at every K, from class sums and NumPy's SVD."""
     unit = np.ones(len(x)) if weights is None else weights
     unit = unit / unit.sum()
     x = x - unit @ x
@@ -48,9 +48,9 @@ def by_class_sums(x, labels, weights=None):
 
 def check(spectrum, x, labels, weights=None, atol=1e-10):
     curve = reconjax.alignment(spectrum)
-    eigenvalues, explained, alignment = by_class_sums(x, labels, weights)
+    eigenvalues, r2, alignment = by_class_sums(x, labels, weights)
     np.testing.assert_allclose(curve.eigenvalues, eigenvalues, rtol=1e-9)
-    np.testing.assert_allclose(curve.explained, explained, atol=atol)
+    np.testing.assert_allclose(curve.r2, r2, atol=atol)
     np.testing.assert_allclose(curve.alignment, alignment, atol=atol)
 
 
@@ -146,7 +146,7 @@ def test_solutions_are_those_of_dense_targets(both):
     noise = reconjax.gaussian(0.2)
     for weight in (np.inf, 1.0, 0.0):
         mine, theirs = (reconjax.solve(reconjax.problem(m, noise), weight) for m in (found, dense))
-        for name in ("explained", "reconstruction_loss"):
+        for name in ("r2", "reconstruction_loss"):
             np.testing.assert_allclose(getattr(mine, name), getattr(theirs, name), atol=1e-10)
     for convention in ("eq7", "loss", "sec58", "reference"):
         mine, theirs = (
@@ -157,7 +157,7 @@ def test_solutions_are_those_of_dense_targets(both):
     mine, theirs = (
         reconjax.sweep(m, grid, reconstruction_weights=[0.0, np.inf]) for m in (found, dense)
     )
-    np.testing.assert_allclose(mine.explained, theirs.explained, atol=1e-10)
+    np.testing.assert_allclose(mine.r2, theirs.r2, atol=1e-10)
 
 
 def test_weights_folds_and_parts(both):
@@ -196,6 +196,6 @@ def test_8_bit_images_are_summed_without_rounding():
 def test_fewer_samples_than_features():
     x, labels = many(classes=MANY + 8, samples=540, features=560)
     found = reconjax.alignment(reconjax.spectrum_from_samples(x, labels))
-    _, explained, alignment = by_class_sums(x, labels)
-    np.testing.assert_allclose(found.explained[:539], explained[:539], atol=1e-10)
+    _, r2, alignment = by_class_sums(x, labels)
+    np.testing.assert_allclose(found.r2[:539], r2[:539], atol=1e-10)
     np.testing.assert_allclose(found.alignment[:539], alignment[:539], atol=1e-10)

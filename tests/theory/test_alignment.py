@@ -102,7 +102,7 @@ def test_curves_grow_to_one_and_are_flat_past_the_rank(data):
             assert np.all(np.diff(found.alignment) >= 0)
             assert float(found.alignment[-1]) == pytest.approx(float(end or found.total), rel=1e-12)
             rank = int(found.rank)
-            for past in (found.alignment, found.explained, found.chance, found.supervised_loss):
+            for past in (found.alignment, found.r2, found.chance, found.supervised_loss):
                 np.testing.assert_allclose(past[rank - 1 :], past[rank - 1], rtol=0, atol=1e-12)
             np.testing.assert_allclose(found.reconstruction_loss[rank - 1 :], 0, atol=1e-10)
 
@@ -117,8 +117,8 @@ def test_losses_are_those_of_heads_and_decoders_on_principal_components(data):
         np.testing.assert_allclose(
             found.reconstruction_loss, expected.reconstruction, rtol=0, atol=1e-9
         )
-        explained = 1 - expected.clean * len(y) / np.sum(y**2)
-        np.testing.assert_allclose(found.explained, explained, rtol=0, atol=1e-9)
+        r2 = 1 - expected.clean * len(y) / np.sum(y**2)
+        np.testing.assert_allclose(found.r2, r2, rtol=0, atol=1e-9)
         assert found.eigenvalues.shape == (32,)
 
 
@@ -126,7 +126,7 @@ def test_labels_that_the_inputs_determine_reach_a_total_of_one():
     x = np.eye(4)[np.arange(40) % 4] + 3.0
     found = rj.alignment(rj.spectrum(rj.moments(x, np.arange(40) % 4)))
     assert float(found.total) == pytest.approx(1)
-    assert float(found.explained[-1]) == pytest.approx(1)
+    assert float(found.r2[-1]) == pytest.approx(1)
 
 
 def test_alignment_under_jit_and_vmap():
@@ -162,18 +162,18 @@ def test_the_chance_lines_are_the_means_over_permuted_labels(data):
     found = rj.alignment(spectrum)
     draws = 400
     one = jax.jit(lambda coordinates: rj.alignment(spectrum._replace(labels=coordinates)))
-    curves = {"explained": [], "alignment": []}
+    curves = {"r2": [], "alignment": []}
     for _ in range(draws):
         permuted = y[rng.permutation(len(y))].T @ left / len(y) ** 0.5
         drawn = one(np.pad(permuted, ((0, 0), (0, len(spectrum.eigenvalues) - left.shape[1]))))
         for name, values in curves.items():
             values.append(getattr(drawn, name))
-    mean, error = np.mean(curves["explained"], 0), np.std(curves["explained"], 0) / draws**0.5
-    assert np.all(np.abs(mean - found.explained_chance) <= 4 * error + 1e-12)
+    mean, error = np.mean(curves["r2"], 0), np.std(curves["r2"], 0) / draws**0.5
+    assert np.all(np.abs(mean - found.r2_chance) <= 4 * error + 1e-12)
     np.testing.assert_allclose(np.mean(curves["alignment"], 0), found.chance, atol=0.02)
     # Real labels are far from chance, so the check can fail.
     if data != "short":
-        assert np.max(np.abs(found.explained - found.explained_chance)) > 0.2
+        assert np.max(np.abs(found.r2 - found.r2_chance)) > 0.2
 
 
 def test_the_chance_lines_by_formula():
@@ -188,7 +188,7 @@ def test_the_chance_lines_by_formula():
     ):
         found = rj.alignment(spectrum, convention=convention)
         np.testing.assert_allclose(found.chance, expected, rtol=1e-12)
-        np.testing.assert_allclose(found.explained_chance, used / 89, rtol=1e-12)
+        np.testing.assert_allclose(found.r2_chance, used / 89, rtol=1e-12)
 
 
 # Proposition 1
@@ -341,7 +341,7 @@ def test_the_error_of_float32_is_estimated(name):
     found = rj.alignment(rj.spectrum(single))
     # What the cut-off took from the last directions is not part of the estimate.
     last = min(int(found.rank), int(exact.rank)) - 1
-    change = np.asarray(found.explained, float) - np.asarray(exact.explained)
+    change = np.asarray(found.r2, float) - np.asarray(exact.r2)
     error = np.max(np.abs(change[:last]))
     assert error / 3 < float(found.error) < 100 * error
     assert float(exact.error) < 1e-6 * float(found.error)

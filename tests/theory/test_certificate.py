@@ -147,15 +147,15 @@ def changes(moments, noise, cross, spread):
 
     @jax.jit
     @jax.vmap
-    def explained(cross, spread):
+    def r2(cross, spread):
         clean = rj.problem(moments)._replace(label_moment=spread)
         noisy = rj.problem(moments, noise)._replace(label_moment=spread)
         keep = noise.mean(jnp.ones(()))
         without = clean._replace(noisy_label_moment=cross, cross_moment=cross)
         with_noise = noisy._replace(noisy_label_moment=keep * cross, cross_moment=cross)
-        return rj.solve(with_noise).explained - rj.solve(without).explained
+        return rj.solve(with_noise).r2 - rj.solve(without).r2
 
-    return np.asarray(explained(jnp.asarray(cross), jnp.asarray(spread)))
+    return np.asarray(r2(jnp.asarray(cross), jnp.asarray(spread)))
 
 
 def test_random_labels_never_move_more_than_the_bound(drawn):
@@ -198,8 +198,8 @@ def test_the_worst_label_reaches_the_bound_through_a_sweep():
     x = images.reshape(len(images), -1)
     task = rj.moments(images, (x - x.mean(0)) @ found.worst_label.T)
     grid = rj.mask_grid(SHAPE, [(2, 2)], [0.0, 0.75])
-    explained = rj.sweep(task, grid, latent_dims=[5]).explained[0, :, 0, 0]
-    assert float(explained[1] - explained[0]) == pytest.approx(found.largest_change[0], abs=1e-6)
+    r2 = rj.sweep(task, grid, latent_dims=[5]).r2[0, :, 0, 0]
+    assert float(r2[1] - r2[0]) == pytest.approx(found.largest_change[0], abs=1e-6)
 
 
 def test_the_largest_angle_is_found_on_either_side_of_the_block(monkeypatch):
@@ -421,7 +421,7 @@ def test_a_noise_that_leaves_fewer_features_may_cost_some_label_everything():
             )
             for noise, operator in ((None, np.eye(6)), (blind, blind.matrix))
         ]
-        without, with_noise = (float(rj.solve(one).explained[k - 1]) for one in task)
+        without, with_noise = (float(rj.solve(one).r2[k - 1]) for one in task)
         assert abs(with_noise - without) == pytest.approx(1, abs=1e-6)
 
 

@@ -77,10 +77,10 @@ def test_rare_classes_that_weigh_as_much_as_all_others(
     weights = reconjax.balanced_class_weight(labels, 2)
     moments, drawn, _ = check(x, labels, weights)
     curve = reconjax.alignment(reconjax.spectrum(moments))
-    np.testing.assert_allclose(curve.explained_chance, drawn.explained, rtol=1e-12)
+    np.testing.assert_allclose(curve.r2_chance, drawn.r2, rtol=1e-12)
     np.testing.assert_allclose(curve.chance, drawn.eq7, rtol=1e-12)
     # That of other inputs, of which chance depends on those at hand where they are few.
-    assert abs(float(curve.explained_chance[latent_dim - 1]) - expected) < 0.1
+    assert abs(float(curve.r2_chance[latent_dim - 1]) - expected) < 0.1
     if (positives, latent_dim) == (4, 4):
         assert float(curve.chance[3]) > 0.98
 
@@ -100,8 +100,8 @@ def test_fewer_samples_than_features():
     x, labels = rare(14, 3, 20)
     weights = reconjax.balanced_class_weight(labels, 2)
     _, drawn, _ = check(x, labels, weights)
-    assert len(drawn.explained) == 13
-    np.testing.assert_allclose(drawn.explained[-1], 1)
+    assert len(drawn.r2) == 13
+    np.testing.assert_allclose(drawn.r2[-1], 1)
 
 
 def test_samples_that_count_alike_keep_the_exact_chance():
@@ -112,11 +112,11 @@ def test_samples_that_count_alike_keep_the_exact_chance():
     assert equal_weights(alike.unweighted)
     for moments in (plain, alike):
         curve = reconjax.alignment(reconjax.spectrum(moments))
-        np.testing.assert_array_equal(curve.explained_chance, np.arange(1, 7) / 59)
+        np.testing.assert_array_equal(curve.r2_chance, np.arange(1, 7) / 59)
         np.testing.assert_allclose(curve.chance, np.arange(1, 7) / 6, rtol=1e-15)
     # The draws know it too.
     drawn = permuted(alike.unweighted)
-    np.testing.assert_allclose(drawn.explained, np.arange(1, 7) / 59, atol=5 * drawn.error)
+    np.testing.assert_allclose(drawn.r2, np.arange(1, 7) / 59, atol=5 * drawn.error)
     np.testing.assert_allclose(drawn.eq7, np.arange(1, 7) / 6, atol=5 * drawn.error)
 
 
@@ -163,10 +163,10 @@ def test_while_traced_chance_is_unknown():
     moments = reconjax.moments(x, labels, class_weight="balanced")
     traced = jax.jit(lambda m: reconjax.alignment(reconjax.spectrum(m)))(moments)
     assert np.all(np.isnan(traced.chance))
-    assert np.all(np.isnan(traced.explained_chance))
+    assert np.all(np.isnan(traced.r2_chance))
     without = reconjax.alignment(reconjax.spectrum(moments), with_chance=False)
     assert np.all(np.isnan(without.chance))
-    np.testing.assert_allclose(without.explained, traced.explained, rtol=1e-12)
+    np.testing.assert_allclose(without.r2, traced.r2, rtol=1e-12)
 
 
 def test_a_line_says_where_few_examples_tell_nothing():

@@ -25,7 +25,7 @@ def finite_difference(function, at, step=1e-4):
     return (float(function(at + step)) - float(function(at - step))) / (2 * step)
 
 
-def masked(moments, patch, curve="explained", latent_dim=DIM, **options):
+def masked(moments, patch, curve="r2", latent_dim=DIM, **options):
     def value(ratio):
         noise = reconjax.patch_mask(ratio, patch, (8, 8, 1))
         solution = reconjax.solve(reconjax.problem(moments, noise), **options)
@@ -62,7 +62,7 @@ def test_losses_for_every_weight_and_readout(curve, readout, weight):
 
 def test_the_weight_has_a_gradient():
     posed = reconjax.problem(digits(), reconjax.patch_mask(0.5, 2, (8, 8, 1)))
-    value = jax.jit(lambda weight: reconjax.solve(posed, weight).explained[DIM - 1])
+    value = jax.jit(lambda weight: reconjax.solve(posed, weight).r2[DIM - 1])
     np.testing.assert_allclose(
         float(jax.grad(value)(2.0)), finite_difference(value, 2.0), rtol=1e-5
     )
@@ -88,7 +88,7 @@ def made(eigenvalues, seed=0, targets=3):
 def noisy_share(moments, latent_dim):
     def value(std):
         noise = reconjax.gaussian(std)
-        return reconjax.solve(reconjax.problem(moments, noise)).explained[latent_dim - 1]
+        return reconjax.solve(reconjax.problem(moments, noise)).r2[latent_dim - 1]
 
     return value
 
@@ -129,11 +129,11 @@ def directions(moments):
 CURVES = {
     "eq7": lambda m: reconjax.alignment(reconjax.spectrum(m)).alignment,
     "loss": lambda m: reconjax.alignment(reconjax.spectrum(m), convention="loss").alignment,
-    "explained": lambda m: reconjax.alignment(reconjax.spectrum(m)).explained,
+    "r2": lambda m: reconjax.alignment(reconjax.spectrum(m)).r2,
     "pca": lambda m: reconjax.alignment(reconjax.spectrum(m)).reconstruction_loss,
-    "theorem 1": lambda m: reconjax.theorem1(reconjax.spectrum(m)).explained,
-    "solve": lambda m: reconjax.solve(reconjax.problem(m)).explained,
-    "solve, weighted": lambda m: reconjax.solve(reconjax.problem(m), 2.0).explained,
+    "theorem 1": lambda m: reconjax.theorem1(reconjax.spectrum(m)).r2,
+    "solve": lambda m: reconjax.solve(reconjax.problem(m)).r2,
+    "solve, weighted": lambda m: reconjax.solve(reconjax.problem(m), 2.0).r2,
     "solve, reconstruction": lambda m: reconjax.solve(reconjax.problem(m)).reconstruction_loss,
 }
 
@@ -160,7 +160,7 @@ def test_curves_at_every_k(spectrum):
 
 def test_theorem1_between_the_tasks_cannot_tell_within_equal_eigenvalues():
     def value(t, moments):
-        return reconjax.theorem1(reconjax.spectrum(directions(moments)(t)), 2.0).explained[1]
+        return reconjax.theorem1(reconjax.spectrum(directions(moments)(t)), 2.0).r2[1]
 
     different, equal = made(SPECTRA["different"]), made(SPECTRA["equal"])
     np.testing.assert_allclose(

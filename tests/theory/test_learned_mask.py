@@ -12,7 +12,7 @@ from reconjax.evidence.comparison import compare
 from reconjax.noise.families import Family
 from reconjax.summary.moments import Moments
 from reconjax.theory.held_out import held_out
-from reconjax.theory.learned_mask import explained_share, leading, learned_mask
+from reconjax.theory.learned_mask import leading, learned_mask, r2_at
 
 SHAPE, PATCH = (4, 4, 1), 2
 
@@ -53,13 +53,13 @@ def planted():
 
 
 def share(moments, latent_dim):
-    """The explained share as a function of the drop probabilities."""
+    """The r2 as a function of the drop probabilities."""
 
     mask = reconjax.patch_mask(np.full(4, 0.5), PATCH, SHAPE)
 
     def found(ratio):
         # Past the checks of the constructor, so that differences may be taken at 0.
-        return explained_share(moments, dataclasses.replace(mask, ratio=ratio), latent_dim)
+        return r2_at(moments, dataclasses.replace(mask, ratio=ratio), latent_dim)
 
     return found
 
@@ -72,8 +72,8 @@ def differences(function, point, step=1e-5):
 @pytest.mark.parametrize("latent_dim", [1, 3, 16])
 def test_the_share_is_that_of_the_solver(planted, latent_dim):
     noise = reconjax.patch_mask(np.array([0.2, 0.7, 0.4, 0.9]), PATCH, SHAPE)
-    wanted = reconjax.solve(reconjax.problem(planted, noise)).explained[latent_dim - 1]
-    found = float(explained_share(planted, noise, latent_dim))
+    wanted = reconjax.solve(reconjax.problem(planted, noise)).r2[latent_dim - 1]
+    found = float(r2_at(planted, noise, latent_dim))
     assert found == pytest.approx(float(wanted), abs=1e-9)
 
 
@@ -151,10 +151,10 @@ def test_a_learned_mask_drops_what_is_planted_as_nuisance(planted):
     mask = learned_mask(planted, PATCH, SHAPE, 2, steps=40)
     ratio = np.asarray(mask.noise.ratio)
     assert ratio[:2].min() > 0.8 > 0.2 > ratio[2:].max()
-    assert mask.explained.shape == (41,)
-    assert mask.explained.max() > mask.explained[0] + 0.5
-    reached = reconjax.solve(reconjax.problem(planted, mask.noise)).explained[1]
-    assert float(reached) == pytest.approx(mask.explained.max(), abs=1e-9)
+    assert mask.r2.shape == (41,)
+    assert mask.r2.max() > mask.r2[0] + 0.5
+    reached = reconjax.solve(reconjax.problem(planted, mask.noise)).r2[1]
+    assert float(reached) == pytest.approx(mask.r2.max(), abs=1e-9)
 
     # On samples of its own, it beats every uniform ratio of the same patches.
     folds = [reconjax.moments(*nuisance(100, seed), num_classes=3) for seed in range(1, 6)]

@@ -262,7 +262,7 @@ def test_theorem_1_on_wide_data_without_its_directions(dtype, weight):
         size = latent_dim or 20
         assert found.encoder.shape == (WIDE, size)
         assert found.decoder.shape == (size, WIDE)
-        for name in ("supervised_loss", "reconstruction_loss", "explained"):
+        for name in ("supervised_loss", "reconstruction_loss", "r2"):
             np.testing.assert_allclose(getattr(found, name), getattr(whole, name), atol=1e-12)
         for name, theirs in (
             ("supervised_loss", expected.clean),
@@ -318,7 +318,7 @@ def test_the_commands_keep_the_directions_that_they_need(tmp_path, monkeypatch, 
     assert kept == [0, results[1]["top_directions"], 400, 400]
     assert 1 < kept[1] < 200
     assert results[1] == results[3]
-    for name in ("alignment", "explained", "eigenvalues", "rank"):
+    for name in ("alignment", "r2", "eigenvalues", "rank"):
         np.testing.assert_allclose(results[0][name], results[2][name], atol=1e-9)
 
 

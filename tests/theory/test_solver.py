@@ -111,7 +111,7 @@ def test_losses_of_theorem1_are_those_of_the_oracle_on_either_side(data, weight)
     for spectrum in sides:
         found = rj.theorem1(spectrum, weight)
         assert_losses(found, expected, "clean", x, y)
-        close(found.explained, 1 - found.supervised_loss * len(y) / np.sum(y**2), atol=1e-12)
+        close(found.r2, 1 - found.supervised_loss * len(y) / np.sum(y**2), atol=1e-12)
 
 
 def test_the_noises_of_this_file_do_change_the_losses():
@@ -218,7 +218,7 @@ def test_weights_of_theorem1_give_the_reported_losses_on_samples(data, weight):
         rj.spectrum_from_samples(images, labels),
     ):
         found = rj.theorem1(spectrum, weight)
-        for latent_dim in (1, 3, 8, len(found.explained)):
+        for latent_dim in (1, 3, 8, len(found.r2)):
             clean, _, reconstruction = plugged_in(
                 found, latent_dim, x, y, (np.ones((1, 32)), np.ones(1))
             )
@@ -339,9 +339,9 @@ def test_corollary_1_1_with_reconstruction_alone_is_pca(data):
 def test_corollary_1_2_the_loss_on_principal_components_is_that_of_their_projections():
     images, labels, x, y = arrays("unbalanced")
     left = np.linalg.svd(x, full_matrices=False)[0]
-    explained = np.cumsum(np.sum((y.T @ left) ** 2, axis=0)) / len(y)
+    r2 = np.cumsum(np.sum((y.T @ left) ** 2, axis=0)) / len(y)
     found = rj.solve(rj.problem(rj.moments(images, labels)), np.inf)
-    close(found.supervised_loss, np.sum(y**2) / len(y) - explained, atol=1e-10)
+    close(found.supervised_loss, np.sum(y**2) / len(y) - r2, atol=1e-10)
 
 
 @pytest.mark.parametrize("data", DATA)

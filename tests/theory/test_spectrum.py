@@ -77,7 +77,7 @@ def test_the_entry_of_largest_magnitude_is_positive(data):
 @pytest.mark.parametrize("data", DATA)
 def test_both_sides_have_equal_curves(data):
     d_side, n_side = (rj.alignment(s) for s in both_sides(*oracle.dataset(data)))
-    for name in ("alignment", "explained", "reconstruction_loss", "eigenvalues", "chance"):
+    for name in ("alignment", "r2", "reconstruction_loss", "eigenvalues", "chance"):
         ours, theirs = getattr(d_side, name), getattr(n_side, name)
         assert ours.shape == theirs.shape == (32,)
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10)

@@ -83,8 +83,8 @@ def test_ridge_path_is_that_of_direct_solves_and_of_scikit_learn(shape, request)
             assert scores.accuracy[index] == pytest.approx(accuracy, abs=1e-12)
             error = np.sqrt(accuracy * (1 - accuracy) / len(labels))
             assert scores.standard_error[index] == pytest.approx(error)
-            explained = 1 - np.sum((one_hot - made) ** 2) / np.sum((one_hot - mean) ** 2)
-            assert scores.r2[index] == pytest.approx(explained, abs=1e-7)
+            r2 = 1 - np.sum((one_hot - made) ** 2) / np.sum((one_hot - mean) ** 2)
+            assert scores.r2[index] == pytest.approx(r2, abs=1e-7)
             assert scores.samples == len(labels)
         z = Standard.of(x)(x)
         peer = Ridge(alpha=len(x) * weight, solver="svd").fit(z, np.eye(CLASSES)[y])
@@ -108,9 +108,9 @@ def test_leave_one_out_is_that_of_refits(shape, request):
             # The penalty of the whole problem: N ρ, not (N − 1) ρ.
             peer = Ridge(alpha=len(x) * weight, solver="svd").fit(z[rest], one_hot[rest])
             made[i] = peer.predict(z[i : i + 1])[0]
-        explained = 1 - np.sum((one_hot - made) ** 2) / np.sum((one_hot - one_hot.mean(0)) ** 2)
+        r2 = 1 - np.sum((one_hot - made) ** 2) / np.sum((one_hot - one_hot.mean(0)) ** 2)
         assert found.validation.accuracy[index] == pytest.approx(np.mean(made.argmax(1) == y))
-        assert found.validation.r2[index] == pytest.approx(explained, rel=1e-5, abs=1e-6)
+        assert found.validation.r2[index] == pytest.approx(r2, rel=1e-5, abs=1e-6)
     best = max(
         range(len(WEIGHTS)),
         key=lambda i: (found.validation.accuracy[i], found.validation.r2[i]),
