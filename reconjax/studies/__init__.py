@@ -1,7 +1,7 @@
-"""Studies: data in, a labelled result out; what commands, experiments and users call.
+"""Studies: data in, a labeled result out; what commands, experiments and users call.
 
 source         what a study works on: how the data are read, their moments, folds and test split
-labelled       results as `xarray.Dataset`, written as NetCDF and opened again
+labeled       results as `xarray.Dataset`, written as NetCDF and opened again
 progress       a bar for long work
 alignment      `align`
 sweeps         `sweep`, and the `best` of its grid
@@ -15,7 +15,7 @@ subspaces      `project`
 from reconjax.studies.alignment import align
 from reconjax.studies.certificates import detect
 from reconjax.studies.families import compare, ranking
-from reconjax.studies.labelled import open_result as open
+from reconjax.studies.labeled import open_result as open
 from reconjax.studies.source import Reading
 from reconjax.studies.subspaces import project
 from reconjax.studies.sweeps import best, sweep

@@ -8,7 +8,7 @@ import xarray
 
 from reconjax.data import Dataset
 from reconjax.storage.files import output_folder
-from reconjax.studies.labelled import labelled, save
+from reconjax.studies.labeled import labeled, save
 from reconjax.studies.source import Reading, Source
 from reconjax.summary import hosts
 from reconjax.summary.moments import Moments
@@ -90,7 +90,7 @@ def align(
             errors["held_out"] = held_out_r2(principal, test)
     curve = alignment(principal, convention=convention)
     curves = {name: getattr(curve, field) for name, field in CURVES.items()}
-    result = labelled(
+    result = labeled(
         "align",
         source,
         {name: (["latent_dim"], values) for name, values in {**curves, **errors}.items()},

@@ -12,7 +12,7 @@ from reconjax.data import Dataset
 from reconjax.noise import Noise, noise_text, parse_noise
 from reconjax.noise.groups import usual_patches
 from reconjax.storage.files import output_folder
-from reconjax.studies.labelled import labelled, save
+from reconjax.studies.labeled import labeled, save
 from reconjax.studies.source import Reading, Source
 from reconjax.summary import hosts
 from reconjax.summary.moments import Moments
@@ -90,7 +90,7 @@ def detect(
             advance()
     rank = int(principal.rank)
     texts = [_text(noise, shape, moments) for noise in given]
-    result = labelled(
+    result = labeled(
         "detect",
         source,
         _variables(certificates, rank),

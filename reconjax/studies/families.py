@@ -19,7 +19,7 @@ from reconjax.noise.families import Family, check_names
 from reconjax.noise.families import families as suitable_families
 from reconjax.storage.files import output_folder
 from reconjax.storage.parts import Parts, fingerprint
-from reconjax.studies.labelled import labelled, save
+from reconjax.studies.labeled import labeled, save
 from reconjax.studies.source import Reading, Source
 from reconjax.summary.folds import most_folds, stratified
 from reconjax.summary.moments import Moments
@@ -114,7 +114,7 @@ def compare(
         made = {"data": fingerprint(training), "test split": fingerprint(held_out)}
         parts = Parts(folder, {**settings, **made, "families": texts})
     solved = _solved(source, training, held_out, principal, tried, dims, tolerance, parts)
-    result = labelled(
+    result = labeled(
         "compare",
         source,
         _variables(solved),

@@ -311,11 +311,11 @@ class Source:
 
 
 def _counted(
-    batches: Any, count: Callable[[int], None], labelled: bool
+    batches: Any, count: Callable[[int], None], labeled: bool
 ) -> Iterator[tuple[Any, Any]]:
     for images, labels in batches:
         # 8-bit images with labels are summed without rounding: any two classes will do.
-        yield images, labels if labelled else np.arange(len(images)) % 2
+        yield images, labels if labeled else np.arange(len(images)) % 2
         count(len(labels))
 
 

@@ -10,7 +10,7 @@ import xarray
 from reconjax.data import Dataset
 from reconjax.data.units import as_floats
 from reconjax.storage.files import output_folder
-from reconjax.studies.labelled import labelled, save
+from reconjax.studies.labeled import labeled, save
 from reconjax.studies.source import Reading, Source
 from reconjax.summary import hosts
 from reconjax.theory import spectrum as spectra
@@ -69,7 +69,7 @@ def project(
     )
     axes = ["example", "height", "width", "channel"]
     rank = int(principal.rank)
-    result = labelled(
+    result = labeled(
         "project",
         source,
         {

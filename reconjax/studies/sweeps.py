@@ -18,7 +18,7 @@ from reconjax.noise.base import check
 from reconjax.storage.files import output_folder, replacing
 from reconjax.storage.parts import Parts, fingerprint
 from reconjax.studies.axes import Patch, chosen_dims, noise_grid, numbers, patch_shape
-from reconjax.studies.labelled import labelled, open_result, save, settings_text
+from reconjax.studies.labeled import labeled, open_result, save, settings_text
 from reconjax.studies.progress import say
 from reconjax.studies.rays import Arrays, GridProblem, GridSolution, sharing, solve
 from reconjax.studies.source import Reading, Source
@@ -149,7 +149,7 @@ def sweep(
         parts = Parts(folder, {**settings, **_fingerprints(problem)})
     solution = solve(problem, parts)
     statistics = _statistics(solution)
-    result = _labelled(source, moments, axes, levels, solution, statistics, settings)
+    result = _labeled(source, moments, axes, levels, solution, statistics, settings)
     if folder is not None and parts is not None:
         with replacing(folder / "sweep.npz") as part:
             np.savez(part, allow_pickle=False, **_plain(axes, levels, solution, statistics))
@@ -254,7 +254,7 @@ def _statistics(solution: GridSolution) -> Arrays:
     return arrays
 
 
-def _labelled(
+def _labeled(
     source: Source,
     moments: Moments,
     axes: Arrays,
@@ -285,7 +285,7 @@ def _labelled(
     variables["chance"] = (["latent_dim"], chance)
     variables["r2_chance"] = (["latent_dim"], r2_chance)
     test = without.get("agreement")
-    return labelled(
+    return labeled(
         "sweep",
         source,
         variables,

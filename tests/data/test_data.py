@@ -428,7 +428,7 @@ def tiny(tmp_path_factory):
 
     write(data_dir, "untrained", "1.0.0", usual, {"test": rows})
     plain = {"image": image, "label": np.int64}
-    write(data_dir, "unlabelled", "1.0.0", plain, {"train": rows})
+    write(data_dir, "unlabeled", "1.0.0", plain, {"train": rows})
     two = [{"left": row["image"], "right": row["image"], "label": 0} for row in rows]
     write(data_dir, "two", "1.0.0", {"left": image, "right": image, "label": label}, {"train": two})
     deep = tfds.features.Image(shape=(6, 5, 1), dtype=np.uint16)
@@ -578,7 +578,7 @@ def test_tfds_image_sizes(tiny):
     ("name", "parts"),
     [
         ("untrained", ["untrained has no split train: it has test"]),
-        ("unlabelled", ["unlabelled has no class feature `label`", "image (Image)"]),
+        ("unlabeled", ["unlabeled has no class feature `label`", "image (Image)"]),
         ("two", ["two has no feature `image`", "left (Image)", "right (Image)"]),
         ("deep", ["deep has uint16 images"]),
     ],

@@ -22,13 +22,13 @@ def pixels(seed=0, count=80):
 
 
 @pytest.fixture(scope="module")
-def labelled():
+def labeled():
     return Dataset.from_arrays(pixels(), np.arange(80) % 2, name="mixed")
 
 
 @pytest.fixture(scope="module")
-def result(labelled):
-    return studies.detect(labelled, noises=TEXTS, latent_dims=DIMS, progress=False)
+def result(labeled):
+    return studies.detect(labeled, noises=TEXTS, latent_dims=DIMS, progress=False)
 
 
 def test_angles_are_those_between_dense_features(result):
@@ -53,7 +53,7 @@ def test_angles_are_those_between_dense_features(result):
     assert mask.reason.item().startswith("does not commute")
 
 
-def test_everything_of_a_certificate_is_there(labelled, result):
+def test_everything_of_a_certificate_is_there(labeled, result):
     moments = reconjax.moments(pixels(), np.arange(80) % 2)
     for text in TEXTS:
         row = result.sel(noise=text)
@@ -75,7 +75,7 @@ def test_everything_of_a_certificate_is_there(labelled, result):
     assert result.largest_change.attrs["long_name"]
 
 
-def test_labels_play_no_part_and_need_not_be_there(labelled, result):
+def test_labels_play_no_part_and_need_not_be_there(labeled, result):
     without = Dataset.from_arrays(pixels(), name="mixed")
     other = Dataset.from_arrays(pixels(), np.arange(80) // 40)
     for data in (without, other):
@@ -83,7 +83,7 @@ def test_labels_play_no_part_and_need_not_be_there(labelled, result):
         for name in result.data_vars:
             np.testing.assert_array_equal(again[name], result[name], err_msg=name)
     with pytest.raises(ValueError, match="class_weight: 'balanced'; it does not apply"):
-        studies.detect(labelled, class_weight="balanced")
+        studies.detect(labeled, class_weight="balanced")
 
 
 def test_moments_and_noises_will_do(result):
@@ -97,17 +97,17 @@ def test_moments_and_noises_will_do(result):
     assert usual.noise.values.tolist() == ["gaussian:0.5", "pixel:0.75"]
 
 
-def test_standardized_data_are_those_of_correlations(labelled):
+def test_standardized_data_are_those_of_correlations(labeled):
     found = studies.detect(
-        labelled, noises=TEXTS[1:], latent_dims=DIMS, standardize=True, progress=False
+        labeled, noises=TEXTS[1:], latent_dims=DIMS, standardize=True, progress=False
     )
     moments = reconjax.standardized(reconjax.moments(pixels(), np.arange(80) % 2))
     expected = certificate(moments, reconjax.patch_mask(0.75, 2, SHAPE), DIMS)
     np.testing.assert_allclose(found.largest_change[0], expected.largest_change, atol=1e-9)
 
 
-def test_a_result_is_opened_again(labelled, result, tmp_path):
-    studies.detect(labelled, noises=TEXTS, latent_dims=DIMS, out=tmp_path, progress=False)
+def test_a_result_is_opened_again(labeled, result, tmp_path):
+    studies.detect(labeled, noises=TEXTS, latent_dims=DIMS, out=tmp_path, progress=False)
     opened = studies.open(tmp_path / "detect.nc")
     for name in result.variables:
         np.testing.assert_array_equal(opened[name], result[name], err_msg=name)
@@ -142,11 +142,11 @@ def test_the_picture_has_a_line_for_every_noise(result):
         ({"memory": 1e-5}, "certificates of D = 16 features need about"),
     ],
 )
-def test_options_out_of_range_are_refused_before_the_work(labelled, options, text, monkeypatch):
+def test_options_out_of_range_are_refused_before_the_work(labeled, options, text, monkeypatch):
     def work(*args, **kwargs):
         raise AssertionError("work was done")
 
     monkeypatch.setattr("reconjax.studies.source.moments_from_batches", work)
     with pytest.raises(ValueError, match=text) as error:
-        studies.detect(labelled, **options)
+        studies.detect(labeled, **options)
     assert "\n" not in str(error.value)

@@ -31,7 +31,7 @@ CLASSES = 3
 WEIGHTS = (1e-6, 1e-3, 0.1, 10.0)
 
 
-def labelled(samples, size, seed=0, noise=1.0):
+def labeled(samples, size, seed=0, noise=1.0):
     """Features with classes of unequal frequency around random centers, in uneven units."""
     random = np.random.default_rng(seed)
     y = random.choice(CLASSES, samples, p=[0.5, 0.3, 0.2])
@@ -44,7 +44,7 @@ def labelled(samples, size, seed=0, noise=1.0):
 @pytest.fixture(scope="module")
 def tall():
     """60 + 40 samples of 6 features, two of them duplicates, and a constant one."""
-    x, y = labelled(100, 5)
+    x, y = labeled(100, 5)
     x = np.concatenate([x, 3 * x[:, :1], np.full((100, 1), 7.0)], axis=1)
     return x[:60], y[:60], x[60:], y[60:]
 
@@ -52,7 +52,7 @@ def tall():
 @pytest.fixture(scope="module")
 def wide():
     """20 + 10 samples of 30 features."""
-    x, y = labelled(30, 30, noise=3.0)
+    x, y = labeled(30, 30, noise=3.0)
     return x[:20], y[:20], x[20:], y[20:]
 
 
@@ -215,7 +215,7 @@ def test_mlp_probe_learns_what_no_linear_probe_can():
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_knn_is_that_of_scikit_learn(metric):
-    x, y = labelled(150, 6, seed=2, noise=2.0)
+    x, y = labeled(150, 6, seed=2, noise=2.0)
     x = x / np.geomspace(1e-2, 1e2, 6)
     x, y, x_test, y_test = x[:100], y[:100], x[100:], y[100:]
     ks = (1, 4, 9)
@@ -257,7 +257,7 @@ def test_knn_ties_go_to_the_nearest_and_to_the_first():
 
 
 def test_knn_validation_may_be_of_a_part():
-    x, y = labelled(80, 4, seed=5)
+    x, y = labeled(80, 4, seed=5)
     found = knn_probe(x, y, validation=30, neighbors=3)
     assert found.validation.samples == 30
     assert found.test is None
@@ -345,7 +345,7 @@ def test_one_compilation_serves_every_state_of_training(pictures):
 
 
 def test_features_from_elsewhere(tmp_path):
-    x, y = labelled(20, 4)
+    x, y = labeled(20, 4)
     np.savez(tmp_path / "a.npz", features_train=x, labels_train=y, features_test=x, labels_test=y)
     found = load_features(tmp_path / "a.npz")
     np.testing.assert_array_equal(found.test.examples(np.arange(20))[0], x)
@@ -454,7 +454,7 @@ def test_the_command_on_a_run(run, tmp_path, capsys):
 
 
 def test_the_command_says_in_one_line_what_is_wrong(run, tmp_path):
-    x, y = labelled(12, 3)
+    x, y = labeled(12, 3)
     np.savez(tmp_path / "a.npz", x_train=x, y_train=y)
     np.savez(tmp_path / "b.npz", x_train=x, y_train=y[::-1])
     np.savez(tmp_path / "nan.npz", x_train=x * np.nan, y_train=y)
@@ -503,7 +503,7 @@ def test_the_command_says_in_one_line_what_is_wrong(run, tmp_path):
     ],
 )
 def test_bad_input_is_told_in_one_line(call, text):
-    x, y = labelled(20, 4)
+    x, y = labeled(20, 4)
     with pytest.raises(ValueError, match=text) as error:
         call(x, y)
     assert "\n" not in str(error.value)

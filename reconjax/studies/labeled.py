@@ -1,4 +1,4 @@
-"""Labelled results: an `xarray.Dataset` with its axes in words, and where it came from."""
+"""Labeled results: an `xarray.Dataset` with its axes in words, and where it came from."""
 
 import datetime
 import json
@@ -68,7 +68,7 @@ SUFFIXES = {
 Variables = Mapping[str, tuple[Sequence[str], Any]]
 
 
-def labelled(
+def labeled(
     study: str,
     source: Source,
     variables: Variables,
