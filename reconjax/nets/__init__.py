@@ -3,7 +3,8 @@
 Autoencoders have `encode`, `decode` and `__call__`, classifiers `features` and `__call__`, probes
 `__call__`. They take centered floats of one shape, (N, H, W, C) images or (N, D) vectors, of any
 size that their strides allow. In training mode (as made, or after `.train()`) batch statistics are
-averaged over the mapped axis `AXIS`; everywhere else, call `.eval()` first.
+those of the batch, averaged over the mapped axis `AXIS` where there is one; after `.eval()` they
+are the running ones. A net starts with the same parameters inside and outside of `jax.jit`.
 """
 
 from reconjax.nets.autoencoder import Autoencoder, MLPAutoencoder

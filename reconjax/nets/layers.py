@@ -22,7 +22,7 @@ from jax import Array
 from reconjax.nets import convolution
 
 AXIS = "data"
-"""The mapped axis over which batch statistics are averaged in training mode."""
+"""The mapped axis, if any, over which batch statistics are averaged in training mode."""
 
 Shape = Sequence[int]
 

@@ -230,6 +230,12 @@ def test_batch_statistics_of_each_device_alone_are_found_out(images):
         fifty(images, model=normed(axis=None))
 
 
+def test_pmap_is_in_one_module_alone():
+    package = Path(reconjax.__file__).parent
+    users = [path.name for path in package.rglob("*.py") if "pmap(" in path.read_text()]
+    assert users == ["parallel.py"]
+
+
 def eight():
     """Prints how far a step on 8 devices is from that on 1."""
     jax.config.update("jax_num_cpu_devices", 8)
@@ -705,7 +711,7 @@ def test_another_objective_with_a_head_of_its_own_needs_no_other_change(images, 
     assert trained.head.kernel.shape == (3, 7)
     same_run(load_run(tmp_path, model=normed(), objective=objective), trained)
     with pytest.raises(ValueError, match="agreement needs an encoder"):
-        fit(MLPClassifier((4, 4, 1), 3, rngs=nnx.Rngs(0)), images, objective)
+        fit(MLPClassifier((4, 4, 1), 3, rngs=nnx.Rngs(0)), images, objective, batch_size=24)
 
 
 # The parts
