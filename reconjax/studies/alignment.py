@@ -88,7 +88,7 @@ def align(
         test = source.held_out(moments)
         if test is not None:
             errors["held_out"] = held_out_r2(principal, test)
-    curve = alignment(principal, convention=convention)
+    curve = alignment(principal, convention=convention, rows=source.rows(principal))
     curves = {name: getattr(curve, field) for name, field in CURVES.items()}
     result = labeled(
         "align",

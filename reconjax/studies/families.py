@@ -23,6 +23,7 @@ from reconjax.studies.labeled import labeled, save
 from reconjax.studies.source import Reading, Source
 from reconjax.summary.folds import most_folds, stratified
 from reconjax.summary.moments import Moments
+from reconjax.theory.chance import chance_curves
 from reconjax.theory.held_out import HeldOut
 from reconjax.theory.solver import check_latent_dim
 from reconjax.theory.spectrum import Spectrum, spectrum
@@ -114,6 +115,8 @@ def compare(
         made = {"data": fingerprint(training), "test split": fingerprint(held_out)}
         parts = Parts(folder, {**settings, **made, "families": texts})
     solved = _solved(source, training, held_out, principal, tried, dims, tolerance, parts)
+    chance = chance_curves(training, rank, solved.latent_dim, source.rows(training))[1]
+    solved = solved._replace(chance=chance)
     result = labeled(
         "compare",
         source,

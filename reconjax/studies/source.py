@@ -14,12 +14,14 @@ import numpy as np
 
 from reconjax.data import Dataset, Split, load
 from reconjax.data.targets import strata
+from reconjax.data.units import as_floats
 from reconjax.evidence.bootstrap import BALANCED, bootstrap
 from reconjax.studies.progress import progress_bar
 from reconjax.summary import hosts
 from reconjax.summary.folds import combined, each_fold, fold_memory, fold_moments, most_folds
 from reconjax.summary.moments import Moments, balanced_class_weight, standardized
 from reconjax.summary.streaming import moments_from_batches
+from reconjax.theory.chance import Rows
 from reconjax.theory.held_out import HeldOut, held_out
 from reconjax.theory.spectrum import Spectrum, spectrum, spectrum_from_samples
 
@@ -220,6 +222,19 @@ class Source:
                 count(len(batch))
         kept: dict[str, Any] = {"directions": 0} if variance is None else {"variance": variance}
         return spectrum_from_samples(images, labels, num_classes=self.num_classes, **kept)
+
+    def rows(self, moments: Moments | Spectrum) -> Rows | None:
+        """Draws inputs again, for chance with class weights; None where there are none."""
+        if self.dataset is None or moments.unweighted is None or jax.process_count() > 1:
+            return None
+        mean, scale = np.asarray(moments.unweighted.mean_x), np.asarray(moments.scale)
+
+        def drawn(rng: np.random.Generator, count: int) -> np.ndarray:
+            images, _ = self.train.examples(rng.permutation(len(self.train))[:count])
+            flat = np.asarray(as_floats(jnp.asarray(images))).reshape(count, -1)
+            return rng.permutation((flat - mean) / scale)
+
+        return drawn
 
     def folded_moments(self, folds: int | None, cheap: int) -> tuple[Moments, Moments | None]:
         """Moments of the training split, and those of its folds (B, ...), or None without folds.

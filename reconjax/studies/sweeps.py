@@ -281,7 +281,7 @@ def _labeled(
         variables[name] = ([*axes, *names][: values.ndim], values)
     for name, array in of_none.items():
         variables[name] = (names[: array.ndim], array)
-    chance, r2_chance = chance_curves(moments, rank, dims)
+    chance, r2_chance = chance_curves(moments, rank, dims, source.rows(moments))
     variables["chance"] = (["latent_dim"], chance)
     variables["r2_chance"] = (["latent_dim"], r2_chance)
     test = without.get("agreement")

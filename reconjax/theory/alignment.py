@@ -13,7 +13,7 @@ from reconjax.linalg.precision import highest
 from reconjax.linalg.rounding import mixing
 from reconjax.summary.class_moment import ClassMoment, about_zero, dense, squared_norm
 from reconjax.summary.moments import Moments
-from reconjax.theory.chance import equal_weights, is_traced, permuted
+from reconjax.theory.chance import Rows, equal_weights, is_traced, permuted
 from reconjax.theory.spectrum import Spectrum
 
 CONVENTIONS = ("eq7", "loss", "sec58", "reference")
@@ -74,7 +74,11 @@ class Proposition1(NamedTuple):
 
 
 def alignment(
-    spectrum: Spectrum, *, convention: str = "eq7", with_chance: bool = True
+    spectrum: Spectrum,
+    *,
+    convention: str = "eq7",
+    with_chance: bool = True,
+    rows: Rows | None = None,
 ) -> Alignment:
     """Alignment of reconstruction with the labels for every K (Eq. 7 and Corollary 1.2).
 
@@ -90,6 +94,7 @@ def alignment(
       convention: one of the four.
       with_chance: whether chance is estimated where class weights ask for it, else NaN: up to some
         seconds for thousands of features.
+      rows: real inputs for that estimate, see `reconjax.theory.chance.permuted`.
 
     Returns:
       `Alignment`. Its curves have derivatives with respect to the moments of the spectrum, at K
@@ -114,7 +119,7 @@ def alignment(
         return found._replace(chance=unknown, r2_chance=unknown)
     if equal_weights(unweighted):
         return found
-    drawn = permuted(unweighted)
+    drawn = permuted(unweighted, rows=rows)
     curves = getattr(drawn, convention), drawn.r2
     chance, r2 = (
         _padded(jnp.asarray(curve, found.chance.dtype), spectrum.features, curve[-1])

@@ -11,12 +11,15 @@ Wishart matrix, and then whitened together, which fixes these sums.
 
 For inputs with heavy tails it is an approximation: on 700 digits, whose outer pixels seldom vary,
 with 3, 10 and 40 of another class, what permuted labels explain is met within .05, .01 and .003,
-their alignment within .07, .05 and .06.
+their alignment within .07, .05 and .06. Where inputs can be read again, as in a study, real ones are
+drawn instead, and nothing is approximated: only those for the classes but the largest are needed,
+since the sums over all inputs are known.
 
 Needed are the eigenvalues of the second moment without weights, and the counts and weights of the
 classes.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -30,8 +33,14 @@ ENOUGH = 0.004
 MOST_DRAWS = 800
 # Multiplications in all; 4 draws are made in any case.
 MOST_WORK = 5e10
+# Inputs that are read for draws in all; where these are fewer draws than that, Gaussian ones serve.
+MOST_ROWS = 100_000
+LEAST_DRAWS = 40
 # On matrices up to this size, threads of BLAS cost more than they save: up to 40 times.
 ONE_THREAD = 256
+
+
+Rows = Callable[[np.random.Generator, int], np.ndarray]
 
 
 class Permuted(NamedTuple):
@@ -64,7 +73,7 @@ def equal_weights(unweighted: Unweighted | None) -> bool:
 
 
 def chance_curves(
-    moments: Moments, rank: int, latent_dims: np.ndarray
+    moments: Moments, rank: int, latent_dims: np.ndarray, rows: Rows | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """What permuted labels give on K principal directions, K / rank and K / (N − 1) by default.
 
@@ -72,6 +81,7 @@ def chance_curves(
       moments: of the data.
       rank: of their second moment; past it curves are flat.
       latent_dims: (Kn,) K.
+      rows: as in `permuted`.
 
     Returns:
       (Kn,) their alignment by Eq. 7, and (Kn,) the share of the label variance they explain.
@@ -80,7 +90,7 @@ def chance_curves(
     unweighted = moments.unweighted
     if unweighted is None or equal_weights(unweighted):
         return used / rank, used / (float(moments.samples) - 1)
-    curves = permuted(unweighted)
+    curves = permuted(unweighted, rows=rows)
     column = np.minimum(used, len(curves.eq7)) - 1
     return curves.eq7[column], curves.r2[column]
 
@@ -90,11 +100,13 @@ def is_traced(unweighted: Unweighted | None) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(unweighted))
 
 
-def permuted(unweighted: Unweighted, *, seed: int = 0) -> Permuted:
+def permuted(unweighted: Unweighted, *, rows: Rows | None = None, seed: int = 0) -> Permuted:
     """Draws what permuted labels explain.
 
     Args:
       unweighted: `Moments.unweighted`.
+      rows: gives n different inputs (n, D), in random order, about their mean and in the units of
+        the moments, where they can be read again and are few enough; else they are Gaussian.
       seed: of the draws.
     """
     from threadpoolctl import threadpool_limits  # only where it is used, like SciPy below
@@ -102,22 +114,34 @@ def permuted(unweighted: Unweighted, *, seed: int = 0) -> Permuted:
     counts = np.asarray(unweighted.counts, np.float64)
     weights = np.asarray(unweighted.weights, np.float64)
     weights, counts = weights[counts > 0], counts[counts > 0]
-    values = np.linalg.eigvalsh(np.asarray(unweighted.second_moment, np.float64))[::-1]
+    values, basis = np.linalg.eigh(np.asarray(unweighted.second_moment, np.float64))
+    values, basis = values[::-1], basis[:, ::-1]
     epsilon = float(np.finfo(np.asarray(unweighted.second_moment).dtype).eps)
     values = values[values > len(values) * epsilon * values[0]]
     values = values[: int(counts.sum()) - 1]
     share = weights / weights.sum()
     groups = _groups(counts, share)
+    read = int(counts.sum() - counts.max())
+    if rows is not None and read * LEAST_DRAWS > MOST_ROWS:
+        rows = None
     work = float(len(values)) ** 2 * (
         20 * len(values) + 4 * len(counts) + sum(min(n, len(values)) for _, n in groups)
     )
     most = int(np.clip(MOST_WORK // work, 4, MOST_DRAWS))
+    if rows is not None:
+        most = min(most, MOST_ROWS // max(read, 1))
     rng = np.random.default_rng(seed)
     drawn: list[np.ndarray] = []
     with threadpool_limits(1 if len(values) <= ONE_THREAD else None):
         while len(drawn) < most and (len(drawn) < 2 or _error(drawn) > ENOUGH):
             more = min(max(len(drawn), 4), most - len(drawn))
-            drawn += [_draw(values, counts, share, groups, rng) for _ in range(more)]
+            for _ in range(more):
+                if rows is None:
+                    sums = _gaussian_sums(values, counts, share, groups, rng)
+                else:
+                    inputs = rows(rng, read) @ basis[:, : len(values)]
+                    sums = _sums(inputs, values, counts, share)
+                drawn.append(_curves(*sums, share))
     r2, eq7, loss, sec58, reference = np.mean(drawn, axis=0)
     return Permuted(r2, eq7, loss, sec58, reference, _error(drawn))
 
@@ -134,14 +158,38 @@ def _groups(counts: np.ndarray, share: np.ndarray) -> list[tuple[float, int]]:
     return [(float(one), round(n)) for one, n in zip(each, freedom, strict=True) if n > 0]
 
 
-def _draw(
+def _sums(
+    inputs: np.ndarray, values: np.ndarray, counts: np.ndarray, share: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The weighted second (r, r) and cross moment (r, C) with inputs (n, r) for the classes.
+
+    They are dealt to all classes but the largest, which has what is left of the sums over all.
+    """
+    largest = int(np.argmax(counts))
+    means = np.zeros((len(counts), len(values)))
+    rest, second, start = np.diag(counts.sum() * values), np.zeros((len(values), len(values))), 0
+    for label, count in enumerate(counts.astype(int).tolist()):
+        if label != largest:
+            part = inputs[start : start + count]
+            start += count
+            scatter = part.T @ part
+            means[label] = part.mean(axis=0)
+            rest -= scatter
+            second += share[label] / count * scatter
+    means[largest] = -(counts @ means) / counts[largest]
+    second += share[largest] / counts[largest] * rest
+    mean = share @ means
+    return second - np.outer(mean, mean), (share[:, None] * (means - mean)).T
+
+
+def _gaussian_sums(
     values: np.ndarray,
     counts: np.ndarray,
     share: np.ndarray,
     groups: list[tuple[float, int]],
     rng: np.random.Generator,
-) -> np.ndarray:
-    """(5, r) the curves of one permutation; values (r,) are d without weights."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same with Gaussian inputs that have the second moment `values` (r,) without weights."""
     size, samples = len(values), counts.sum()
     whole = np.zeros((size, size))
     weighted = np.zeros((size, size))
@@ -163,11 +211,14 @@ def _draw(
     def given(right: np.ndarray) -> np.ndarray:
         return linalg.solve_triangular(factor, right, lower=True, check_finite=False) * roots
 
-    moment = given(given(weighted).T)
-    cross = given((apart * share[:, None]).T)
+    return given(given(weighted).T), given((apart * share[:, None]).T)
+
+
+def _curves(moment: np.ndarray, cross: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """(5, r) the curves of one permutation, in the order of `Permuted`."""
     d, vectors = np.linalg.eigh(moment)
     d, vectors = d[::-1], vectors[:, ::-1]
-    kept = d > size * np.finfo(float).eps * d[0]
+    kept = d > len(d) * np.finfo(float).eps * d[0]
     labels = np.where(kept, cross.T @ vectors / np.sqrt(np.where(kept, d, 1.0)), 0.0)
     loss = np.sum(labels**2, axis=0)
     raw = share @ labels**2
