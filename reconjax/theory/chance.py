@@ -10,9 +10,9 @@ all rows are fixed. The rows are taken for Gaussian, so that the scatter within 
 Wishart matrix, and then whitened together, which fixes these sums.
 
 For inputs with heavy tails it is an approximation: on 700 digits, whose outer pixels seldom vary,
-with 3, 10 and 40 of another class, what permuted labels explain is met within .05, .01 and .003,
-their alignment within .07, .05 and .06. Where inputs can be read again, as in a study, real ones are
-drawn instead, and nothing is approximated: only those for the classes but the largest are needed,
+with 3, 10 and 40 of another class, their r2 is met within .05, .01 and .003,
+their alignment within .07, .05 and .06. Where inputs can be read again, as in a study, real ones
+are drawn instead, and nothing is approximated: only those of classes but the largest are needed,
 since the sums over all inputs are known.
 
 Needed are the eigenvalues of the second moment without weights, and the counts and weights of the
