@@ -41,7 +41,7 @@ def test_chance_is_that_of_permuted_labels_of_the_same_images(few):
     error = draws.std(axis=0, ddof=1) / np.sqrt(DRAWS)
     # The study's own error is about 0.004.
     assert np.all(np.abs(curves - draws.mean(axis=0)) <= 4 * np.hypot(error, 0.005))
-    assert result.r2_chance.values[39] > 5 * 40 / (len(x) - 1)
+    assert result.r2_chance.values[39] > 3 * 40 / (len(x) - 1)
 
 
 def test_without_weights_chance_is_exact():
