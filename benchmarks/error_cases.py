@@ -125,9 +125,10 @@ def r2(case: Case, strength: float, weight: float) -> np.ndarray:
     """(D,) r2 for K = 1 .. D; flat from the rank of the samples on."""
     x, y = factors(case)
     features = x.shape[1]
-    left, values, right = np.linalg.svd(x, full_matrices=False)
     rank = rank_of(x)
-    small, y_small = values[:rank, None] * right[:rank], left[:, :rank].T @ y
+    left = np.linalg.svd(x, full_matrices=False)[0][:, :rank]
+    # Not the singular vectors of the other side, in which a constant feature has rounding.
+    small, y_small = left.T @ x, left.T @ y
     noise, signal = np.zeros((0, features)), 1.0
     if strength > 0:
         noise, signal = noise_factor(case, small, strength)

@@ -187,7 +187,8 @@ def factorise(
         kept = scales > cut
         root = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, scales, 1.0)), 0.0)
         whitener = vectors * root
-        return whitener.T @ samples, whitener, jnp.ones_like(pivots)
+        least = jnp.min(jnp.where(kept, scales, scales[0]))
+        return whitener.T @ samples, whitener, epsilon * scales[0] / least
 
     whitened, whitener, magnified = jax.lax.cond(regular, by_cholesky, by_eigenvectors)
     # What is no direction of the data is kept apart from the weakest of them.
