@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from reconjax.cli.legacy import main
+
+from reconjax.cli.main import main
 
 
 def images(channels, samples=12, shape=(4, 4)):

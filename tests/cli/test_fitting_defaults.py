@@ -4,15 +4,16 @@ import json
 
 import numpy as np
 import pytest
-from reconjax.cli.legacy import main
-from reconjax.training.neighbors import knn_probe, usual_neighbors
-from reconjax.training.plan import usual_batch_size
 
 import reconjax as rj
 from reconjax import noise as rn
+from reconjax.cli.main import main
 from reconjax.data import load, prepared
 from reconjax.noise.families import families
 from reconjax.noise.groups import usual_patches
+from reconjax.training.fitting import usual_batch_size
+from reconjax.training.probes import knn_probe
+from reconjax.training.probes.neighbors import usual_neighbors
 
 RNG = np.random.default_rng(0)
 

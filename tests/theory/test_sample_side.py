@@ -308,7 +308,7 @@ def test_the_commands_keep_the_directions_that_they_need(tmp_path, monkeypatch, 
         return found
 
     from_samples = rj.spectrum_from_samples
-    monkeypatch.setattr(rj, "spectrum_from_samples", watched)
+    monkeypatch.setattr("reconjax.studies.source.spectrum_from_samples", watched)
     results = []
     for watched.dense in (False, True):
         for argv in (["align"], ["project", "--variance", "0.6", "--out", str(tmp_path)]):
@@ -329,7 +329,7 @@ import json, resource, sys
 import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
 import reconjax as rj
-from reconjax.spectrum import SampleSide
+from reconjax.theory.spectrum import SampleSide
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -516,7 +516,7 @@ def test_other_weights_and_ratios_do_not_compile_again():
         rj.solve(rj.problem(moments, rj.patch_mask(ratio, 1, SHAPE)), weight)
     assert _solve._cache_size() == size
     rj.solve(rj.problem(moments), 0.1, readout="noisy")
-    rj.solve(rj.problem(rj.moments(np.eye(5), np.arange(5))), 0.1)
+    rj.solve(rj.problem(rj.moments(np.eye(5), np.arange(5), num_classes=5)), 0.1)
     assert _solve._cache_size() > size
 
 

@@ -23,7 +23,7 @@ from reconjax.training.eigenspace import (
 )
 
 SIZE = 8
-THREE = reconjax.spectrum(reconjax.moments(np.eye(3), np.array([0, 1, 1])))
+THREE = reconjax.spectrum(reconjax.moments(np.eye(3), np.array([0, 1, 1]), num_classes=2))
 
 
 @pytest.fixture(scope="module")
