@@ -22,7 +22,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from reconjax.grid.subspace import oversampled, ridged_factor
+from reconjax.grid.subspace import oversampled, pays, solve_leading
 from reconjax.grid.sweep import sweep
 from reconjax.linalg.eigen import inverse_root
 from reconjax.linalg.precision import highest
@@ -31,11 +31,8 @@ from reconjax.noise.families import Family
 from reconjax.summary.moments import Moments
 from reconjax.theory.chance import chance_curves
 from reconjax.theory.held_out import HeldOut, held_out_curves
-from reconjax.theory.solver import Problem, Solution, check_latent_dim, problem, solve
+from reconjax.theory.solver import Solution, check_latent_dim, problem, solve
 from reconjax.theory.spectrum import Spectrum, spectrum
-
-# Steps of the block power iteration, all of which span the subspace of `_in_subspace`.
-STEPS = 3
 
 
 class Comparison(NamedTuple):
@@ -191,10 +188,9 @@ def _ray_curves(task: _Task, points: list[RayPoint]) -> _Curves:
 def _point_curves(task: _Task, noise: Any) -> _Curves:
     """By the general solver."""
     noisy, largest = problem(task.moments, noise), int(task.dims.max())
-    width = oversampled(largest)
-    if task.tolerance and 2.5 * (STEPS + 1) * width <= task.moments.features:
-        principal = task.principal.eigenvectors[:, :width]
-        encoder, solution, error = _in_subspace(noisy, principal, largest)
+    if task.tolerance and pays(largest, task.moments.features):
+        principal = task.principal.eigenvectors[:, : oversampled(largest)]
+        encoder, solution, error = solve_leading(noisy, principal, largest)
         if error <= task.tolerance:
             return _solution_curves(task, encoder, solution, error)
     solution = solve(noisy)
@@ -288,43 +284,3 @@ def _one_ray(noises: Sequence[Any]) -> list[RayPoint] | None:
 
 def _leaves(point: RayPoint) -> tuple[list[Array], Any]:
     return jax.tree.flatten(point.direction)
-
-
-def _in_subspace(noisy: Problem, principal: Array, largest: int) -> tuple[Array, Solution, float]:
-    """The encoder (D, m), the solution in a subspace and what it is estimated to miss up to K.
-
-    The subspace is a block Krylov space: the principal directions (D, b), which solve the problem
-    without noise, and what steps of the power iteration X ← G⁻¹ F Fᵀ X make of them. One step less
-    tells what the last one has added; what is missing is less.
-    """
-    blocks = _krylov(noisy, principal)
-    sizes = blocks.shape[1] - principal.shape[1], blocks.shape[1]
-    shorter, longer = (jnp.linalg.qr(blocks[:, :size])[0] for size in sizes)
-    before = solve(_restricted(noisy, shorter)).r2
-    solution = solve(_restricted(noisy, longer))
-    change = (solution.r2[: before.shape[0]] - before)[:largest]
-    return longer @ solution.encoder, solution, float(jnp.max(jnp.abs(change)))
-
-
-@jax.jit
-@highest
-def _krylov(noisy: Problem, principal: Array) -> Array:
-    factor, inputs = ridged_factor(noisy.noisy_second_moment), noisy.noisy_input_moment
-    blocks = [principal]
-    for _ in range(STEPS):
-        block = jax.scipy.linalg.cho_solve(factor, inputs @ (inputs.T @ blocks[-1]))
-        blocks.append(jnp.linalg.qr(block)[0])
-    return jnp.concatenate(blocks, axis=1)
-
-
-@jax.jit
-@highest
-def _restricted(noisy: Problem, basis: Array) -> Problem:
-    """The problem for the encoder input basisᵀ x' (m,)."""
-    return noisy._replace(
-        noisy_second_moment=basis.T @ noisy.noisy_second_moment @ basis,
-        noisy_label_moment=basis.T @ noisy.noisy_label_moment,
-        noisy_input_moment=basis.T @ noisy.noisy_input_moment,
-        second_moment=basis.T @ noisy.second_moment @ basis,
-        cross_moment=basis.T @ noisy.cross_moment,
-    )

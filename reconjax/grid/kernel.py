@@ -14,14 +14,14 @@ from reconjax.grid.ray import (
     Ray,
     at,
     deviation,
-    factorise,
+    factorize,
     judge,
     judged,
     principal,
 )
 from reconjax.grid.subspace import (
     label_directions,
-    noisy_factor,
+    noisy_whitening,
     oversampled,
     ray_basis,
     restricted,
@@ -64,7 +64,7 @@ class Curves(NamedTuple):
     agreement: Array | None = None
 
 
-class Factorised(NamedTuple):
+class Factorized(NamedTuple):
     """A ray, and what is known of its errors.
 
     Attributes:
@@ -80,7 +80,7 @@ class Factorised(NamedTuple):
     uncertain: Uncertain
 
 
-# From which relative error of the whitened data on a ray is factorised again to see what it does.
+# From which relative error of the whitened data on a ray is factorized again to see what it does.
 DOUBTFUL = {"float64": 1e-7, "float32": 1e-3}
 
 
@@ -110,7 +110,7 @@ def solve_grid(
     levels: Array,
     latent_dims: Array,
     tolerance: Array,
-    rays: Factorised | None,
+    rays: Factorized | None,
     held_out: HeldOut | None = None,
     *,
     options: Options,
@@ -124,7 +124,7 @@ def solve_grid(
       levels: (L,) λ.
       latent_dims: (Kn,) K.
       tolerance: of r2, for rays in a subspace.
-      rays: (P, ...) rays that are factorised already, or None.
+      rays: (P, ...) rays that are factorized already, or None.
       held_out: what the test split says, or None.
       options: static.
       mesh: every device, and every process, gets the whole result.
@@ -160,7 +160,7 @@ def _solve_rays(
     levels: Array,
     latent_dims: Array,
     tolerance: Array,
-    rays: Factorised | None,
+    rays: Factorized | None,
     held_out: HeldOut | None,
 ) -> Curves:
     """The rays that one device has, one after the other."""
@@ -173,32 +173,32 @@ def _solve_rays(
             return _in_full(task, ray)
         if options.leading:
             return _in_subspace(task, data, tolerance)
-        return _in_full(task, _factorised(moments, task.direction(), data))
+        return _in_full(task, _factorized(moments, task.direction(), data))
 
     return jax.lax.map(one_ray, (points, rays))
 
 
-def _factorised(moments: Moments, direction: Array, data: Principal) -> Factorised:
-    ray = factorise(moments, direction, data=data)
+def _factorized(moments: Moments, direction: Array, data: Principal) -> Factorized:
+    ray = factorize(moments, direction, data=data)
     doubtful = ray.magnified > DOUBTFUL[ray.clean.dtype.name]
     doubtful |= (data.clear < data.rank) | (jnp.max(data.uncertain.missing) > 0)
     again = jax.lax.cond(
         doubtful,
-        lambda: factorise(moments, direction, data=data, again=True),
+        lambda: factorize(moments, direction, data=data, again=True),
         lambda: jax.tree.map(jnp.zeros_like, ray),
     )
-    return Factorised(ray, again, doubtful, data.uncertain)
+    return Factorized(ray, again, doubtful, data.uncertain)
 
 
 @jax.jit(static_argnames="dtype")
 @highest
-def factorised(moments: Moments, points: RayPoint, *, dtype: Any) -> Factorised:
-    """(P, ...) the rays of a grid, factorised one after the other and kept in another dtype."""
+def factorized(moments: Moments, points: RayPoint, *, dtype: Any) -> Factorized:
+    """(P, ...) the rays of a grid, factorized one after the other and kept in another dtype."""
     data = principal(moments)
 
-    def one_ray(row: RayPoint) -> Factorised:
+    def one_ray(row: RayPoint) -> Factorized:
         direction = row.direction.covariance(moments.second_moment)
-        return _cast(_factorised(moments, direction, data), dtype)
+        return _cast(_factorized(moments, direction, data), dtype)
 
     return jax.lax.map(one_ray, points)
 
@@ -288,7 +288,7 @@ class _Task(NamedTuple):
         return Curves(*found[:4], reduced, rank, *found[4:])  # type: ignore[call-arg]
 
 
-def _in_full(task: _Task, whole: Factorised) -> Curves:
+def _in_full(task: _Task, whole: Factorized) -> Curves:
     """A ray with every direction of the data."""
     by = task.judge(whole.ray.transform)
     whole = _cast(whole, task.options.dtype)
@@ -365,9 +365,10 @@ def _in_subspace(task: _Task, data: Principal, tolerance: Array) -> Curves:
         here = task.solve(exact, index, count)
         vectors = transform @ (deviation(exact, point)[:, None] * here.rotation)
         vectors = vectors / jnp.maximum(jnp.linalg.norm(vectors, axis=0), jnp.finfo(dtype).tiny)
-        factor = noisy_factor(moments, direction, point.share)
-        further = step(moments, factor, vectors, *weights(level, dtype))
-        further = jnp.concatenate([vectors, further, label_directions(moments, factor)], axis=1)
+        whitening = noisy_whitening(moments, direction, point.share)
+        second, cross = moments.second_moment, moments.cross_moment
+        further = step(whitening, second, vectors, cross, *weights(level, dtype))
+        further = jnp.concatenate([vectors, further, label_directions(whitening, cross)], axis=1)
         wider = restricted(moments, direction, jnp.linalg.qr(further)[0])
         change = task.solve(wider, index, count).supervised_loss - here.supervised_loss
         return jnp.abs(change[task.latent_dims - 1])
@@ -385,7 +386,7 @@ def _in_subspace(task: _Task, data: Principal, tolerance: Array) -> Curves:
     return jax.lax.cond(
         whole & (jnp.max(missing) <= tolerance.astype(dtype)),
         accepted,
-        lambda: _in_full(task, _factorised(moments, direction, data)),
+        lambda: _in_full(task, _factorized(moments, direction, data)),
     )
 
 

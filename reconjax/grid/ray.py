@@ -1,6 +1,6 @@
-"""One factorisation for a whole ray of noises.
+"""One factorization for a whole ray of noises.
 
-On a ray, E[x' x'ᵀ] = g ((1 − ρ) M + ρ B). With κ = tr M / tr B (1 for masks) factorise the pencil
+On a ray, E[x' x'ᵀ] = g ((1 − ρ) M + ρ B). With κ = tr M / tr B (1 for masks) factorize the pencil
 
     A = M + κ B,   T   so that   Tᵀ A T = I,   Tᵀ M T = diag(μ),   Tᵀ (κ B) T = diag(1 − μ).
 
@@ -23,7 +23,7 @@ with the Schur complement of B on the null space.)
 
 A is taken in units in which it has diagonal 1, and whitened by its Cholesky factor. Where it is
 singular or nearly so, its eigenvectors whiten it instead, up to a cut-off. What depends on the
-cut-off, or on the rounding of A, shows when the ray is factorised `again` with another cut-off and
+cut-off, or on the rounding of A, shows when the ray is factorized `again` with another cut-off and
 with other rounding.
 """
 
@@ -35,6 +35,7 @@ from jax import Array
 
 from reconjax.linalg.eigen import eigh_descending, inverse_root, significant
 from reconjax.linalg.products import gram, symmetric_product
+from reconjax.linalg.whitening import OTHER_CUT, whiten
 from reconjax.noise import RayPoint
 from reconjax.summary.class_moment import ClassMoment
 from reconjax.summary.moments import Moments
@@ -44,12 +45,9 @@ from reconjax.theory.optimum import Optimum, Whitened
 from reconjax.theory.spectrum import decomposed
 from reconjax.theory.uncertainty import Uncertain, uncertain
 
-# Another cut-off, times the usual one, for `factorise` to be done again with.
-OTHER_CUT = 30.0
-
 
 class Ray(NamedTuple):
-    """What one factorisation leaves for every point of a ray, in the coordinates Tᵀ x.
+    """What one factorization leaves for every point of a ray, in the coordinates Tᵀ x.
 
     Attributes:
       clean: (D,) μ, the variance of the data; 0 past the rank.
@@ -58,7 +56,7 @@ class Ray(NamedTuple):
       labels: (C, D) Cᵀ T.
       transform: (D, D) T.
       rank: number of directions of the data, that of the spectrum.
-      attainable: Eq. 7's normaliser: what a linear head can reach on clean data at all.
+      attainable: Eq. 7's normalizer: what a linear head can reach on clean data at all.
       explainable: its loss form, the label variance that a linear head explains on clean data.
       variance: tr M.
       magnified: how much whitening may have magnified the rounding of A, at most.
@@ -87,7 +85,7 @@ class Principal(NamedTuple):
       labels: (C, D) Ŷ.
       rank: r.
       clear: how many of them are clear of the cut-off, and hide no others.
-      attainable: Eq. 7's normaliser.
+      attainable: Eq. 7's normalizer.
       explainable: its loss form.
       uncertain: what rounding in the moments leaves open, for every K.
     """
@@ -104,7 +102,7 @@ class Principal(NamedTuple):
 
 
 def principal(moments: Moments, root: Array | None = None) -> Principal:
-    """One (D, D) eigendecomposition; arguments as `factorise`."""
+    """One (D, D) eigendecomposition; arguments as `factorize`."""
     found, every = decomposed(moments, None)
     attainable, explainable = direction_weights(found.labels, moments.label_moment)
     inputs = found.eigenvalues
@@ -135,7 +133,7 @@ def _root(eigenvalues: Array, directions: Array, second: Array) -> Array:
     return jnp.where(small, first, (directions * inverse_root(eigenvalues)).T @ second)
 
 
-def factorise(
+def factorize(
     moments: Moments,
     direction: Array,
     root: Array | None = None,
@@ -143,7 +141,7 @@ def factorise(
     data: Principal | None = None,
     again: bool = False,
 ) -> Ray:
-    """One ray's factorisation: one (D, D) eigendecomposition, whatever is then asked of the ray.
+    """One ray's factorization: one (D, D) eigendecomposition, whatever is then asked of the ray.
 
     Args:
       moments: centered moments of the data.
@@ -157,43 +155,13 @@ def factorise(
     second = moments.second_moment
     total = jnp.trace(direction)
     kappa = jnp.where(total > 0, jnp.trace(second) / jnp.where(total > 0, total, 1.0), 1.0)
-    # In units of its own in which A has diagonal 1, no feature is too small to be seen; those
-    # that are 0 stay 0.
-    variance = jnp.diagonal(second) + kappa * jnp.diagonal(direction)
-    varies = variance > 0
-    unit = jnp.where(varies, jax.lax.rsqrt(jnp.where(varies, variance, 1.0)), 0.0)
-    both = (second + kappa * direction) * (unit[:, None] * unit)
-    size, epsilon = both.shape[0], float(jnp.finfo(both.dtype).eps)
-    if again:
-        off = jax.random.normal(jax.random.key(0), both.shape, both.dtype)
-        both = both + jnp.where(varies[:, None] & varies, epsilon * (off + off.T), 0.0)
-
-    # Constant features: outside the range of A there is no data; 1 keeps A regular there.
-    outside = jnp.diag(jnp.where(varies, 0.0, 1.0).astype(both.dtype))
-    factor = jnp.linalg.cholesky(both + outside, symmetrize_input=False)
-    pivots = jnp.min(jnp.diagonal(factor))
-    regular = jnp.isfinite(pivots) & (pivots**2 > 64 * size * epsilon)
-    samples = unit[:, None] * data.root.T
-
-    def by_cholesky() -> tuple[Array, Array, Array]:
-        whitened = jax.scipy.linalg.solve_triangular(factor, samples, lower=True)
-        norm = jnp.max(jnp.sum(jnp.abs(both), axis=0))
-        return whitened, factor, epsilon * norm / pivots**2
-
-    def by_eigenvectors() -> tuple[Array, Array, Array]:
-        scales, vectors = eigh_descending(both)
-        cut = jnp.maximum(significant(scales), 8 * epsilon * scales[0])
-        cut = OTHER_CUT * cut if again else cut
-        kept = scales > cut
-        root = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, scales, 1.0)), 0.0)
-        whitener = vectors * root
-        return whitener.T @ samples, whitener, jnp.ones_like(pivots)
-
-    whitened, whitener, magnified = jax.lax.cond(regular, by_cholesky, by_eigenvectors)
+    whitening = whiten(second + kappa * direction, other_rounding=again)
+    whitened = whitening.apply(data.root.T)
+    size, epsilon = second.shape[0], float(jnp.finfo(second.dtype).eps)
     # What is no direction of the data is kept apart from the weakest of them.
     rank = data.clear if again else data.rank
     exists = jnp.arange(size, dtype=jnp.int32) < rank
-    apart = jnp.diag(jnp.where(exists, 0.0, 1.0).astype(both.dtype))
+    apart = jnp.diag(jnp.where(exists, 0.0, 1.0).astype(second.dtype))
     whitened = jnp.where(exists, whitened, 0.0)
     mu, basis = eigh_descending(gram(whitened) - apart)
     basis = jnp.where(exists[:, None] & exists, basis, 0.0)
@@ -201,11 +169,6 @@ def factorise(
     mu = jnp.where(exists, jnp.clip(mu, epsilon**1.25, 1.0), 0.0)
     scaled = basis * jnp.sqrt(mu)
     dual = basis * inverse_root(mu)
-    transform = jax.lax.cond(
-        regular,
-        lambda: jax.scipy.linalg.solve_triangular(whitener, whitened @ dual, trans="T", lower=True),
-        lambda: whitener @ (whitened @ dual),
-    )
     if data.inputs.ndim == 1:
         inputs = gram(jnp.sqrt(data.inputs)[:, None] * scaled)
     else:
@@ -215,12 +178,12 @@ def factorise(
         noise=jnp.where(exists, (1 - mu) / kappa, 0.0),
         inputs=inputs,
         labels=data.labels @ scaled,
-        transform=unit[:, None] * transform,
+        transform=whitening.transposed(whitened @ dual),
         rank=rank,
         attainable=data.attainable,
         explainable=data.explainable,
         variance=jnp.trace(second),
-        magnified=magnified,
+        magnified=jnp.asarray(whitening.magnified),
     )
 
 

@@ -10,7 +10,7 @@ from jax import Array
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from reconjax.grid.kernel import Options, factorised, solve_grid
+from reconjax.grid.kernel import Options, factorized, solve_grid
 from reconjax.grid.subspace import subspace_size
 from reconjax.noise import RayPoint, exact_patch_mask, gaussian, patch_mask, pixel_dropout
 from reconjax.summary.moments import Moments
@@ -192,7 +192,7 @@ def sweep(
     rays = None
     if host is not None:
         with jax.default_device(host):
-            rays = factorised(*jax.device_put((moments, points), host), dtype=dtype)
+            rays = factorized(*jax.device_put((moments, points), host), dtype=dtype)
         # Past the whitening, nothing is left that needs float64.
         moments = jax.tree.map(lambda leaf: leaf.astype(dtype), moments)
     if held_out is not None:
@@ -299,7 +299,7 @@ def _stacked(noises: Sequence[Sequence[Any]], features: int) -> RayPoint:
 
 
 def _in_precision(moments: Moments, precision: str | None) -> tuple[Moments, Any]:
-    """The moments in the dtype of the factorisation, and the dtype of the points."""
+    """The moments in the dtype of the factorization, and the dtype of the points."""
     have = moments.second_moment.dtype
     if precision is None:
         return moments, have

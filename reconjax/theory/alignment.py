@@ -33,7 +33,7 @@ class Alignment(NamedTuple):
       supervised_loss: (D,) in squared units of y.
       reconstruction_loss: (D,) of PCA, in squared units of x.
       eigenvalues: (D,) variance along each direction, in squared units of x.
-      total: scalar, ‖Ŷᵀ Ŷ-weighted normaliser of Eq. 7 over that of Sec. 5.8; 1 would mean that
+      total: scalar, ‖Ŷᵀ Ŷ-weighted normalizer of Eq. 7 over that of Sec. 5.8; 1 would mean that
         the inputs determine the labels linearly.
       error: scalar, estimated largest error of `r2` in K by the rounding of the spectrum.
         An estimate, not a bound; what float32 has cut off altogether it cannot know (see `rank`).
@@ -81,7 +81,7 @@ def alignment(
     Conventions:
       "eq7": ‖YᵀY V_k‖² / ‖YᵀY V‖², as Eq. 7 prints it.
       "loss": ‖Y V_k‖² / ‖Y V‖², the loss form of Corollary 1.2; "eq7" for balanced classes.
-      "sec58": Eq. 7 over ‖Y Yᵀ‖², the normaliser in the code of Sec. 5.8.
+      "sec58": Eq. 7 over ‖Y Yᵀ‖², the normalizer in the code of Sec. 5.8.
       "reference": the square root of Eq. 7 with the labels' mean kept in YᵀY, which is what the
         authors' published script plots.
 

@@ -25,6 +25,7 @@ from jax import Array
 
 from reconjax.linalg.eigen import eigh_descending
 from reconjax.linalg.precision import highest
+from reconjax.linalg.whitening import ridged, whiten_regular
 from reconjax.noise import Mask, patch_mask
 from reconjax.summary.moments import Moments
 from reconjax.theory.solver import check_latent_dim, problem
@@ -154,11 +155,8 @@ def _ratio(logits: Array) -> Array:
 @highest
 def _explained_share(moments: Moments, noise: Any, latent_dim: Array, columns: int) -> Array:
     posed = problem(moments, noise)
-    noisy = posed.noisy_second_moment
-    diagonal = jnp.diagonal(noisy)
-    ridge = 64 * noisy.shape[0] * float(jnp.finfo(noisy.dtype).eps)
-    ridge = jax.lax.stop_gradient(ridge * (diagonal + jnp.mean(diagonal)))
-    encoder = leading(noisy + jnp.diag(ridge), posed.noisy_input_moment, latent_dim, columns)
+    noisy = ridged(posed.noisy_second_moment)
+    encoder = leading(noisy, posed.noisy_input_moment, latent_dim, columns)
     dropped = jnp.arange(columns, dtype=jnp.int32) >= latent_dim
     gram = encoder.T @ posed.second_moment @ encoder
     gram = gram + jnp.diag(dropped.astype(gram.dtype))
@@ -183,10 +181,10 @@ def leading(noisy: Array, inputs: Array, latent_dim: Array, columns: int) -> Arr
 
 
 def _leading(noisy: Array, inputs: Array, latent_dim: Array, columns: int) -> tuple[Array, Any]:
-    factor = jnp.linalg.cholesky(noisy, symmetrize_input=False)
-    whitened = jax.scipy.linalg.solve_triangular(factor, inputs, lower=True)
+    whitening = whiten_regular(noisy)
+    whitened = whitening.apply(inputs)
     theta, rotation = eigh_descending(whitened @ whitened.T)
-    vectors = jax.scipy.linalg.solve_triangular(factor, rotation, trans="T", lower=True)
+    vectors = whitening.transposed(rotation)
     kept = jnp.arange(columns, dtype=jnp.int32) < latent_dim
     encoder = jnp.where(kept, vectors[:, :columns], 0.0)
     return encoder, (theta, vectors, encoder, inputs, latent_dim)
@@ -202,9 +200,9 @@ def _leading_backward(columns: int, saved: Any, gradient: Array) -> tuple[Any, .
     between = between & (gap > rounding)
     with highest:
         along = vectors.T @ gradient
-        moved = vectors @ jnp.where(between, along / jnp.where(between, gap, 1.0), 0.0)
-        by_noisy = -(moved * theta[:columns]) @ encoder.T
-        by_inputs = moved @ (encoder.T @ inputs) + encoder @ (moved.T @ inputs)
+        change = vectors @ jnp.where(between, along / jnp.where(between, gap, 1.0), 0.0)
+        by_noisy = -(change * theta[:columns]) @ encoder.T
+        by_inputs = change @ (encoder.T @ inputs) + encoder @ (change.T @ inputs)
     return (by_noisy + by_noisy.T) / 2, by_inputs, np.zeros((), jax.dtypes.float0)
 
 

@@ -5,7 +5,7 @@ features of it -
 
     loss(V, W, Z) = α E‖Wᵀ Vᵀ x' − y‖² + λ E‖Zᵀ Vᵀ x' − x‖².
 
-With G = E[x' x'ᵀ] and F = [√α E[x' yᵀ], √λ E[x' xᵀ]] the optimal V are the top-K generalised
+With G = E[x' x'ᵀ] and F = [√α E[x' yᵀ], √λ E[x' xᵀ]] the optimal V are the top-K generalized
 eigenvectors of (F Fᵀ, G): whiten G, take the eigenvectors of the whitened F Fᵀ. They are nested,
 so one eigendecomposition serves every K. No noise and α = 1 is Theorem 1; λ = 0 is least squares
 (reduced-rank regression), λ = inf (α = 0, λ = 1) is PCA; α = 0 with noise is Theorem 3.
@@ -25,10 +25,10 @@ from reconjax.linalg.eigen import (
     inverse_root,
     significant,
     ties,
-    whitening,
 )
 from reconjax.linalg.precision import highest
 from reconjax.linalg.products import gram
+from reconjax.linalg.whitening import whitening_vectors
 from reconjax.summary.class_moment import ClassMoment
 from reconjax.summary.moments import Moments
 from reconjax.theory.optimum import Optimum, Whitened, optimum, weights
@@ -282,7 +282,7 @@ def _factored_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[
 @highest
 def _solve(problem: Problem, reconstruction_weight: Array, clean: bool) -> Solution:
     # Nothing that is returned depends on how the whitened coordinates are rotated.
-    whitener, eigenvalues = whitening(problem.noisy_second_moment)
+    whitener, eigenvalues = whitening_vectors(problem.noisy_second_moment)
     kept = eigenvalues > 0
     inputs = problem.noisy_input_moment.T @ whitener
     # The clean read-out by a factor X̃ of M: what whitening magnifies is the rounding of M's root.

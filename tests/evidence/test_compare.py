@@ -50,7 +50,7 @@ def flat(x):
 
 
 def dense(data, noise, latent_dim):
-    """Explained, held out and (B,) agreement, by generalised eigenvectors and least squares."""
+    """Explained, held out and (B,) agreement, by generalized eigenvectors and least squares."""
     (x, labels), folds, *_ = data
     mean_x, mean_y = flat(x).mean(axis=0), np.eye(3)[labels].mean(axis=0)
     x, y = flat(x) - mean_x, np.eye(3)[labels] - mean_y

@@ -218,7 +218,7 @@ def test_precision_float64_is_refused_without_it(float32):
 
 
 @pytest.mark.parametrize("precision", ["mixed", "float64"])
-def test_rays_that_the_host_factorised_give_the_same(monkeypatch, precision):
+def test_rays_that_the_host_factorized_give_the_same(monkeypatch, precision):
     # As on a TPU, whose default device has no float64: here another CPU plays the host.
     moments, noises = plain(), GRIDS["masks"][0]()
     expected = rj.sweep(moments, noises, WEIGHTS, precision=precision)
@@ -234,7 +234,7 @@ def test_rays_that_the_host_factorised_give_the_same(monkeypatch, precision):
 
 @functools.cache
 def images_of_scenes():
-    """Moments of 8 x 8 images in colour, D = 192."""
+    """Moments of 8 x 8 images in color, D = 192."""
     found = load("scenes:size=8,samples=3000").train
     return rj.moments(*found.examples(np.arange(len(found))))
 

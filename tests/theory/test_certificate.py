@@ -29,7 +29,7 @@ from reconjax.theory.commuting import (
 DATA = ["plain", "short", "constant pixels", "low rank"]
 
 
-class Coloured(NamedTuple):
+class Colored(NamedTuple):
     """x' = x + ε, ε of any covariance."""
 
     covariance: jax.Array
@@ -221,7 +221,7 @@ def test_commuting_and_in_order():
     basis, values = rotation(6), np.array([9.0, 5.0, 3.0, 2.0, 1.0, 0.5])
     added = np.array([1.0, 2.0, 0.5, 3.0, 2.0, 1.0])
     assert np.all(np.diff(values**2 / (values + added)) < 0)
-    found = certificate(given(of(values, basis)), Coloured(jnp.asarray(of(added, basis))))
+    found = certificate(given(of(values, basis)), Colored(jnp.asarray(of(added, basis))))
     assert (found.verdict, found.reason) == ("never", KEPT)
     np.testing.assert_array_equal(found.latent_dim, [1, 2, 4, 6])
     np.testing.assert_array_equal(found.largest_change, 0)
@@ -237,7 +237,7 @@ def test_commuting_but_reordering():
     added = np.array([0.0, 50.0, 0.0, 0.0, 0.0, 0.0])  # the second becomes the last but one
     kept = values**2 / (values + added)
     assert np.argsort(-kept).tolist() == [0, 2, 3, 4, 1, 5]
-    noise = Coloured(jnp.asarray(of(added, basis)))
+    noise = Colored(jnp.asarray(of(added, basis)))
     found = certificate(given(of(values, basis)), noise, range(1, 7))
     assert (found.verdict, found.reason) == ("may", REORDERED)
     np.testing.assert_allclose(found.largest_change, [0, 1, 1, 1, 0, 0], atol=1e-7)
@@ -249,7 +249,7 @@ def test_commuting_but_reordering():
 
 def test_not_commuting():
     basis, values = rotation(6), np.array([9.0, 5.0, 3.0, 2.0, 1.0, 0.5])
-    noise = Coloured(jnp.asarray(of([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], rotation(6, seed=1))))
+    noise = Colored(jnp.asarray(of([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], rotation(6, seed=1))))
     found = certificate(given(of(values, basis)), noise, range(1, 7))
     assert (found.verdict, found.reason) == ("may", MIXED)
     m, n = of(values, basis), np.asarray(noise.covariance)
@@ -270,13 +270,13 @@ def test_equal_eigenvalues_are_reported():
     assert found.ambiguous.tolist() == [False, True, True, False, False, False]
     assert np.all(found.gap[[1, 2]] < 1e-12)
     # A noise that tells them apart decides what was open before, though it commutes.
-    apart = Coloured(jnp.asarray(of([1.0, 3.0, 2.0, 1.0, 1.0, 1.0], basis)))
+    apart = Colored(jnp.asarray(of([1.0, 3.0, 2.0, 1.0, 1.0, 1.0], basis)))
     found = certificate(moments, apart, range(1, 7))
     assert (found.verdict, found.reason) == ("may", TIES)
     assert found.ties == (2, 3)
     assert found.commutator < found.tolerance
     # One that treats them alike does not.
-    alike = Coloured(jnp.asarray(of([1.0, 2.0, 2.0, 2.0, 1.0, 1.0], basis)))
+    alike = Colored(jnp.asarray(of([1.0, 2.0, 2.0, 2.0, 1.0, 1.0], basis)))
     assert certificate(moments, alike).reason == KEPT
 
 
@@ -290,7 +290,7 @@ def test_near_ties_are_reported_by_their_gap():
     # The noise may bring two directions near each other, though it keeps their order.
     added = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
     added[2] = values[2] ** 2 / (values[1] ** 2 / (values[1] + 1) * (1 - 1e-5)) - values[2]
-    noise = Coloured(jnp.asarray(of(added, rotation(6))))
+    noise = Colored(jnp.asarray(of(added, rotation(6))))
     found = certificate(moments, noise, range(1, 7))
     assert found.verdict == "never"
     np.testing.assert_allclose(found.gap[1], 1e-5, rtol=1e-6)
@@ -368,7 +368,7 @@ def test_noise_outside_the_data_counts_by_its_schur_complement():
     def noise(on_data, beside):
         blocks = inside @ across @ outside.T
         there = inside @ on_data @ inside.T + beside * outside @ outside.T
-        return Coloured(jnp.asarray(there + blocks + blocks.T))
+        return Colored(jnp.asarray(there + blocks + blocks.T))
 
     # What the encoder can predict from beside the data it takes away: white noise is left.
     found = certificate(moments, noise(np.eye(4) + across @ across.T, 1.0), range(1, 5))

@@ -16,7 +16,7 @@ threadpool_limits(1)
 
 
 def curves(x, labels, weights):
-    """Explained share, Eq. 7 and its other conventions at every K, of one labelling."""
+    """Explained share, Eq. 7 and its other conventions at every K, of one labeling."""
     unit = weights[labels] / weights[labels].sum()
     y = np.eye(len(weights))[labels]
     x, mean = x - unit @ x, unit @ y

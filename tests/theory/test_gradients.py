@@ -9,7 +9,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 import reconjax
-from reconjax.linalg.eigen import at_no_tie, nested_eigh, ties, whitening
+from reconjax.linalg.eigen import at_no_tie, nested_eigh, ties
+from reconjax.linalg.whitening import whitening_vectors
 
 DIM = 16
 
@@ -176,7 +177,7 @@ def test_whitening_follows_a_null_space():
     changed = directions(moments)
 
     def inverse(t):
-        whitener, _ = whitening(changed(t).second_moment)
+        whitener, _ = whitening_vectors(changed(t).second_moment)
         return whitener @ whitener.T
 
     step = 1e-5
