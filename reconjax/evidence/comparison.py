@@ -30,8 +30,9 @@ from reconjax.noise import RayPoint
 from reconjax.noise.families import Family
 from reconjax.summary.moments import Moments
 from reconjax.theory.chance import chance_curves
+from reconjax.theory.checks import check_latent_dims
 from reconjax.theory.held_out import HeldOut, held_out_curves
-from reconjax.theory.solver import Solution, check_latent_dim, problem, solve
+from reconjax.theory.solver import Solution, problem, solve
 from reconjax.theory.spectrum import Spectrum, spectrum
 
 
@@ -98,13 +99,8 @@ def compare(
         raise ValueError("families: none; at least one is needed")
     if not moments.centered:
         raise ValueError("moments: they are not centered; centered moments are needed")
-    dims = np.atleast_1d(np.asarray(latent_dims))
-    if dims.ndim != 1 or dims.size == 0:
-        raise ValueError(f"latent_dims: shape {dims.shape}; a list of at least one is needed")
     principal = spectrum(moments) if principal is None else principal
-    for latent_dim in dims.tolist():
-        check_latent_dim(latent_dim, int(principal.rank))
-    dims = dims.astype(np.int32)
+    dims = check_latent_dims(latent_dims, int(principal.rank)).astype(np.int32)
     task = _Task(moments, held_out, principal, dims, tolerance)
     parts = []
     for family in families:

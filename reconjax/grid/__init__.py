@@ -5,3 +5,7 @@ ray        one factorization for every strength of a noise
 subspace   a ray for the leading K alone
 kernel     what is compiled, on one device or many
 """
+
+from reconjax.grid.sweep import Sweep, gaussian_grid, mask_grid, pixel_grid, sweep_memory
+
+__all__ = ["Sweep", "gaussian_grid", "mask_grid", "pixel_grid", "sweep_memory"]

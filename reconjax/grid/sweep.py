@@ -14,8 +14,8 @@ from reconjax.grid.kernel import Options, factorized, solve_grid
 from reconjax.grid.subspace import subspace_size
 from reconjax.noise import RayPoint, exact_patch_mask, gaussian, patch_mask, pixel_dropout
 from reconjax.summary.moments import Moments
+from reconjax.theory.checks import check_latent_dims, check_mean, check_readout, check_weight
 from reconjax.theory.held_out import HeldOut
-from reconjax.theory.solver import check_latent_dim, check_mean, check_readout, check_weight
 
 PRECISIONS = ("float64", "mixed", "float32")
 
@@ -157,14 +157,11 @@ def sweep(
     features = moments.features
     if latent_dims is None:
         latent_dims = np.arange(1, features + 1)
-    if not np.all(np.mod(latent_dims, 1) == 0):
-        raise ValueError(f"latent_dims: {latent_dims}; whole numbers are needed")
-    dims = np.atleast_1d(np.asarray(latent_dims)).astype(np.int32)
-    for name, values in (("latent_dims", dims), ("reconstruction_weights", weights)):
-        if values.ndim != 1 or values.size == 0:
-            raise ValueError(f"{name}: shape {values.shape}; a list of at least one is needed")
-    check_latent_dim(int(dims.min()), features)
-    check_latent_dim(int(dims.max()), features)
+    dims = check_latent_dims(latent_dims, features).astype(np.int32)
+    if weights.ndim != 1 or weights.size == 0:
+        raise ValueError(
+            f"reconstruction_weights: shape {weights.shape}; a list of at least one is needed"
+        )
     if batch_size < 1:
         raise ValueError(f"batch_size: {batch_size}; it must be at least 1")
     if not 0 <= tolerance < 1:
@@ -172,7 +169,7 @@ def sweep(
     if held_out is not None and not isinstance(held_out, HeldOut):
         raise ValueError(
             f"held_out: {type(held_out).__name__}; make it with"
-            " `reconjax.held_out(reconjax.each_fold(test, num_classes=...), moments)`"
+            " `reconjax.held_out(reconjax.summary.each_fold(test, num_classes=...), moments)`"
         )
     if held_out is not None and held_out.cross_moment.shape != moments.cross_moment.shape:
         raise ValueError(

@@ -10,16 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from reconjax.data.split import Split
 from reconjax.data.targets import strata
-from reconjax.linalg.precision import highest
-from reconjax.summary.class_moment import ClassMoment, symmetric
-from reconjax.summary.moments import Moments, check_units
+from reconjax.summary.moments import Moments
 from reconjax.summary.streaming import moments_from_batches
-from reconjax.summary.unweighted import unweighted_union
+from reconjax.summary.union import check_units, union
 
 
 def stratified(labels: ArrayLike, folds: int, *, seed: int = 0) -> np.ndarray:
@@ -117,9 +114,6 @@ def fold_moments(split: Split, folds: int = 19, **options: Any) -> Moments:
 def combined(folds: Moments, weights: ArrayLike | None = None) -> Moments:
     """Moments of all folds together, each counted `weights` (B,) times; once by default.
 
-    Chan's formula for any number of sets: with w the share of a fold in the whole and d the
-    distance of its mean from the common one, the second moment is Σ w (M + d dᵀ).
-
     Args:
       folds: (B, ...) from `fold_moments`, in units of their own: standardize afterwards.
       weights: (B,) >= 0, not all 0.
@@ -132,47 +126,7 @@ def combined(folds: Moments, weights: ArrayLike | None = None) -> Moments:
     return _combined(folds, weights)
 
 
-@jax.jit
-@highest
-def _combined(folds: Moments, weights: ArrayLike | None) -> Moments:
-    samples = jnp.ones_like(folds.samples) if weights is None else weights
-    counts = jnp.asarray(samples, folds.samples.dtype)
-    weight = counts @ folds.weight
-    share = counts * folds.weight / weight
-
-    def common(means: Array) -> Array:
-        # The rounding of the first sum would be an error in the second moments: sum what is left.
-        found = share @ means
-        return found + share @ (means - found)
-
-    mean_x, mean_y = common(folds.mean_x), common(folds.mean_y)
-    scale = folds.scale[0]
-    dx, dy = (folds.mean_x - mean_x) / scale, folds.mean_y - mean_y
-
-    def mix(within: Array, u: Array, v: Array) -> Array:
-        return jnp.tensordot(share, within, 1) + (share[:, None] * u).T @ v
-
-    second = mix(folds.second_moment, dx, dx)
-    label: Any
-    if isinstance(folds.label_moment, ClassMoment):
-        label = jax.tree.map(lambda shares: share @ shares, folds.label_moment)
-    else:
-        label = mix(folds.label_moment, dy, dy)
-    plain = folds.unweighted
-    if plain is not None:
-        plain = unweighted_union(plain, scale, lambda parts: jnp.sum(parts, axis=0), counts)
-    return Moments(
-        unweighted=plain,
-        samples=counts @ folds.samples,
-        weight=weight,
-        mean_x=mean_x,
-        mean_y=mean_y,
-        second_moment=(second + second.T) / 2,
-        cross_moment=mix(folds.cross_moment, dx, dy),
-        label_moment=symmetric(label),
-        scale=scale,
-        centered=folds.centered,
-    )
+_combined = jax.jit(union)
 
 
 def fold_memory(

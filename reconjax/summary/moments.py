@@ -25,7 +25,7 @@ from reconjax.linalg.precision import highest
 from reconjax.linalg.products import symmetric_product
 from reconjax.summary.class_moment import MANY, ClassMoment, about_zero, class_sums
 from reconjax.summary.exact_sums import LARGEST_BATCH, ExactSums
-from reconjax.summary.unweighted import Unweighted, unweighted_step, without_weights
+from reconjax.summary.unweighted import Unweighted, without_weights
 
 
 @jax.tree_util.register_dataclass
@@ -134,83 +134,6 @@ def moments(
             weighted=class_weight is not None,
         )
     return checked(found if center else uncentered(found))
-
-
-def merge(first: Moments, second: Moments) -> Moments:
-    """Moments of the union of two disjoint sets of samples (Chan, Golub and LeVeque, 1979).
-
-    Merge first, standardize afterwards: both sets must be in the same units.
-
-    Raises:
-      ValueError: one is centered or has class weights and the other not, their shapes differ, or so
-        do their units (which are not looked at under `jax.jit`).
-    """
-    if first.centered != second.centered:
-        raise ValueError(f"centered: {first.centered} and {second.centered} cannot be merged")
-    if (first.unweighted is None) != (second.unweighted is None):
-        raise ValueError("moments with class weights and without them cannot be merged")
-    if (first.features, first.targets) != (second.features, second.targets):
-        raise ValueError(
-            f"moments of {first.features} features and {first.targets} targets cannot be merged"
-            f" with {second.features} and {second.targets}"
-        )
-    check_units(first.scale, second.scale)
-    return _merged(first, second)
-
-
-@jax.jit
-def _merged(first: Moments, second: Moments) -> Moments:
-    return jax.tree.map(jnp.add, first, merging_step(first, second))
-
-
-def check_units(*scales: Array) -> None:
-    """Raises ValueError unless all (D,) scales are equal (skipped while JAX traces)."""
-    if any(isinstance(scale, jax.core.Tracer) for scale in scales):
-        return
-    first, *others = map(np.asarray, scales)
-    for other in others:
-        if not np.array_equal(first, other):
-            index = int(np.argmax(first != other))
-            raise ValueError(
-                f"scale: {first[index]:.6g} and {other[index]:.6g} of feature {index}; moments in"
-                " different units cannot be merged: merge first, standardize afterwards"
-            )
-
-
-def merging_step(first: Moments, second: Moments) -> Moments:
-    """What `second` adds to each field of `first` when the two are merged."""
-    weight = first.weight + second.weight
-    whole = jnp.where(weight > 0, weight, 1.0)  # both may be of classes that have no weight
-    share = second.weight / whole
-    spread = share * (first.weight / whole)
-    dx = second.mean_x - first.mean_x
-    dy = second.mean_y - first.mean_y
-
-    def mix(a: Any, b: Any, u: Array, v: Array) -> Array:
-        # The means are in raw units, the second moments in units of `scale`.
-        return share * (b - a) + spread * jnp.outer(u, v)
-
-    ux = dx / first.scale
-    plain = None
-    if first.unweighted is not None and second.unweighted is not None:
-        plain = unweighted_step(first.unweighted, second.unweighted, first.scale)
-    label: Any
-    if isinstance(first.label_moment, ClassMoment):
-        label = jax.tree.map(lambda a, b: share * (b - a), first.label_moment, second.label_moment)
-    else:
-        label = mix(first.label_moment, second.label_moment, dy, dy)
-    return Moments(
-        samples=second.samples,
-        weight=second.weight,
-        mean_x=share * dx,
-        mean_y=share * dy,
-        second_moment=mix(first.second_moment, second.second_moment, ux, ux),
-        cross_moment=mix(first.cross_moment, second.cross_moment, ux, dy),
-        label_moment=label,
-        scale=jnp.zeros_like(first.scale),
-        centered=first.centered,
-        unweighted=plain,
-    )
 
 
 def uncentered(moments: Moments) -> Moments:

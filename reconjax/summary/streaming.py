@@ -24,12 +24,11 @@ from reconjax.summary.moments import (
     check_labels,
     checked,
     is_exact,
-    merge,
-    merging_step,
     rounded,
     sample_weights,
     uncentered,
 )
+from reconjax.summary.union import merge, merging_step
 from reconjax.summary.unweighted import nothing
 
 

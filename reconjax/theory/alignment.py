@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -14,6 +13,7 @@ from reconjax.linalg.rounding import mixing
 from reconjax.summary.class_moment import ClassMoment, about_zero, dense, squared_norm
 from reconjax.summary.moments import Moments
 from reconjax.theory.chance import equal_weights, is_traced, permuted
+from reconjax.theory.checks import check_latent_dim
 from reconjax.theory.spectrum import Spectrum
 
 CONVENTIONS = ("eq7", "loss", "sec58", "reference")
@@ -149,11 +149,10 @@ def proposition1(
       `Proposition1`.
 
     Raises:
-      ValueError: K < 1.
+      ValueError: K < 1 or K > D.
     """
-    concrete = not isinstance(latent_dim, jax.core.Tracer)
-    if concrete and (np.asarray(latent_dim) < 1 or np.asarray(latent_dim) % 1 != 0):
-        raise ValueError(f"latent_dim: {latent_dim}; it must be a whole number from 1 on")
+    if not isinstance(latent_dim, jax.core.Tracer):
+        check_latent_dim(latent_dim, spectrum.features)
     if tolerance is None:
         tolerance = float(jnp.finfo(spectrum.eigenvalues.dtype).eps) ** 0.5
     return _proposition1(spectrum, jnp.asarray(latent_dim, jnp.int32), tolerance)

@@ -28,6 +28,7 @@ from jax.typing import ArrayLike
 
 from reconjax.noise import Noise
 from reconjax.summary.moments import Moments
+from reconjax.theory.checks import check_latent_dims
 from reconjax.theory.commuting import NEVER, REASONS, certificate_arrays
 from reconjax.theory.spectrum import Spectrum, spectrum
 
@@ -135,23 +136,6 @@ def certificate(
         sampling=float(arrays.sampling),
         rank=rank,
     )
-
-
-def check_latent_dims(latent_dims: ArrayLike | None, rank: int, features: int) -> np.ndarray:
-    """(Kn,) K as whole numbers, by default 1, 2, 4, ... and the rank; ValueError past the rank."""
-    if latent_dims is None:
-        powers = 2 ** np.arange(rank.bit_length())
-        return np.append(powers[powers < rank], rank)
-    dims = np.atleast_1d(np.asarray(latent_dims))
-    if dims.ndim != 1 or dims.size == 0:
-        raise ValueError(f"latent_dim: shape {dims.shape}; a list of at least one is needed")
-    for value in dims.tolist():
-        if not 1 <= value <= rank or value % 1:
-            raise ValueError(
-                f"latent_dim: {value}; 1 .. {rank} is allowed, the data have rank {rank}"
-                f" of {features}"
-            )
-    return dims.astype(int)
 
 
 def _places(at: ArrayLike) -> tuple[int, ...]:

@@ -140,7 +140,8 @@ def certificate_arrays(
       >>> import jax
       >>> x = np.random.default_rng(0).normal(size=(50, 4)) * np.arange(1, 5)
       >>> moments = reconjax.moments(x, np.arange(50) % 2)
-      >>> numbers = jax.jit(reconjax.certificate_arrays)(moments, reconjax.gaussian(0.5), [1, 2])
+      >>> noise = reconjax.noise.gaussian(0.5)
+      >>> numbers = jax.jit(reconjax.theory.certificate_arrays)(moments, noise, [1, 2])
       >>> bool(numbers.reason < 2), numbers.largest_change.tolist()
       (True, [0.0, 0.0])
     """

@@ -9,7 +9,8 @@ from jax import Array
 
 from reconjax.linalg.eigen import inverse_root
 from reconjax.linalg.precision import highest
-from reconjax.summary.moments import Moments, merge
+from reconjax.summary.moments import Moments
+from reconjax.summary.union import merge
 from reconjax.theory.spectrum import Spectrum
 
 

@@ -18,7 +18,6 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from reconjax.data.targets import as_targets
-from reconjax.data.units import as_floats
 from reconjax.linalg.eigen import eigh_descending, inverse_root, labels_turned, significant, signs
 from reconjax.linalg.precision import highest
 from reconjax.summary.class_moment import MANY, ClassMoment, class_sums
@@ -322,67 +321,6 @@ def _kept(spectrum: Spectrum, directions: int | None, variance: float | None) ->
     if directions != int(directions) or not 0 <= directions <= spectrum.features:
         raise ValueError(f"directions: {directions}; 0 .. {spectrum.features} is allowed")
     return min(int(directions), size)
-
-
-def project(
-    spectrum: Spectrum,
-    x: ArrayLike,
-    *,
-    variance: ArrayLike | None = None,
-    directions: ArrayLike | None = None,
-    subspace: str = "top",
-    keep_mean: bool = True,
-) -> Array:
-    """Projects inputs on the top or the bottom subspace (Figs 1, 4 and 10).
-
-    The statistics are those stored in the spectrum, so the inputs may be ones that it never saw.
-    The two subspaces with `variance` v and 1 - v are complements: top + bottom - mean = x.
-
-    Args:
-      spectrum: of the training data.
-      x: (..., D) vectors or (N, H, W, C) images with H W C = D; floats in the units of the moments,
-        or uint8, which is scaled to [0, 1].
-      variance: share in [0, 1] of the variance that the subspace explains: the fewest top
-        directions that explain at least that share, or for "bottom" their complement.
-      directions: instead of `variance`, the number of directions: the first ones for "top", the
-        last ones up to the rank (and all that lies outside the span of the data) for "bottom".
-      subspace: "top" or "bottom".
-      keep_mean: add the mean image back.
-
-    Returns:
-      Array of the shape of x.
-
-    Raises:
-      ValueError: x of another size, an unknown subspace, both or none of variance and directions,
-        one out of range, or a spectrum that keeps fewer directions than are needed. (Where their
-        number is traced, the result is NaN instead.)
-    """
-    if subspace not in ("top", "bottom"):
-        raise ValueError(f"subspace: {subspace!r}; 'top' or 'bottom'")
-    if (variance is None) == (directions is None):
-        raise ValueError("variance, directions: exactly one of the two must be given")
-    flat = as_floats(jnp.asarray(x))
-    shape, features = flat.shape, spectrum.features
-    flat = flat if shape[-1:] == (features,) else flat.reshape(shape[0], -1)
-    if flat.shape[-1] != features:
-        raise ValueError(f"x: {flat.shape[-1]} features; the spectrum has {features}")
-    top = top_directions(spectrum, variance, directions, subspace)
-    spectrum.check_kept(top, "this projection")
-    return _projected(spectrum, flat, top, subspace, keep_mean).reshape(shape)
-
-
-@functools.partial(jax.jit, static_argnames=("subspace", "keep_mean"))
-@highest
-def _projected(spectrum: Spectrum, x: Array, top: Array, subspace: str, keep_mean: bool) -> Array:
-    centered = (x.astype(spectrum.mean.dtype) - spectrum.mean) / spectrum.scale
-    used = jnp.arange(spectrum.kept, dtype=jnp.int32) < top
-    # The coordinates are masked rather than the directions, of which that would make a copy.
-    coordinates = jnp.where(used, centered @ spectrum.eigenvectors, 0.0)
-    part = coordinates @ spectrum.eigenvectors.T
-    part = jnp.where(top <= spectrum.kept, part, jnp.nan)
-    if subspace == "bottom":
-        part = centered - part
-    return part * spectrum.scale + (spectrum.mean if keep_mean else 0.0)
 
 
 def top_directions(

@@ -230,7 +230,9 @@ def test_latent_dims_are_whole_numbers(data, found):
 def test_uncentered_moments_are_refused(data):
     _, _, moments, judge = data
     with pytest.raises(ValueError, match="centered moments are needed"):
-        compare(reconjax.uncentered(moments), judge, families(SHAPE, moments, ["flip"]), DIMS)
+        compare(
+            reconjax.summary.uncentered(moments), judge, families(SHAPE, moments, ["flip"]), DIMS
+        )
 
 
 def test_families_apart_are_the_same_as_together(data, found):

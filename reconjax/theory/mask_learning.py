@@ -28,7 +28,8 @@ from reconjax.linalg.precision import highest
 from reconjax.linalg.whitening import ridged, whiten_regular
 from reconjax.noise import Mask, patch_mask
 from reconjax.summary.moments import Moments
-from reconjax.theory.solver import check_latent_dim, problem
+from reconjax.theory.checks import check_latent_dim
+from reconjax.theory.solver import problem
 
 # Ratios are LARGEST times the logistic function of what is learned.
 LARGEST = 0.999
