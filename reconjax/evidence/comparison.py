@@ -45,11 +45,11 @@ class Comparison(NamedTuple):
       noise: (J,) texts, as `reconjax.noise.parse_noise` takes them.
       r2: (J, Kn) 1 − loss / label variance on the training split.
       held_out: (J, Kn) the same on the test split, for encoder and head of the training split.
-      agreement: (J, Kn, B) E[y · f(x)] / label variance on each fold of the test split.
+      agreement: (J, Kn, Fn) E[y · f(x)] / label variance on each fold of the test split.
       error: (J, Kn) estimated numerical error of `r2`.
       r2_without: (Kn,) without noise, as the following two.
       held_out_without: (Kn,) see `held_out`.
-      agreement_without: (Kn, B) see `agreement`.
+      agreement_without: (Kn, Fn) see `agreement`.
       chance: (Kn,) `r2` for labels at random.
       rank: number of directions of the training data.
     """
@@ -94,6 +94,17 @@ def compare(
 
     Raises:
       ValueError: no family, uncentered moments, K out of range, as `sweep` and `problem`.
+
+    Example:
+      >>> from reconjax.noise.families import families
+      >>> random = np.random.default_rng(0)
+      >>> x, y = random.normal(size=(60, 2, 2, 1)), np.arange(60) % 2
+      >>> parts = [reconjax.moments(x[i::3], y[i::3]) for i in range(3)]
+      >>> moments, test = parts[0], reconjax.held_out(parts[1:], parts[0])
+      >>> tried = families((2, 2, 1), moments, ["gaussian"])
+      >>> comparison = reconjax.compare(moments, test, tried, [1, 2])
+      >>> comparison.held_out.shape == (len(tried[0].noises), 2)
+      True
     """
     if not families:
         raise ValueError("families: none; at least one is needed")
@@ -157,7 +168,7 @@ class _Curves(NamedTuple):
 
 
 def _family_curves(task: _Task, family: Family) -> _Curves:
-    points = _one_ray(family.noises)
+    points = _common_ray(family.noises)
     if points is not None:
         return _ray_curves(task, points)
     parts = [_point_curves(task, noise) for noise in family.noises]
@@ -231,7 +242,7 @@ def _held_out_curves(
 @jax.jit
 @highest
 def _on_test_split(features: Array, coordinates: Array, held_out: HeldOut) -> tuple[Array, Array]:
-    """(R,) explained and (R, B) agreement of orthonormal features (D, R) and heads (R, C)."""
+    """(R,) explained and (R, Fn) agreement of orthonormal features (D, R) and heads (R, C)."""
     return held_out_curves(
         coordinates,
         features.T @ held_out.cross_moment,
@@ -265,7 +276,7 @@ class _OnRay(NamedTuple):
         return self.point
 
 
-def _one_ray(noises: Sequence[Any]) -> list[RayPoint] | None:
+def _common_ray(noises: Sequence[Any]) -> list[RayPoint] | None:
     """The points of noises that lie on one ray, else None."""
     points = [noise.ray() for noise in noises]
     if any(point is None for point in points):

@@ -3,6 +3,7 @@
 sweep      the call, and the grids
 ray        one factorization for every strength of a noise
 subspace   a ray for the leading K alone
+task       a ray, its points and their curves
 kernel     what is compiled, on one device or many
 """
 

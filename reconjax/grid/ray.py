@@ -103,22 +103,22 @@ class Principal(NamedTuple):
 
 def principal(moments: Moments, root: Array | None = None) -> Principal:
     """One (D, D) eigendecomposition; arguments as `factorize`."""
-    found, every = decomposed(moments, None)
-    attainable, explainable = direction_weights(found.labels, moments.label_moment)
-    inputs = found.eigenvalues
+    whole, every = decomposed(moments, None)
+    attainable, explainable = direction_weights(whole.labels, moments.label_moment)
+    inputs = whole.eigenvalues
     if root is not None:
-        inputs = gram(root @ (found.eigenvectors * inverse_root(found.eigenvalues)))
-    clear = jnp.sum(found.eigenvalues > OTHER_CUT * significant(every), dtype=jnp.int32)
+        inputs = gram(root @ (whole.eigenvectors * inverse_root(whole.eigenvalues)))
+    clear = jnp.sum(whole.eigenvalues > OTHER_CUT * significant(every), dtype=jnp.int32)
     return Principal(
-        directions=found.eigenvectors,
-        root=_root(found.eigenvalues, found.eigenvectors, moments.second_moment),
+        directions=whole.eigenvectors,
+        root=_root(whole.eigenvalues, whole.eigenvectors, moments.second_moment),
         inputs=inputs,
-        labels=found.labels,
-        rank=found.rank,
+        labels=whole.labels,
+        rank=whole.rank,
         clear=clear,
         attainable=jnp.sum(attainable),
         explainable=jnp.sum(explainable),
-        uncertain=uncertain(found, every, jnp.diagonal(moments.second_moment)),
+        uncertain=uncertain(whole, every, jnp.diagonal(moments.second_moment)),
     )
 
 
@@ -187,7 +187,7 @@ def factorize(
     )
 
 
-def deviation(ray: Ray, point: RayPoint) -> Array:
+def inverse_deviation(ray: Ray, point: RayPoint) -> Array:
     """(D,) s: the features Tᵀ x' scaled by s / √g have unit variance; 0 where they have none."""
     share = point.share.astype(ray.clean.dtype)
     variance = (1 - share) * ray.clean + share * ray.noise
@@ -198,7 +198,7 @@ def deviation(ray: Ray, point: RayPoint) -> Array:
 def at(ray: Ray, point: RayPoint, label_moment: Array | ClassMoment) -> Whitened:
     """The whitened problem at one point of a ray, in the dtype of the ray."""
     scale, keep = (v.astype(ray.clean.dtype) for v in (point.scale, point.keep))
-    s = deviation(ray, point)
+    s = inverse_deviation(ray, point)
     return Whitened(
         inputs=ray.inputs * (s[:, None] * s) * (keep**2 / scale),
         labels=ray.labels * (s * (keep * jax.lax.rsqrt(scale))),
@@ -211,14 +211,14 @@ def at(ray: Ray, point: RayPoint, label_moment: Array | ClassMoment) -> Whitened
     )
 
 
-class Judge(NamedTuple):
+class TestMoments(NamedTuple):
     """A test split in the coordinates Tᵀ x of a ray, m of them; see `HeldOut`.
 
     Attributes:
       clean: (m, m) second moment of the clean inputs.
       noise: (m, m) that of B on the test split; None where the read-out is clean.
       cross: (m, C) with the labels.
-      folds: (m, B, C) the same of each fold.
+      folds: (m, Fn, C) the same of each fold.
       label_variance: as in `HeldOut`.
     """
 
@@ -229,9 +229,9 @@ class Judge(NamedTuple):
     label_variance: Array
 
 
-def judge(held_out: HeldOut, transform: Array, noise: Array | None) -> Judge:
+def test_moments(held_out: HeldOut, transform: Array, noise: Array | None) -> TestMoments:
     """The test split, given T (D, m), and B (D, D) there where the read-out is noisy."""
-    return Judge(
+    return TestMoments(
         clean=transform.T @ held_out.second_moment @ transform,
         noise=None if noise is None else transform.T @ noise @ transform,
         cross=transform.T @ held_out.cross_moment,
@@ -240,25 +240,25 @@ def judge(held_out: HeldOut, transform: Array, noise: Array | None) -> Judge:
     )
 
 
-def judged(judge: Judge, ray: Ray, point: RayPoint, found: Optimum) -> tuple[Array, Array]:
+def held_out_at(test: TestMoments, ray: Ray, point: RayPoint, best: Optimum) -> tuple[Array, Array]:
     """What the test split says of the optimum at a point of a ray, for every K.
 
     Returns:
-      (K,) the share of the label variance that encoder and head explain there, and (K, B) the
+      (K,) the share of the label variance that encoder and head explain there, and (K, Fn) the
       agreement of their prediction with the labels of each fold, as a share of it.
     """
     share, scale, keep = (value.astype(ray.clean.dtype) for value in point[1:])
     unit = jax.lax.rsqrt(scale)
-    vectors = deviation(ray, point)[:, None] * found.rotation
-    gram = vectors.T @ judge.clean @ vectors
-    cross = unit * (vectors.T @ judge.cross)
-    folds = unit * jnp.einsum("mk,mbc->kbc", vectors, judge.folds)
-    if judge.noise is not None:
-        gram = (1 - share) * gram + share * (vectors.T @ judge.noise @ vectors)
+    vectors = inverse_deviation(ray, point)[:, None] * best.rotation
+    gram = vectors.T @ test.clean @ vectors
+    cross = unit * (vectors.T @ test.cross)
+    folds = unit * jnp.einsum("mk,mbc->kbc", vectors, test.folds)
+    if test.noise is not None:
+        gram = (1 - share) * gram + share * (vectors.T @ test.noise @ vectors)
         cross, folds = keep * cross, keep * folds
-    elif found.readout_factor is not None:
+    elif best.readout_factor is not None:
         # The features of which `coordinates` are the head have unit second moment on clean data.
-        factor = found.readout_factor
+        factor = best.readout_factor
 
         def whiten(right: Array) -> Array:
             return jax.scipy.linalg.solve_triangular(factor, right, lower=True)
@@ -266,4 +266,4 @@ def judged(judge: Judge, ray: Ray, point: RayPoint, found: Optimum) -> tuple[Arr
         gram = whiten(whiten(unit**2 * gram).T)
         cross = whiten(cross)
         folds = whiten(folds.reshape(len(folds), -1)).reshape(folds.shape)
-    return held_out_curves(found.coordinates, cross, gram, folds, judge.label_variance)
+    return held_out_curves(best.coordinates, cross, gram, folds, test.label_variance)

@@ -10,8 +10,9 @@ from jax import Array
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from reconjax.grid.kernel import Options, factorized, solve_grid
+from reconjax.grid.kernel import factorized, solve_grid
 from reconjax.grid.subspace import subspace_size
+from reconjax.grid.task import Options
 from reconjax.noise import RayPoint, exact_patch_mask, gaussian, patch_mask, pixel_dropout
 from reconjax.summary.moments import Moments
 from reconjax.theory.checks import check_latent_dims, check_mean, check_readout, check_weight
@@ -38,7 +39,7 @@ class Sweep(NamedTuple):
       rank: number of directions of the data; the curves are flat from there on.
       held_out: (P, R, L, Kn) 1 − loss / label variance on the test split, of the encoders and heads
         of the training split: it falls where they overfit. None without `held_out`.
-      agreement: (P, R, L, Kn, B) E[y · f(x)] / label variance on each fold of the test split, f(x)
+      agreement: (P, R, L, Kn, Fn) E[y · f(x)] / label variance on each fold of the test split, f(x)
         being the prediction of encoder and head (of x' for "noisy"); see `search_p_values`.
     """
 
@@ -76,6 +77,11 @@ def mask_grid(
 
     Raises:
       ValueError: as `patch_mask`.
+
+    Example:
+      >>> grid = reconjax.mask_grid((4, 4, 1), patch_shapes=[1, 2], mask_ratios=[0, 0.5, 0.9])
+      >>> len(grid), len(grid[0])
+      (2, 3)
     """
     make = exact_patch_mask if exact else patch_mask
     return [
@@ -88,12 +94,22 @@ def mask_grid(
 
 
 def pixel_grid(example_shape: Sequence[int], mask_ratios: Sequence[float]) -> list[list[Any]]:
-    """(1, R) noises: independent dropout of every value."""
+    """(1, R) noises: independent dropout of every value.
+
+    Example:
+      >>> len(reconjax.grid.pixel_grid((4, 4, 1), [0, 0.5])[0])
+      2
+    """
     return [[pixel_dropout(ratio, example_shape) for ratio in mask_ratios]]
 
 
 def gaussian_grid(stds: Sequence[float]) -> list[list[Any]]:
-    """(1, R) noises: isotropic Gaussian noise of each standard deviation."""
+    """(1, R) noises: isotropic Gaussian noise of each standard deviation.
+
+    Example:
+      >>> [float(noise.std) for noise in reconjax.grid.gaussian_grid([0.1, 0.5])[0]]
+      [0.1, 0.5]
+    """
     return [[gaussian(std) for std in stds]]
 
 
@@ -150,6 +166,14 @@ def sweep(
         lengths, an empty grid; a noise that moves the mean of inputs whose moments are uncentered;
         λ, K, batch_size, tolerance or precision out of range; a mesh that does not divide the
         grid; a test split of other sizes.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.moments(x, y)
+      >>> grid = reconjax.mask_grid((2, 3, 1), [1, (1, 3)], [0, 0.5, 0.9])
+      >>> result = reconjax.sweep(moments, grid, [1.0, np.inf], latent_dims=[2, 4])
+      >>> result.r2.shape
+      (2, 3, 2, 2)
     """
     check_readout(readout)
     check_weight(reconstruction_weights)
@@ -199,15 +223,15 @@ def sweep(
     if grid_mesh is not None or host is not None:
         # Free of any device: the mesh, or the default device, places them.
         arguments = jax.tree.map(np.asarray, arguments)
-    found = solve_grid(*arguments, options=options, mesh=grid_mesh)
+    curves = solve_grid(*arguments, options=options, mesh=grid_mesh)
     if grid_mesh is not None:
-        found = jax.tree.map(np.asarray, found)
+        curves = jax.tree.map(np.asarray, curves)
     return Sweep(
         latent_dim=jnp.asarray(dims),
         reconstruction_weight=weights,
-        r2=1 - found.supervised_loss / moments.label_moment.trace().astype(dtype),
-        **{name: value for name, value in found._asdict().items() if name != "rank"},
-        rank=jnp.max(found.rank),
+        r2=1 - curves.supervised_loss / moments.label_moment.trace().astype(dtype),
+        **{name: value for name, value in curves._asdict().items() if name != "rank"},
+        rank=jnp.max(curves.rank),
     )
 
 
@@ -250,6 +274,10 @@ def sweep_memory(
     An upper estimate: 8 (D, D) arrays for moments, spectrum and ray, 8 more for every point that
     is solved at the same time, and the labels' coordinates; with a test split, 2 and 2 more, and
     the labels' coordinates of its folds.
+
+    Example:
+      >>> reconjax.grid.sweep_memory(3072, 10)
+      1209925632
     """
     squares, labels = 8 + 8 * batch_size, 8
     if held_out_folds:

@@ -79,10 +79,11 @@ def whiten(
         them.
 
     Example:
+      >>> import jax.numpy as jnp
       >>> from reconjax.linalg.whitening import whiten
       >>> x = np.random.default_rng(0).normal(size=(9, 3))
       >>> moment = x.T @ x
-      >>> whitening = whiten(jax.numpy.asarray(moment))
+      >>> whitening = whiten(jnp.asarray(moment))
       >>> bool(np.allclose(whitening.apply(whitening.apply(moment).T), np.eye(3)))
       True
     """
@@ -144,7 +145,7 @@ def whitening_vectors(moment: Array) -> tuple[Array, Array]:
       moment: (m, m) G, symmetric, positive semi-definite.
 
     Returns:
-      W, and (m,) eigenvalues of G, largest first, 0 where they cannot be told from 0; of these no
+      W, and (m,) eigenvalues of G, largest first, 0 up to `significant`; of these no
       derivative is taken.
     """
     eigenvalues, vectors = eigh_descending(moment)

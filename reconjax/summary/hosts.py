@@ -189,9 +189,9 @@ def _across(function: Callable[[Any], Any], tree: Any) -> Any:
 
     inputs = jax.tree.map(stacked, tree)
     try:
-        found = _compiled(function, mesh)(inputs)
+        result = _compiled(function, mesh)(inputs)
         # Through the host: arrays that are tied to no device, like those of `moments`.
-        local = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), found)
+        local = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), result)
     except (jax.errors.JaxRuntimeError, ValueError) as error:  # JAX raises either
         raise _lost(error) from None
     return jax.tree.map(jnp.asarray, local)

@@ -105,6 +105,14 @@ def moments(
       ValueError: fewer than 2 samples, lengths that differ, labels that are negative, not whole or
         all of one class, constant targets, NaN or inf; `num_classes` or `targets` that do not suit
         the shape of y.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.moments(x, y)
+      >>> moments.second_moment.shape, moments.targets
+      ((6, 6), 2)
+      >>> bool(np.allclose(moments.second_moment, np.cov(x.T, bias=True)))
+      True
     """
     x, y = as_arrays(x, y, num_classes, targets)
     if y.ndim == 1:
@@ -123,9 +131,9 @@ def moments(
         for start in range(0, x.shape[0], LARGEST_BATCH):
             part = slice(start, start + LARGEST_BATCH)
             exact.add(x[part], y[part], weights[part])
-        found = rounded(exact, floats)
+        result = rounded(exact, floats)
     else:
-        found = batch_moments(
+        result = batch_moments(
             x,
             y,
             weights,
@@ -133,11 +141,19 @@ def moments(
             num_classes=num_classes,
             weighted=class_weight is not None,
         )
-    return checked(found if center else uncentered(found))
+    return checked(result if center else uncentered(result))
 
 
 def uncentered(moments: Moments) -> Moments:
-    """The same moments about zero instead of about the means; `mean_x` and `mean_y` become 0."""
+    """The same moments about zero instead of about the means; `mean_x` and `mean_y` become 0.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.moments(x, y)
+      >>> raw = reconjax.summary.uncentered(moments)
+      >>> bool(np.allclose(raw.second_moment, x.T @ x / 50))
+      True
+    """
     mx, my = moments.mean_x / moments.scale, moments.mean_y
     return dataclasses.replace(
         moments,
@@ -156,6 +172,12 @@ def standardized(moments: Moments) -> Moments:
 
     Opt-in: it changes what reconstruction means (the loss weighs features equally). The scale is
     kept in `Moments.scale`, so that new data are treated alike.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.standardized(reconjax.moments(x, y))
+      >>> bool(np.allclose(moments.scale, x.std(axis=0)))
+      True
     """
     std = jnp.sqrt(jnp.diagonal(moments.second_moment))
     # A constant feature has a variance of 0 up to rounding of its mean.
@@ -186,6 +208,10 @@ def balanced_class_weight(labels: ArrayLike, num_classes: int) -> np.ndarray:
 
     Raises:
       ValueError: a label out of that range, or no labels.
+
+    Example:
+      >>> reconjax.summary.balanced_class_weight([0, 0, 0, 1], 2).round(2).tolist()
+      [0.67, 2.0]
     """
     classes = np.asarray(labels)
     if classes.ndim != 1 or classes.size == 0:
@@ -331,19 +357,19 @@ def sample_weights(y: Array, num_classes: int | None, class_weight: Any) -> Any:
     return (jnp.asarray(class_weight) if isinstance(y, jax.Array) else class_weight)[y]
 
 
-def checked(found: Moments) -> Moments:
+def checked(result: Moments) -> Moments:
     """Raises for moments that no theorem can use; does nothing while JAX traces."""
-    if isinstance(found.second_moment, jax.core.Tracer):
-        return found
-    bad = int(jnp.sum(~jnp.isfinite(jnp.diagonal(found.second_moment))))
+    if isinstance(result.second_moment, jax.core.Tracer):
+        return result
+    bad = int(jnp.sum(~jnp.isfinite(jnp.diagonal(result.second_moment))))
     if bad:
-        raise ValueError(f"x: NaN or inf in {bad} of {found.features} features")
-    if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(found.label_moment)):
+        raise ValueError(f"x: NaN or inf in {bad} of {result.features} features")
+    if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(result.label_moment)):
         raise ValueError("y: NaN or inf")
-    if float(jnp.trace(found.second_moment)) <= 0:
+    if float(jnp.trace(result.second_moment)) <= 0:
         raise ValueError("x: constant; the inputs do not vary")
-    spread = float(found.label_moment.trace())
-    rounding = 100 * float(jnp.finfo(found.label_moment.dtype).eps)
-    if found.targets and spread <= rounding**2 * (spread + float(jnp.sum(found.mean_y**2))):
+    spread = float(result.label_moment.trace())
+    rounding = 100 * float(jnp.finfo(result.label_moment.dtype).eps)
+    if result.targets and spread <= rounding**2 * (spread + float(jnp.sum(result.mean_y**2))):
         raise ValueError("y: constant (one class only); at least 2 classes are needed")
-    return found
+    return result

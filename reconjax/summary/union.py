@@ -27,6 +27,12 @@ def merge(first: Moments, second: Moments) -> Moments:
     Raises:
       ValueError: one is centered or has class weights and the other not, their shapes differ, or so
         do their units (which are not looked at under `jax.jit`).
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> whole = reconjax.merge(reconjax.moments(x[:20], y[:20]), reconjax.moments(x[20:], y[20:]))
+      >>> bool(np.allclose(whole.second_moment, reconjax.moments(x, y).second_moment))
+      True
     """
     if first.centered != second.centered:
         raise ValueError(f"centered: {first.centered} and {second.centered} cannot be merged")
@@ -109,8 +115,8 @@ def union(
     """Moments of any number of sets together, about their common mean; to be compiled.
 
     Args:
-      parts: moments with a leading axis of length B on every array, all in the same units.
-      counts: (B,) how often each set counts; once by default.
+      parts: moments with a leading axis of length n on every array, all in the same units.
+      counts: (n,) how often each set counts; once by default.
       across: adds up an array over processes that hold other sets, by default none.
 
     Returns:

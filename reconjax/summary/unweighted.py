@@ -76,9 +76,9 @@ def unweighted_union(
     """That of any number of parts together; see `reconjax.summary.union`.
 
     Args:
-      parts: with a leading axis of length B on every array.
-      scale: (B, D) the units of the second moments.
-      times: (B,) how often each part counts.
+      parts: with a leading axis of length n on every array.
+      scale: (n, D) the units of the second moments.
+      times: (n,) how often each part counts.
       across: adds up an array over processes that hold other parts.
     """
     counts = jnp.sum(parts.counts, axis=1) * times

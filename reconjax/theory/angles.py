@@ -31,7 +31,7 @@ def represented(components: Array, reconstructed: Array) -> tuple[Array, Array, 
     """Orthonormal coordinates of the features with noise, nested in K: Π₁ = U_K U_Kᵀ.
 
     Args:
-      components: (D, D) B = W P d^½ of `reconjax.certificate`, 0 past the rank.
+      components: (D, D) H = W P d^½ of `reconjax.certificate`, 0 past the rank.
       reconstructed: (D, D) A = W F P, likewise.
 
     Returns:
@@ -74,14 +74,14 @@ def _one_by_one(features: Array) -> tuple[Array, Array]:
     """Gram-Schmidt, each column twice; one that adds nothing leaves no direction behind."""
 
     def add(index: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        found, new = state
+        basis, new = state
         column = features[:, index]
         for _ in range(2):
-            column = column - found @ (found.T @ column)
+            column = column - basis @ (basis.T @ column)
         length = jnp.linalg.norm(column)
         adds = length > _dependent(features)
         column = jnp.where(adds, column / jnp.where(adds, length, 1.0), 0.0)
-        return found.at[:, index].set(column), new.at[index].set(adds)
+        return basis.at[:, index].set(column), new.at[index].set(adds)
 
     size = features.shape[1]
     state = jnp.zeros_like(features), jnp.zeros(size, bool)

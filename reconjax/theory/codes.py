@@ -32,6 +32,13 @@ def optimal_codes(
 
     Raises:
       ValueError: K or λ out of range, or lengths that differ.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> x, y = x - x.mean(axis=0), np.eye(2)[y] - 0.5
+      >>> codes, eigenvalues = reconjax.optimal_codes(x, y, 1.0, 3)
+      >>> bool(np.allclose(codes.T @ codes, np.eye(3)))
+      True
     """
     x, y = jnp.asarray(x), jnp.asarray(y)
     if x.ndim != 2 or y.ndim != 2 or x.shape[0] != y.shape[0]:

@@ -264,7 +264,7 @@ def _order(eigenvalues: Array, rank: Array, facts: _Facts, directions: _Whitened
 def _in_coordinates(moments: Moments, noise: Noise, principal: Spectrum) -> tuple[Problem, Array]:
     """The problem, and the principal directions (D, D) in the coordinates that it is in.
 
-    A noise on principal components is judged in them: there M is diagonal to the last digit.
+    A noise on principal components is taken in them: there M is diagonal to the last digit.
     """
     vectors = principal.eigenvectors
     moments = dataclasses.replace(moments, cross_moment=moments.cross_moment[:, :0])
@@ -287,7 +287,7 @@ def _in_coordinates(moments: Moments, noise: Noise, principal: Spectrum) -> tupl
 @jax.jit
 @highest
 def _facts(problem: Problem, keep: Array | None) -> _Facts:
-    """What can be told from the entries of the moments alone; q where it is known."""
+    """What can be distinguished from the entries of the moments alone; q where it is known."""
     second, noisy = problem.second_moment, problem.noisy_second_moment
     epsilon = float(jnp.finfo(second.dtype).eps)
     variance = jnp.diagonal(second)
@@ -324,12 +324,12 @@ def _facts(problem: Problem, keep: Array | None) -> _Facts:
 
 
 def _equal(
-    found: Array, expected: Array, scale: Array, second: Array, white: ArrayLike = 0.0
+    values: Array, expected: Array, scale: Array, second: Array, white: ArrayLike = 0.0
 ) -> Array:
     """Whether entries agree to the last digits of those of scale M + white I."""
     deviation = jnp.sqrt(jnp.maximum(scale, 0.0) * jnp.diagonal(second) + white)
     tolerance = max(64, 4 * second.shape[0]) * float(jnp.finfo(second.dtype).eps)
-    return jnp.all(jnp.abs(found - expected) <= tolerance * deviation[:, None] * deviation)
+    return jnp.all(jnp.abs(values - expected) <= tolerance * deviation[:, None] * deviation)
 
 
 @functools.partial(jax.jit, static_argnames="additive")

@@ -11,7 +11,7 @@ harm, where the derivative of an eigenvector (`jnp.linalg.eigh`) is infinite. At
 θ_K = θ_{K+1} there is no derivative; such pairs are left out.
 
 `learned_mask` climbs that gradient in the drop probabilities of the patches. Whether it has found
-more than a uniform ratio does must be judged on other samples (`reconjax.compare`).
+more than a uniform ratio does shows on other samples alone (`reconjax.compare`).
 """
 
 import functools
@@ -66,6 +66,14 @@ def r2_at(moments: Moments, noise: Any, latent_dim: int) -> Array:
 
     Raises:
       ValueError: K out of range, as `problem`.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.moments(x, y)
+      >>> noise = reconjax.noise.patch_mask(0.5, 1, (2, 3, 1))
+      >>> solution = reconjax.solve(reconjax.problem(moments, noise))
+      >>> bool(np.isclose(reconjax.theory.r2_at(moments, noise, 2), solution.r2[1]))
+      True
     """
     check_latent_dim(latent_dim, moments.features)
     columns = min(-(-latent_dim // 16) * 16, moments.features)
@@ -100,6 +108,13 @@ def learned_mask(
 
     Raises:
       ValueError: K, start, steps or learning rate out of range; as `patch_mask`.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.moments(x, y)
+      >>> mask = reconjax.theory.learned_mask(moments, 1, (2, 3, 1), 2, steps=2)
+      >>> mask.noise.ratio.shape, bool(mask.r2.max() >= mask.r2[0])
+      ((6,), True)
     """
     import optax
 
@@ -134,18 +149,18 @@ def learned_mask(
             change, state = optimizer.update(gradient, state)
         return -value, optax.apply_updates(logits, change), state
 
-    found, reached, best = [], -np.inf, logits
-    # The last step is not taken, only where it would start is judged.
+    curve, reached, best = [], -np.inf, logits
+    # The last step is not taken, only the share where it would start is kept.
     for _ in range(steps + 1):
         value, further, state = step(logits, state, moments, jnp.int32(latent_dim))
-        found.append(float(value))
-        if found[-1] > reached:
-            reached, best = found[-1], logits
+        curve.append(float(value))
+        if curve[-1] > reached:
+            reached, best = curve[-1], logits
         logits = further
         if progress is not None:
             progress()
     noise = patch_mask(np.asarray(_ratio(best)), patch_shape, image_shape)
-    return LearnedMask(noise, latent_dim, np.asarray(found))
+    return LearnedMask(noise, latent_dim, np.asarray(curve))
 
 
 def _ratio(logits: Array) -> Array:

@@ -37,6 +37,15 @@ def theorem1(
 
     Raises:
       ValueError: λ negative or NaN, K out of range, or a spectrum that keeps too few directions.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.moments(x, y)
+      >>> spectrum = reconjax.spectrum(moments)
+      >>> solution = reconjax.theorem1(spectrum)  # PCA
+      >>> left = float(solution.reconstruction_loss[1])
+      >>> bool(np.isclose(left, spectrum.eigenvalues[2:].sum()))
+      True
     """
     check_weight(reconstruction_weight)
     side = spectrum if isinstance(spectrum, SampleSide) else None

@@ -24,7 +24,7 @@ class Whitened(NamedTuple):
       rank: number of coordinates that carry the data.
       label_moment: (C, C) S.
       input_variance: tr E[x xᵀ].
-      rounding: (R,) the variance of each coordinate on clean data that cannot be told from 0.
+      rounding: (R,) the variance of each coordinate on clean data that counts as 0.
       exists: (R,) bool, which coordinates there are; all of them if None.
       data: number of directions of the data, where there may be fewer than coordinates.
     """

@@ -45,6 +45,15 @@ def project(
       ValueError: x of another size, an unknown subspace, both or none of variance and directions,
         one out of range, or a spectrum that keeps fewer directions than are needed. (Where their
         number is traced, the result is NaN instead.)
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.moments(x, y)
+      >>> spectrum = reconjax.spectrum(moments)
+      >>> top = reconjax.project(spectrum, x, variance=0.75)
+      >>> bottom = reconjax.project(spectrum, x, variance=0.25, subspace="bottom")
+      >>> bool(np.allclose(top + bottom - x.mean(axis=0), x))
+      True
     """
     if subspace not in ("top", "bottom"):
         raise ValueError(f"subspace: {subspace!r}; 'top' or 'bottom'")

@@ -206,6 +206,14 @@ def problem(moments: Moments, noise: Noise | None = None) -> Problem:
     Raises:
       ValueError: the noise was made for another number of features, or moves the mean of inputs
         whose moments are not centered; a function without moments (see `noise.estimated`).
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.moments(x, y)
+      >>> problem = reconjax.problem(moments, reconjax.noise.gaussian(0.5))
+      >>> added = problem.noisy_second_moment - moments.second_moment
+      >>> bool(np.allclose(added, 0.25 * np.eye(6)))
+      True
     """
     m, c = moments.second_moment, moments.cross_moment
     if noise is None:
@@ -251,6 +259,13 @@ def solve(
 
     Raises:
       ValueError: no `Problem`, λ negative or NaN, an unknown read-out.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.moments(x, y)
+      >>> solution = reconjax.solve(reconjax.problem(moments, reconjax.noise.gaussian(0.5)), 1.0)
+      >>> solution.encoder.shape, solution.head(2).shape, solution.decoder[:2].shape
+      ((6, 6), (2, 2), (2, 6))
     """
     if not isinstance(problem, Problem):
         given = type(problem).__name__

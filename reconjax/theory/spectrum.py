@@ -88,10 +88,17 @@ def spectrum(moments: Moments, rank_tolerance: ArrayLike | None = None) -> Spect
     Args:
       moments: from `reconjax.moments`.
       rank_tolerance: eigenvalues up to this share of the largest count as 0; by default what
-        cannot be told from rounding, see `significant`.
+        cannot be distinguished from rounding, see `significant`.
 
     Returns:
       `Spectrum` with R = D.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.moments(x, y)
+      >>> spectrum = reconjax.spectrum(moments)
+      >>> spectrum.eigenvectors.shape, int(spectrum.rank)
+      ((6, 6), 6)
     """
     return decomposed(moments, rank_tolerance)[0]
 
@@ -103,7 +110,7 @@ def decomposed(moments: Moments, rank_tolerance: ArrayLike | None) -> tuple[Spec
     eigenvalues, vectors, rank, labels, every = _principal(
         moments.second_moment, moments.cross_moment, rank_tolerance, independent
     )
-    found = Spectrum(
+    result = Spectrum(
         eigenvalues=eigenvalues,
         eigenvectors=vectors,
         rank=rank,
@@ -115,7 +122,7 @@ def decomposed(moments: Moments, rank_tolerance: ArrayLike | None) -> tuple[Spec
         samples=moments.samples,
         unweighted=moments.unweighted,
     )
-    return found, every
+    return result, every
 
 
 @jax.custom_jvp
@@ -180,16 +187,22 @@ def spectrum_from_samples(
 
     Raises:
       ValueError: as `moments`; directions or variance out of range, or both given.
+
+    Example:
+      >>> x = np.random.default_rng(0).normal(size=(8, 20))
+      >>> spectrum = reconjax.spectrum_from_samples(x, np.arange(8) % 2)
+      >>> spectrum.eigenvectors.shape, int(spectrum.rank)
+      ((20, 8), 7)
     """
     samples = np.shape(x)[0]
     features = int(np.prod(np.shape(x)[1:]))
     if features <= samples:
         given = moments(x, y, num_classes=num_classes, center=center, targets=targets)
-        found = spectrum(given, rank_tolerance)
-        count = _kept(found, directions, variance)
-        if count == found.kept:
-            return found
-        return found._replace(eigenvectors=found.eigenvectors[:, :count])
+        whole = spectrum(given, rank_tolerance)
+        count = _kept(whole, directions, variance)
+        if count == whole.kept:
+            return whole
+        return whole._replace(eigenvectors=whole.eigenvectors[:, :count])
     side = SampleSide(
         x,
         y,
@@ -205,7 +218,7 @@ class SampleSide:
     """The N-side of wide data, N < D: the decomposed Gram matrix X Xᵀ = U diag(Nd) Uᵀ (N, N).
 
     All that is of size D are the samples, which stay as they are (8-bit images: 1 byte a pixel),
-    and what is asked for: principal directions P = Xᵀ U (Nd)^-½ (paper, Sec. 5.7), as many as
+    and what is wanted of it: principal directions P = Xᵀ U (Nd)^-½ (paper, Sec. 5.7), as many as
     wanted, or the combinations of them that are Theorem 1's encoder.
     """
 
@@ -255,14 +268,14 @@ class SampleSide:
 
     def spectrum(self, *, directions: int | None = None, variance: float | None = None) -> Spectrum:
         """The spectrum with the leading directions alone; arguments as `spectrum_from_samples`."""
-        found = self._spectrum
-        count = _kept(found, directions, variance)
+        whole = self._spectrum
+        count = _kept(whole, directions, variance)
         if count == 0:
-            return found
-        vectors = transposed_product(self._x, found.mean, self._whitened[:, :count])
+            return whole
+        vectors = transposed_product(self._x, whole.mean, self._whitened[:, :count])
         vectors, sign = _oriented(vectors)
-        sign = jnp.pad(sign, (0, found.labels.shape[1] - count), constant_values=1)
-        return found._replace(eigenvectors=vectors, labels=found.labels * sign)
+        sign = jnp.pad(sign, (0, whole.labels.shape[1] - count), constant_values=1)
+        return whole._replace(eigenvectors=vectors, labels=whole.labels * sign)
 
     def combined(self, weights: ArrayLike) -> Array:
         """P w (D, K) of weights w (R, K) on the directions, in one pass over the samples.
@@ -310,7 +323,7 @@ def _oriented(vectors: Array) -> tuple[Array, Array]:
 
 
 def _kept(spectrum: Spectrum, directions: int | None, variance: float | None) -> int:
-    """How many directions to keep, from what `spectrum_from_samples` is told."""
+    """How many directions to keep; arguments as `spectrum_from_samples`."""
     if directions is not None and variance is not None:
         raise ValueError("variance, directions: at most one of the two may be given")
     size = spectrum.eigenvalues.shape[0]
