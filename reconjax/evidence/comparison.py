@@ -26,7 +26,7 @@ from reconjax.grid.subspace import oversampled, pays, solve_leading
 from reconjax.grid.sweep import sweep
 from reconjax.linalg.eigen import inverse_root
 from reconjax.linalg.precision import highest
-from reconjax.noise import RayPoint
+from reconjax.noise import Noise, RayPoint
 from reconjax.noise.families import Family
 from reconjax.summary.moments import Moments
 from reconjax.theory.chance import chance_curves
@@ -179,7 +179,7 @@ def _ray_curves(task: _Task, points: list[RayPoint]) -> _Curves:
     """By one factorization."""
     # Directions of all kinds, given as matrices, run the same program.
     direction = _Given(points[0].direction.covariance(task.moments.second_moment))
-    row = [_OnRay(point._replace(direction=direction)) for point in points]
+    row: list[Any] = [_OnRay(point._replace(direction=direction)) for point in points]
     result = sweep(
         task.moments,
         [row],
@@ -192,7 +192,7 @@ def _ray_curves(task: _Task, points: list[RayPoint]) -> _Curves:
     return _Curves(*(np.asarray(curve, float)[0, :, 0] for curve in curves))
 
 
-def _point_curves(task: _Task, noise: Any) -> _Curves:
+def _point_curves(task: _Task, noise: Noise) -> _Curves:
     """By the general solver."""
     noisy, largest = problem(task.moments, noise), int(task.dims.max())
     if task.tolerance and pays(largest, task.moments.features):
@@ -276,10 +276,10 @@ class _OnRay(NamedTuple):
         return self.point
 
 
-def _common_ray(noises: Sequence[Any]) -> list[RayPoint] | None:
+def _common_ray(noises: Sequence[Noise]) -> list[RayPoint] | None:
     """The points of noises that lie on one ray, else None."""
-    points = [noise.ray() for noise in noises]
-    if any(point is None for point in points):
+    points = [point for point in (noise.ray() for noise in noises) if point is not None]
+    if len(points) < len(noises):
         return None
     leaves, structure = _leaves(points[0])
     for point in points[1:]:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.sharding import Mesh, PartitionSpec
+from jax.typing import DTypeLike
 
 from reconjax.grid.ray import (
     Principal,
@@ -119,11 +120,12 @@ def _solve_rays(
     """The rays that one device has, one after the other."""
     data = principal(moments) if rays is None else None
 
-    def along_ray(both: tuple[RayPoint, Any]) -> Curves:
+    def along_ray(both: tuple[RayPoint, Factorized | None]) -> Curves:
         row, ray = both
         task = Task(moments, row, levels, latent_dims, held_out, options)
-        if ray is not None or data is None:
+        if ray is not None:
             return _in_full(task, ray)
+        assert data is not None
         if options.leading:
             return _in_subspace(task, data, tolerance)
         return _in_full(task, _factorized(moments, task.direction(), data))
@@ -145,7 +147,7 @@ def _factorized(moments: Moments, direction: Array, data: Principal) -> Factoriz
 
 @jax.jit(static_argnames="dtype")
 @highest
-def factorized(moments: Moments, points: RayPoint, *, dtype: Any) -> Factorized:
+def factorized(moments: Moments, points: RayPoint, *, dtype: DTypeLike) -> Factorized:
     """(P, ...) the rays of a grid, factorized one after the other and kept in another dtype."""
     data = principal(moments)
 

@@ -1,7 +1,7 @@
 """The whole grid - ray (patch shape), strength (mask ratio), λ, K - in one compiled call."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from reconjax.grid.kernel import factorized, solve_grid
 from reconjax.grid.subspace import subspace_size
 from reconjax.grid.task import Options
-from reconjax.noise import RayPoint, exact_patch_mask, gaussian, patch_mask, pixel_dropout
+from reconjax.noise import Noise, RayPoint, exact_patch_mask, gaussian, patch_mask, pixel_dropout
 from reconjax.summary.moments import Moments
 from reconjax.theory.checks import check_latent_dims, check_mean, check_readout, check_weight
 from reconjax.theory.held_out import HeldOut
@@ -58,13 +58,13 @@ class Sweep(NamedTuple):
 
 def mask_grid(
     image_shape: Sequence[int],
-    patch_shapes: Sequence[Any],
+    patch_shapes: Sequence[int | Sequence[int]],
     mask_ratios: Sequence[float],
     *,
     exact: bool = False,
     share_channels: bool = True,
     partial: bool = False,
-) -> list[list[Any]]:
+) -> list[list[Noise]]:
     """(P, R) noises for `sweep`: a row for each patch shape, a column for each ratio.
 
     Args:
@@ -93,7 +93,7 @@ def mask_grid(
     ]
 
 
-def pixel_grid(example_shape: Sequence[int], mask_ratios: Sequence[float]) -> list[list[Any]]:
+def pixel_grid(example_shape: Sequence[int], mask_ratios: Sequence[float]) -> list[list[Noise]]:
     """(1, R) noises: independent dropout of every value.
 
     Example:
@@ -103,7 +103,7 @@ def pixel_grid(example_shape: Sequence[int], mask_ratios: Sequence[float]) -> li
     return [[pixel_dropout(ratio, example_shape) for ratio in mask_ratios]]
 
 
-def gaussian_grid(stds: Sequence[float]) -> list[list[Any]]:
+def gaussian_grid(stds: Sequence[float]) -> list[list[Noise]]:
     """(1, R) noises: isotropic Gaussian noise of each standard deviation.
 
     Example:
@@ -115,7 +115,7 @@ def gaussian_grid(stds: Sequence[float]) -> list[list[Any]]:
 
 def sweep(
     moments: Moments,
-    noises: Sequence[Sequence[Any]],
+    noises: Sequence[Sequence[Noise]],
     reconstruction_weights: ArrayLike = np.inf,
     latent_dims: ArrayLike | None = None,
     *,
@@ -285,7 +285,7 @@ def sweep_memory(
     return itemsize * (features**2 * squares + labels * targets * features)
 
 
-def _stacked(noises: Sequence[Sequence[Any]], features: int) -> RayPoint:
+def _stacked(noises: Sequence[Sequence[Noise]], features: int) -> RayPoint:
     """(P, R) ray points: leaves (P, R), the direction's leaves (P, ...)."""
     if not all(isinstance(row, Sequence) for row in noises):
         raise ValueError("noises: rows of noises are needed, such as from `mask_grid`")
@@ -323,7 +323,7 @@ def _stacked(noises: Sequence[Sequence[Any]], features: int) -> RayPoint:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
 
 
-def _in_precision(moments: Moments, precision: str | None) -> tuple[Moments, Any]:
+def _in_precision(moments: Moments, precision: str | None) -> tuple[Moments, np.dtype]:
     """The moments in the dtype of the factorization, and the dtype of the points."""
     have = moments.second_moment.dtype
     if precision is None:
@@ -341,7 +341,7 @@ def _in_precision(moments: Moments, precision: str | None) -> tuple[Moments, Any
     return moments, jnp.dtype("float32" if precision == "mixed" else "float64")
 
 
-def _host_for(dtype: Any) -> Any:
+def _host_for(dtype: np.dtype) -> jax.Device | None:
     """The CPU, where float64 is needed and the default device has none; else None."""
     if dtype == jnp.float64 and jax.default_backend() == "tpu":
         return jax.local_devices(backend="cpu")[0]

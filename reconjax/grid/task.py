@@ -1,11 +1,12 @@
 """A ray of noises, all that it is solved for, and the curves of its points."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from reconjax.grid.ray import Ray, TestMoments, at, held_out_at, test_moments
 from reconjax.linalg.rounding import mixing
@@ -15,6 +16,8 @@ from reconjax.theory.alignment import direction_weights
 from reconjax.theory.held_out import HeldOut
 from reconjax.theory.optimum import Optimum, optimum
 from reconjax.theory.uncertainty import Uncertain
+
+Tree = TypeVar("Tree")
 
 
 class Curves(NamedTuple):
@@ -54,7 +57,7 @@ class Options(NamedTuple):
 
     clean: bool
     batch_size: int
-    dtype: Any
+    dtype: DTypeLike
     progress: Callable[[], None] | None
     leading: int
 
@@ -144,14 +147,14 @@ class Task(NamedTuple):
             # With an argument, points that are solved side by side are reported one by one.
             jax.debug.callback(lambda _: progress(), index)
 
-    def shaped(self, curves: Any, reduced: Array, rank: Array) -> Curves:
+    def shaped(self, curves: Sequence[Array], reduced: Array, rank: Array) -> Curves:
         """Curves (R L, ...) as (R, L, ...)."""
         shape = self.row.share.shape[0], self.levels.shape[0]
         shaped = [curve.reshape(*shape, *curve.shape[1:]) for curve in curves]
         return Curves(*shaped[:4], reduced, rank, *shaped[4:])  # type: ignore[call-arg]
 
 
-def cast(tree: Any, dtype: Any) -> Any:
+def cast(tree: Tree, dtype: DTypeLike) -> Tree:
     """The tree with its floating leaves in another dtype."""
     return jax.tree.map(
         lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree

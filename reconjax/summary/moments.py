@@ -256,7 +256,7 @@ def batch_moments(
     x = x - mean_x
     wx = x * unit[:, None]
     x, wx = jax.lax.optimization_barrier((x, wx))  # else made anew for each panel of the product
-    label: Any
+    label: Array | ClassMoment
     if many:
         cross = class_sums(wx, y, num_classes or 0).T - jnp.outer(jnp.sum(wx, axis=0), mean_y)
         label = ClassMoment(mean_y)
@@ -276,7 +276,7 @@ def batch_moments(
     )
 
 
-def rounded(exact: ExactSums, dtype: Any) -> Moments:
+def rounded(exact: ExactSums, dtype: DTypeLike) -> Moments:
     """Moments of exact sums, in a dtype."""
     parts: dict[str, Any] = {
         name: jnp.asarray(part, dtype) for name, part in exact.moments().items()
@@ -286,7 +286,7 @@ def rounded(exact: ExactSums, dtype: Any) -> Moments:
     return Moments(**parts)
 
 
-def is_exact(x: Array, y: Array, class_weight: Any) -> bool:
+def is_exact(x: Array, y: Array, class_weight: str | ArrayLike | None) -> bool:
     """Whether samples can be summed without rounding: 8-bit images with labels that weigh alike."""
     concrete = not isinstance(x, jax.core.Tracer) and not isinstance(y, jax.core.Tracer)
     return concrete and x.dtype == jnp.uint8 and y.ndim == 1 and class_weight is None
@@ -333,7 +333,7 @@ def check_labels(y: Array, num_classes: int | None, one_class_allowed: bool = Fa
         raise ValueError(f"y: only class {int(labels.min())} occurs; at least 2 are needed")
 
 
-def sample_weights(y: Array, num_classes: int | None, class_weight: Any) -> Any:
+def sample_weights(y: Array, num_classes: int | None, class_weight: str | ArrayLike | None) -> Any:
     """(n,) the weight of each sample, that of its class."""
     if class_weight is None:
         return np.ones(y.shape[0], np.float32)

@@ -95,7 +95,7 @@ class _Part:
     """Running moments of the batches that one device is given."""
 
     def __init__(
-        self, device: jax.Device | None, num_classes: int | None, dtype: Any, weighted: bool
+        self, device: jax.Device | None, num_classes: int | None, dtype: DTypeLike, weighted: bool
     ) -> None:
         self.device, self.num_classes, self.dtype = device, num_classes, dtype
         self.weighted = weighted
@@ -198,7 +198,7 @@ def _finished(running: Moments, error: Moments, shift: Array) -> Moments:
 def _ready(
     batches: Iterable[tuple[Any, Any]],
     num_classes: int | None,
-    class_weight: Any,
+    class_weight: ArrayLike | None,
     targets: str | None,
 ) -> Iterator[tuple[Any, Any, Any, bool]]:
     """Batches that are checked, copied and of one size: x, y, weights (n,), whether to sum exactly.

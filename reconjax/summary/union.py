@@ -5,7 +5,6 @@ second moment of the union is Σ w (M + d dᵀ).
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +86,7 @@ def merging_step(first: Moments, second: Moments) -> Moments:
     plain = None
     if first.unweighted is not None and second.unweighted is not None:
         plain = unweighted_step(first.unweighted, second.unweighted, first.scale)
-    label: Any
+    label: Array | ClassMoment
     if isinstance(first.label_moment, ClassMoment) or isinstance(second.label_moment, ClassMoment):
         label = jax.tree.map(lambda a, b: share * (b - a), first.label_moment, second.label_moment)
     else:
@@ -141,7 +140,7 @@ def union(
         return across(jnp.tensordot(share, within, 1) + (share[:, None] * u).T @ v)
 
     second = mix(parts.second_moment, dx, dx)
-    label: Any
+    label: Array | ClassMoment
     if isinstance(parts.label_moment, ClassMoment):
         label = jax.tree.map(lambda shares: across(share @ shares), parts.label_moment)
     else:

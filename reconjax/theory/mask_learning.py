@@ -26,7 +26,7 @@ from jax import Array
 from reconjax.linalg.eigen import eigh_descending
 from reconjax.linalg.precision import highest
 from reconjax.linalg.whitening import ridged, whiten_regular
-from reconjax.noise import Mask, patch_mask
+from reconjax.noise import Mask, Noise, patch_mask
 from reconjax.summary.moments import Moments
 from reconjax.theory.checks import check_latent_dim
 from reconjax.theory.solver import problem
@@ -49,7 +49,7 @@ class LearnedMask(NamedTuple):
     r2: np.ndarray
 
 
-def r2_at(moments: Moments, noise: Any, latent_dim: int) -> Array:
+def r2_at(moments: Moments, noise: Noise, latent_dim: int) -> Array:
     """Share of the label variance that K latent dimensions explain (Theorem 3, clean read-out).
 
     The same as `solve(problem(moments, noise)).r2[K - 1]`, up to a ridge of rounding on G,
@@ -169,7 +169,7 @@ def _ratio(logits: Array) -> Array:
 
 @functools.partial(jax.jit, static_argnames="columns")
 @highest
-def _explained_share(moments: Moments, noise: Any, latent_dim: Array, columns: int) -> Array:
+def _explained_share(moments: Moments, noise: Noise, latent_dim: Array, columns: int) -> Array:
     posed = problem(moments, noise)
     noisy = ridged(posed.noisy_second_moment)
     encoder = leading(noisy, posed.noisy_input_moment, latent_dim, columns)

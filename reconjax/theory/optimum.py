@@ -1,10 +1,11 @@
 """The core of every solver: the optimum of a whitened problem for every K at once."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from reconjax.linalg.eigen import at_no_tie, nested_eigh, ties
 from reconjax.linalg.precision import highest
@@ -122,7 +123,7 @@ def optimum(
     )
 
 
-def weights(reconstruction_weight: Array, dtype: Any) -> tuple[Array, Array]:
+def weights(reconstruction_weight: Array, dtype: DTypeLike) -> tuple[Array, Array]:
     """(α, λ) up to a common factor, with λ = inf as (0, 1)."""
     value = reconstruction_weight.astype(dtype)
     alpha = 1 / (1 + value)
