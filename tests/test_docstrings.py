@@ -2,14 +2,18 @@
 
 import doctest
 import importlib
+import importlib.util
 import inspect
 import pkgutil
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import reconjax
 
+ROOT = Path(reconjax.__file__).parent
 ROOMS = [info.name for info in pkgutil.iter_modules(reconjax.__path__) if info.ispkg]
 
 # Public functions that have no example yet, by room; the rooms that are not here have none.
@@ -81,6 +85,31 @@ def test_public_functions_have_an_example(function):
         pytest.skip("no example yet")
     text = inspect.getdoc(function) or ""
     assert ">>>" in text, f"{function.__module__}.{function.__name__} has no example"
+
+
+def resolves(name):
+    """Whether a dotted name is a module of the package, or something in one."""
+    value, path = reconjax, "reconjax"
+    for part in name.split(".")[1:]:
+        path = f"{path}.{part}"
+        if hasattr(value, part):
+            value = getattr(value, part)
+        elif importlib.util.find_spec(path) is not None:
+            value = importlib.import_module(path)
+        else:
+            return False
+    return True
+
+
+def test_what_texts_refer_to_is_there():
+    pages = [ROOT.parent / "README.md", *(ROOT.parent / "docs").glob("*.md")]
+    names = {
+        (str(path.relative_to(ROOT.parent)), name)
+        for path in [*ROOT.rglob("*.py"), *pages]
+        for name in re.findall(r"`(reconjax(?:\.\w+)+)", path.read_text())
+    }
+    assert len(names) > 20
+    assert [pair for pair in sorted(names) if not resolves(pair[1])] == []
 
 
 def test_a_function_without_an_example_and_an_example_that_is_wrong_are_found():

@@ -142,7 +142,7 @@ def sweep(
       reconstruction_weights: (L,) λ in [0, inf].
       latent_dims: (Kn,) K in 1 .. D; all of them by default.
       readout: "clean" fits the head on clean inputs (Eq. 9), "noisy" on x' (Sec. 5.4).
-      held_out: the test split, from `reconjax.statistics.held_out`.
+      held_out: the test split, from `reconjax.held_out`.
       precision: "float64"; "mixed": spectrum and whitening, where float32 would lose the
         directions that carry labels, in float64 (on the host's CPU where the accelerator has none)
         and the points in float32; or "float32" throughout. By default that of the moments; the
