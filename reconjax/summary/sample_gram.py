@@ -1,8 +1,8 @@
 """The sample side of wide data: the Gram matrix X Xᵀ (N, N) and products Xᵀ u, from column chunks.
 
 X (N, D) stays in memory as it is, and only a chunk of its columns is a float at a time. 8-bit
-images are summed without rounding, as in `reconjax.summary.exact_sums`: float32 adds 2^10 products of
-(pixel − 128), int32 those of a chunk, int64 on the host the chunks, and the mean is removed from
+images are summed without rounding, as in `reconjax.summary.exact_sums`: float32 adds 2^10 products
+of (pixel − 128), int32 those of a chunk, int64 on the host the chunks, and the mean is removed from
 the integers.
 """
 
