@@ -197,20 +197,20 @@ def _point_curves(task: _Task, noise: Noise) -> _Curves:
     noisy, largest = problem(task.moments, noise), int(task.dims.max())
     if task.tolerance and pays(largest, task.moments.features):
         principal = task.principal.eigenvectors[:, : oversampled(largest)]
-        encoder, solution, error = solve_leading(noisy, principal, largest)
+        solution, error = solve_leading(noisy, principal, largest)
         if error <= task.tolerance:
-            return _solution_curves(task, encoder, solution, error)
+            return _solution_curves(task, solution, error)
     solution = solve(noisy)
     # What rounding may do to it, as in `sweep`: far below any difference that matters here.
     error = float(jnp.finfo(solution.r2.dtype).eps) ** 0.5
-    return _solution_curves(task, solution.encoder, solution, error)
+    return _solution_curves(task, solution, error)
 
 
-def _solution_curves(task: _Task, encoder: Array, solution: Solution, error: float) -> _Curves:
-    """What an encoder (D, m) and the heads of a solution explain on both splits."""
+def _solution_curves(task: _Task, solution: Solution, error: float) -> _Curves:
+    """What encoder and heads of a solution explain on both splits."""
     largest = int(task.dims.max())
     factor = solution.readout_factor
-    features = encoder[:, :largest]
+    features = solution.encoder[:, :largest]
     if factor is not None:
         features = jax.scipy.linalg.solve_triangular(
             factor[:largest, :largest], features.T, lower=True

@@ -126,14 +126,12 @@ def pays(latent_dim: int, features: int) -> bool:
     return 2.5 * (STEPS + 1) * oversampled(latent_dim) <= features
 
 
-def solve_leading(
-    problem: Problem, principal: Array, latent_dim: int
-) -> tuple[Array, Solution, float]:
+def solve_leading(problem: Problem, principal: Array, latent_dim: int) -> tuple[Solution, float]:
     """A problem that lies on no ray (λ = inf), in a subspace that serves the leading K.
 
     There are no other strengths for which a basis should do: the subspace is a block Krylov space,
-    principal directions and all steps from them. One step less tells what the last one has added;
-    what is missing is less.
+    principal directions and all steps from them. What the last step has added is an
+    estimate of what is missing, rather too large.
 
     Args:
       problem: from `reconjax.problem`.
@@ -141,7 +139,7 @@ def solve_leading(
       latent_dim: K.
 
     Returns:
-      The encoder (D, m), the solution in the subspace, and what r2 is estimated to miss up to K.
+      The solution, with an encoder (D, m), and what r2 is estimated to miss up to K.
     """
     blocks = _krylov(problem, principal)
     sizes = blocks.shape[1] - principal.shape[1], blocks.shape[1]
@@ -149,7 +147,8 @@ def solve_leading(
     before = solve(_restricted_problem(problem, shorter)).r2
     solution = solve(_restricted_problem(problem, longer))
     change = (solution.r2[: before.shape[0]] - before)[:latent_dim]
-    return longer @ solution.encoder, solution, float(jnp.max(jnp.abs(change)))
+    solution = solution._replace(encoder=longer @ solution.encoder)
+    return solution, float(jnp.max(jnp.abs(change)))
 
 
 @jax.jit
