@@ -48,9 +48,9 @@ class Case(NamedTuple):
     def grid(self) -> list[list[Any]]:
         """The row of noises for `sweep`."""
         if self.noise == "pixels":
-            return rj.pixel_grid(self.x.shape[1:], self.strengths)
+            return rj.grid.pixel_grid(self.x.shape[1:], self.strengths)
         if self.noise == "gaussian":
-            return rj.gaussian_grid(self.strengths)
+            return rj.grid.gaussian_grid(self.strengths)
         exact = self.noise == "exact mask"
         return rj.mask_grid(self.x.shape[1:], [self.patch], self.strengths, exact=exact)
 

@@ -160,7 +160,7 @@ def timed_direct(
     x -= x.mean(axis=0)
     y = np.eye(classes)[labels]
     y -= y.mean(axis=0)
-    groups = reconjax.patch_groups(PATCHES[1], shape)
+    groups = reconjax.noise.patch_groups(PATCHES[1], shape)
     direct(x[:300], y[:300], groups, 0.5)
     seconds = []
     while not seconds or (len(seconds) < 2 and seconds[0] < 60):

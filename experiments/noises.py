@@ -26,7 +26,7 @@ from reconjax.plots import STYLE, learned_mask_figure
 from reconjax.summary.folds import each_fold
 from reconjax.summary.moments import Moments
 from reconjax.theory.held_out import HeldOut, held_out
-from reconjax.theory.learned_mask import learned_mask
+from reconjax.theory.mask_learning import learned_mask
 
 FOLDS = 20
 # Uniform ratios with which a learned mask is compared.
@@ -131,7 +131,7 @@ def masks(
     moments, judge, shape = averaged(moments, judge, shape, preset["features"])
     patch = next(side for side in (4, 2, 1) if shape[0] % side == 0 and shape[0] // side >= 7)
     ratios = preset["ratios"]
-    noises = tuple(reconjax.patch_mask(ratio, patch, shape) for ratio in ratios)
+    noises = tuple(reconjax.noise.patch_mask(ratio, patch, shape) for ratio in ratios)
     family = Family("uniform", tuple(f"{ratio:g}" for ratio in ratios), noises)
     uniform = compare(moments, judge, [family], np.asarray(preset["learned"]))
     rows = []

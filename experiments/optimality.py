@@ -110,9 +110,9 @@ def case_task(key: Array, case: str) -> Task:
     if case in ("noisy labels", "K above rank 8"):
         y = y + y.std() * jax.random.normal(label_key, y.shape)
     noise = {
-        "2x2 patches masked": rj.patch_mask(0.5, 2, IMAGE),
-        "1x1 patches masked": rj.patch_mask(0.75, 1, IMAGE),
-        "Gaussian noise": rj.gaussian(0.5),
+        "2x2 patches masked": rj.noise.patch_mask(0.5, 2, IMAGE),
+        "1x1 patches masked": rj.noise.patch_mask(0.75, 1, IMAGE),
+        "Gaussian noise": rj.noise.gaussian(0.5),
     }.get(case)
     return Task(x - x.mean(0), y - y.mean(0), noise, CASES[case])
 

@@ -22,20 +22,18 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from reconjax.grid.subspace import oversampled, ridged_factor
+from reconjax.grid.subspace import oversampled, pays, solve_leading
 from reconjax.grid.sweep import sweep
 from reconjax.linalg.eigen import inverse_root
 from reconjax.linalg.precision import highest
-from reconjax.noise import RayPoint
+from reconjax.noise import Noise, RayPoint
 from reconjax.noise.families import Family
 from reconjax.summary.moments import Moments
 from reconjax.theory.chance import chance_curves
+from reconjax.theory.checks import check_latent_dims
 from reconjax.theory.held_out import HeldOut, held_out_curves
-from reconjax.theory.solver import Problem, Solution, check_latent_dim, problem, solve
+from reconjax.theory.solver import Solution, problem, solve
 from reconjax.theory.spectrum import Spectrum, spectrum
-
-# Steps of the block power iteration, all of which span the subspace of `_in_subspace`.
-STEPS = 3
 
 
 class Comparison(NamedTuple):
@@ -47,11 +45,11 @@ class Comparison(NamedTuple):
       noise: (J,) texts, as `reconjax.noise.parse_noise` takes them.
       r2: (J, Kn) 1 − loss / label variance on the training split.
       held_out: (J, Kn) the same on the test split, for encoder and head of the training split.
-      agreement: (J, Kn, B) E[y · f(x)] / label variance on each fold of the test split.
+      agreement: (J, Kn, Fn) E[y · f(x)] / label variance on each fold of the test split.
       error: (J, Kn) estimated numerical error of `r2`.
       r2_without: (Kn,) without noise, as the following two.
       held_out_without: (Kn,) see `held_out`.
-      agreement_without: (Kn, B) see `agreement`.
+      agreement_without: (Kn, Fn) see `agreement`.
       chance: (Kn,) `r2` for labels at random.
       rank: number of directions of the training data.
     """
@@ -96,18 +94,24 @@ def compare(
 
     Raises:
       ValueError: no family, uncentered moments, K out of range, as `sweep` and `problem`.
+
+    Example:
+      >>> from reconjax.noise.families import families
+      >>> random = np.random.default_rng(0)
+      >>> x, y = random.normal(size=(60, 2, 2, 1)), np.arange(60) % 2
+      >>> parts = [reconjax.moments(x[i::3], y[i::3]) for i in range(3)]
+      >>> moments, test = parts[0], reconjax.held_out(parts[1:], parts[0])
+      >>> tried = families((2, 2, 1), moments, ["gaussian"])
+      >>> comparison = reconjax.compare(moments, test, tried, [1, 2])
+      >>> comparison.held_out.shape == (len(tried[0].noises), 2)
+      True
     """
     if not families:
         raise ValueError("families: none; at least one is needed")
     if not moments.centered:
         raise ValueError("moments: they are not centered; centered moments are needed")
-    dims = np.atleast_1d(np.asarray(latent_dims))
-    if dims.ndim != 1 or dims.size == 0:
-        raise ValueError(f"latent_dims: shape {dims.shape}; a list of at least one is needed")
     principal = spectrum(moments) if principal is None else principal
-    for latent_dim in dims.tolist():
-        check_latent_dim(latent_dim, int(principal.rank))
-    dims = dims.astype(np.int32)
+    dims = check_latent_dims(latent_dims, int(principal.rank)).astype(np.int32)
     task = _Task(moments, held_out, principal, dims, tolerance)
     parts = []
     for family in families:
@@ -164,7 +168,7 @@ class _Curves(NamedTuple):
 
 
 def _family_curves(task: _Task, family: Family) -> _Curves:
-    points = _one_ray(family.noises)
+    points = _common_ray(family.noises)
     if points is not None:
         return _ray_curves(task, points)
     parts = [_point_curves(task, noise) for noise in family.noises]
@@ -175,7 +179,7 @@ def _ray_curves(task: _Task, points: list[RayPoint]) -> _Curves:
     """By one factorization."""
     # Directions of all kinds, given as matrices, run the same program.
     direction = _Given(points[0].direction.covariance(task.moments.second_moment))
-    row = [_OnRay(point._replace(direction=direction)) for point in points]
+    row: list[Any] = [_OnRay(point._replace(direction=direction)) for point in points]
     result = sweep(
         task.moments,
         [row],
@@ -188,26 +192,25 @@ def _ray_curves(task: _Task, points: list[RayPoint]) -> _Curves:
     return _Curves(*(np.asarray(curve, float)[0, :, 0] for curve in curves))
 
 
-def _point_curves(task: _Task, noise: Any) -> _Curves:
+def _point_curves(task: _Task, noise: Noise) -> _Curves:
     """By the general solver."""
     noisy, largest = problem(task.moments, noise), int(task.dims.max())
-    width = oversampled(largest)
-    if task.tolerance and 2.5 * (STEPS + 1) * width <= task.moments.features:
-        principal = task.principal.eigenvectors[:, :width]
-        encoder, solution, error = _in_subspace(noisy, principal, largest)
+    if task.tolerance and pays(largest, task.moments.features):
+        principal = task.principal.eigenvectors[:, : oversampled(largest)]
+        solution, error = solve_leading(noisy, principal, largest)
         if error <= task.tolerance:
-            return _solution_curves(task, encoder, solution, error)
+            return _solution_curves(task, solution, error)
     solution = solve(noisy)
     # What rounding may do to it, as in `sweep`: far below any difference that matters here.
     error = float(jnp.finfo(solution.r2.dtype).eps) ** 0.5
-    return _solution_curves(task, solution.encoder, solution, error)
+    return _solution_curves(task, solution, error)
 
 
-def _solution_curves(task: _Task, encoder: Array, solution: Solution, error: float) -> _Curves:
-    """What an encoder (D, m) and the heads of a solution explain on both splits."""
+def _solution_curves(task: _Task, solution: Solution, error: float) -> _Curves:
+    """What encoder and heads of a solution explain on both splits."""
     largest = int(task.dims.max())
     factor = solution.readout_factor
-    features = encoder[:, :largest]
+    features = solution.encoder[:, :largest]
     if factor is not None:
         features = jax.scipy.linalg.solve_triangular(
             factor[:largest, :largest], features.T, lower=True
@@ -239,7 +242,7 @@ def _held_out_curves(
 @jax.jit
 @highest
 def _on_test_split(features: Array, coordinates: Array, held_out: HeldOut) -> tuple[Array, Array]:
-    """(R,) explained and (R, B) agreement of orthonormal features (D, R) and heads (R, C)."""
+    """(R,) explained and (R, Fn) agreement of orthonormal features (D, R) and heads (R, C)."""
     return held_out_curves(
         coordinates,
         features.T @ held_out.cross_moment,
@@ -273,10 +276,10 @@ class _OnRay(NamedTuple):
         return self.point
 
 
-def _one_ray(noises: Sequence[Any]) -> list[RayPoint] | None:
+def _common_ray(noises: Sequence[Noise]) -> list[RayPoint] | None:
     """The points of noises that lie on one ray, else None."""
-    points = [noise.ray() for noise in noises]
-    if any(point is None for point in points):
+    points = [point for point in (noise.ray() for noise in noises) if point is not None]
+    if len(points) < len(noises):
         return None
     leaves, structure = _leaves(points[0])
     for point in points[1:]:
@@ -288,43 +291,3 @@ def _one_ray(noises: Sequence[Any]) -> list[RayPoint] | None:
 
 def _leaves(point: RayPoint) -> tuple[list[Array], Any]:
     return jax.tree.flatten(point.direction)
-
-
-def _in_subspace(noisy: Problem, principal: Array, largest: int) -> tuple[Array, Solution, float]:
-    """The encoder (D, m), the solution in a subspace and what it is estimated to miss up to K.
-
-    The subspace is a block Krylov space: the principal directions (D, b), which solve the problem
-    without noise, and what steps of the power iteration X ← G⁻¹ F Fᵀ X make of them. One step less
-    tells what the last one has added; what is missing is less.
-    """
-    blocks = _krylov(noisy, principal)
-    sizes = blocks.shape[1] - principal.shape[1], blocks.shape[1]
-    shorter, longer = (jnp.linalg.qr(blocks[:, :size])[0] for size in sizes)
-    before = solve(_restricted(noisy, shorter)).r2
-    solution = solve(_restricted(noisy, longer))
-    change = (solution.r2[: before.shape[0]] - before)[:largest]
-    return longer @ solution.encoder, solution, float(jnp.max(jnp.abs(change)))
-
-
-@jax.jit
-@highest
-def _krylov(noisy: Problem, principal: Array) -> Array:
-    factor, inputs = ridged_factor(noisy.noisy_second_moment), noisy.noisy_input_moment
-    blocks = [principal]
-    for _ in range(STEPS):
-        block = jax.scipy.linalg.cho_solve(factor, inputs @ (inputs.T @ blocks[-1]))
-        blocks.append(jnp.linalg.qr(block)[0])
-    return jnp.concatenate(blocks, axis=1)
-
-
-@jax.jit
-@highest
-def _restricted(noisy: Problem, basis: Array) -> Problem:
-    """The problem for the encoder input basisᵀ x' (m,)."""
-    return noisy._replace(
-        noisy_second_moment=basis.T @ noisy.noisy_second_moment @ basis,
-        noisy_label_moment=basis.T @ noisy.noisy_label_moment,
-        noisy_input_moment=basis.T @ noisy.noisy_input_moment,
-        second_moment=basis.T @ noisy.second_moment @ basis,
-        cross_moment=basis.T @ noisy.cross_moment,
-    )

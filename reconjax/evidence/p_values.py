@@ -26,7 +26,7 @@ def search_p_values(
     the labels that fitted it are not those that judge it. The hypothesis is that of the predictors
     which the training split gave, none of the grid agrees more with the labels of new data than
     the one without noise does. Then the difference of a fold of the test split is as likely to be
-    -d as d (with the labels of a task, and with random ones alike), so all 2^B signs of the folds
+    -d as d (with the labels of a task, and with random ones alike), so all 2^Fn signs of the folds
     are equally likely, for all points of the grid together. The statistic is the largest of the
     grid's studentized mean differences, and a point's p-value the share of signs for which it is
     at least that point's (max-T, Westfall and Young 1993): it holds for all points at once. Not
@@ -35,10 +35,10 @@ def search_p_values(
     mean difference within that error counts as none: its p is 1.
 
     Args:
-      agreement: (J..., Kn, B) of the J... points of a grid (`Sweep.agreement` for one weight).
-      baseline: (Kn, B) without noise.
+      agreement: (J..., Kn, Fn) of the J... points of a grid (`Sweep.agreement` for one weight).
+      baseline: (Kn, Fn) without noise.
       error: (J...) numerical error of a difference, for all K, or (J..., Kn).
-      flips: how many signs are drawn; all 2^B where that is no more. The smallest p-value is
+      flips: how many signs are drawn; all 2^Fn where that is no more. The smallest p-value is
         1 / (flips + 1).
       seed: of the signs.
 
@@ -47,6 +47,11 @@ def search_p_values(
 
     Raises:
       ValueError: fewer than 2 folds or flips < 1, shapes that do not fit.
+
+    Example:
+      >>> agreement = np.array([[[0.1, 0.2, 0.3, 0.2, 0.1]]])  # a point, a K, five folds
+      >>> reconjax.search_p_values(agreement, np.zeros((1, 5))).tolist()
+      [[0.03125]]
     """
     values, base = np.asarray(agreement, float), np.asarray(baseline, float)
     if values.shape[-2:] != base.shape:
@@ -61,12 +66,12 @@ def search_p_values(
     if floor.ndim <= len(points):  # the same for all K
         floor = floor[..., None]
     floor = np.broadcast_to(floor, (*points, dims)).reshape(-1, dims).T
-    found = _p_values(jnp.asarray(difference), jnp.asarray(floor), _signs(folds, flips, seed))
-    return np.moveaxis(np.asarray(found), 0, 1).reshape(*points, dims)
+    values = _p_values(jnp.asarray(difference), jnp.asarray(floor), _signs(folds, flips, seed))
+    return np.moveaxis(np.asarray(values), 0, 1).reshape(*points, dims)
 
 
 def _signs(folds: int, flips: int, seed: int) -> np.ndarray:
-    """(F, B) signs, those of what was observed first."""
+    """(F, Fn) signs, those of what was observed first."""
     if 2**folds <= flips + 1:
         bits = np.arange(2**folds)[:, None] >> np.arange(folds) & 1
     else:
@@ -78,7 +83,7 @@ def _signs(folds: int, flips: int, seed: int) -> np.ndarray:
 @jax.jit
 @highest
 def _p_values(difference: Array, floor: Array, signs: Array) -> Array:
-    """(Kn, J) of differences (Kn, J, B), numerical errors (Kn, J) and signs (F, B)."""
+    """(Kn, J) of differences (Kn, J, Fn), numerical errors (Kn, J) and signs (F, Fn)."""
     folds = difference.shape[-1]
 
     def at_one_dim(at: tuple[Array, Array]) -> Array:

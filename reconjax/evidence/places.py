@@ -53,6 +53,18 @@ def gains(comparison: Comparison, *, flips: int = 1999, seed: int = 0) -> Gains:
       comparison: from `compare`.
       flips: as in `search_p_values`.
       seed: as in `search_p_values`.
+
+    Example:
+      >>> from reconjax.noise.families import families
+      >>> random = np.random.default_rng(0)
+      >>> x, y = random.normal(size=(60, 2, 2, 1)), np.arange(60) % 2
+      >>> parts = [reconjax.moments(x[i::3], y[i::3]) for i in range(3)]
+      >>> moments, test = parts[0], reconjax.held_out(parts[1:], parts[0])
+      >>> tried = families((2, 2, 1), moments, ["gaussian"])
+      >>> comparison = reconjax.compare(moments, test, tried, [1, 2])
+      >>> gains = reconjax.evidence.gains(comparison)
+      >>> gains.gain.shape == gains.p_value.shape == comparison.r2.shape
+      True
     """
     folds = by_folds(comparison.held_out, comparison.agreement)
     without = by_folds(comparison.held_out_without, comparison.agreement_without)
@@ -64,6 +76,17 @@ def best_strengths(comparison: Comparison) -> np.ndarray:
     """(F, Kn) the point of each of the F families that explains most on the training split.
 
     Families are in the order in which they come first. Of numerical ties, it is the weakest.
+
+    Example:
+      >>> from reconjax.noise.families import families
+      >>> random = np.random.default_rng(0)
+      >>> x, y = random.normal(size=(60, 2, 2, 1)), np.arange(60) % 2
+      >>> parts = [reconjax.moments(x[i::3], y[i::3]) for i in range(3)]
+      >>> moments, test = parts[0], reconjax.held_out(parts[1:], parts[0])
+      >>> tried = families((2, 2, 1), moments, ["gaussian"])
+      >>> comparison = reconjax.compare(moments, test, tried, [1, 2])
+      >>> reconjax.evidence.best_strengths(comparison).shape
+      (1, 2)
     """
     names = np.asarray(comparison.family)
     rows = []
@@ -82,6 +105,17 @@ def ranking(comparison: Comparison, *, flips: int = 1999, seed: int = 0) -> list
       comparison: from `compare`.
       flips: as in `search_p_values`.
       seed: as in `search_p_values`.
+
+    Example:
+      >>> from reconjax.noise.families import families
+      >>> random = np.random.default_rng(0)
+      >>> x, y = random.normal(size=(60, 2, 2, 1)), np.arange(60) % 2
+      >>> parts = [reconjax.moments(x[i::3], y[i::3]) for i in range(3)]
+      >>> moments, test = parts[0], reconjax.held_out(parts[1:], parts[0])
+      >>> tried = families((2, 2, 1), moments, ["gaussian"])
+      >>> comparison = reconjax.compare(moments, test, tried, [1, 2])
+      >>> [place.latent_dim for place in reconjax.evidence.ranking(comparison)]
+      [1, 2]
     """
     gain, error, p_value = gains(comparison, flips=flips, seed=seed)
     best = best_strengths(comparison)
@@ -105,12 +139,12 @@ def ranking(comparison: Comparison, *, flips: int = 1999, seed: int = 0) -> list
 
 
 def by_folds(held_out: np.ndarray, agreement: np.ndarray) -> np.ndarray:
-    """(..., B) r2 on each fold of the test split; see the text of
+    """(..., Fn) r2 on each fold of the test split; see the text of
     `reconjax.evidence.comparison`.
 
     Args:
       held_out: (...) on the whole test split.
-      agreement: (..., B) of each fold.
+      agreement: (..., Fn) of each fold.
     """
     return held_out[..., None] + 2 * (agreement - agreement.mean(axis=-1, keepdims=True))
 

@@ -3,5 +3,10 @@
 sweep      the call, and the grids
 ray        one factorization for every strength of a noise
 subspace   a ray for the leading K alone
+task       a ray, its points and their curves
 kernel     what is compiled, on one device or many
 """
+
+from reconjax.grid.sweep import Sweep, gaussian_grid, mask_grid, pixel_grid, sweep_memory
+
+__all__ = ["Sweep", "gaussian_grid", "mask_grid", "pixel_grid", "sweep_memory"]

@@ -1,6 +1,6 @@
-"""One factorisation for a whole ray of noises.
+"""One factorization for a whole ray of noises.
 
-On a ray, E[x' x'ᵀ] = g ((1 − ρ) M + ρ B). With κ = tr M / tr B (1 for masks) factorise the pencil
+On a ray, E[x' x'ᵀ] = g ((1 − ρ) M + ρ B). With κ = tr M / tr B (1 for masks) factorize the pencil
 
     A = M + κ B,   T   so that   Tᵀ A T = I,   Tᵀ M T = diag(μ),   Tᵀ (κ B) T = diag(1 − μ).
 
@@ -23,7 +23,7 @@ with the Schur complement of B on the null space.)
 
 A is taken in units in which it has diagonal 1, and whitened by its Cholesky factor. Where it is
 singular or nearly so, its eigenvectors whiten it instead, up to a cut-off. What depends on the
-cut-off, or on the rounding of A, shows when the ray is factorised `again` with another cut-off and
+cut-off, or on the rounding of A, shows when the ray is factorized `again` with another cut-off and
 with other rounding.
 """
 
@@ -35,6 +35,7 @@ from jax import Array
 
 from reconjax.linalg.eigen import eigh_descending, inverse_root, significant
 from reconjax.linalg.products import gram, symmetric_product
+from reconjax.linalg.whitening import OTHER_CUT, whiten
 from reconjax.noise import RayPoint
 from reconjax.summary.class_moment import ClassMoment
 from reconjax.summary.moments import Moments
@@ -44,12 +45,9 @@ from reconjax.theory.optimum import Optimum, Whitened
 from reconjax.theory.spectrum import decomposed
 from reconjax.theory.uncertainty import Uncertain, uncertain
 
-# Another cut-off, times the usual one, for `factorise` to be done again with.
-OTHER_CUT = 30.0
-
 
 class Ray(NamedTuple):
-    """What one factorisation leaves for every point of a ray, in the coordinates Tᵀ x.
+    """What one factorization leaves for every point of a ray, in the coordinates Tᵀ x.
 
     Attributes:
       clean: (D,) μ, the variance of the data; 0 past the rank.
@@ -58,7 +56,7 @@ class Ray(NamedTuple):
       labels: (C, D) Cᵀ T.
       transform: (D, D) T.
       rank: number of directions of the data, that of the spectrum.
-      attainable: Eq. 7's normaliser: what a linear head can reach on clean data at all.
+      attainable: Eq. 7's normalizer: what a linear head can reach on clean data at all.
       explainable: its loss form, the label variance that a linear head explains on clean data.
       variance: tr M.
       magnified: how much whitening may have magnified the rounding of A, at most.
@@ -87,7 +85,7 @@ class Principal(NamedTuple):
       labels: (C, D) Ŷ.
       rank: r.
       clear: how many of them are clear of the cut-off, and hide no others.
-      attainable: Eq. 7's normaliser.
+      attainable: Eq. 7's normalizer.
       explainable: its loss form.
       uncertain: what rounding in the moments leaves open, for every K.
     """
@@ -104,23 +102,23 @@ class Principal(NamedTuple):
 
 
 def principal(moments: Moments, root: Array | None = None) -> Principal:
-    """One (D, D) eigendecomposition; arguments as `factorise`."""
-    found, every = decomposed(moments, None)
-    attainable, explainable = direction_weights(found.labels, moments.label_moment)
-    inputs = found.eigenvalues
+    """One (D, D) eigendecomposition; arguments as `factorize`."""
+    whole, every = decomposed(moments, None)
+    attainable, explainable = direction_weights(whole.labels, moments.label_moment)
+    inputs = whole.eigenvalues
     if root is not None:
-        inputs = gram(root @ (found.eigenvectors * inverse_root(found.eigenvalues)))
-    clear = jnp.sum(found.eigenvalues > OTHER_CUT * significant(every), dtype=jnp.int32)
+        inputs = gram(root @ (whole.eigenvectors * inverse_root(whole.eigenvalues)))
+    clear = jnp.sum(whole.eigenvalues > OTHER_CUT * significant(every), dtype=jnp.int32)
     return Principal(
-        directions=found.eigenvectors,
-        root=_root(found.eigenvalues, found.eigenvectors, moments.second_moment),
+        directions=whole.eigenvectors,
+        root=_root(whole.eigenvalues, whole.eigenvectors, moments.second_moment),
         inputs=inputs,
-        labels=found.labels,
-        rank=found.rank,
+        labels=whole.labels,
+        rank=whole.rank,
         clear=clear,
         attainable=jnp.sum(attainable),
         explainable=jnp.sum(explainable),
-        uncertain=uncertain(found, every, jnp.diagonal(moments.second_moment)),
+        uncertain=uncertain(whole, every, jnp.diagonal(moments.second_moment)),
     )
 
 
@@ -135,7 +133,7 @@ def _root(eigenvalues: Array, directions: Array, second: Array) -> Array:
     return jnp.where(small, first, (directions * inverse_root(eigenvalues)).T @ second)
 
 
-def factorise(
+def factorize(
     moments: Moments,
     direction: Array,
     root: Array | None = None,
@@ -143,7 +141,7 @@ def factorise(
     data: Principal | None = None,
     again: bool = False,
 ) -> Ray:
-    """One ray's factorisation: one (D, D) eigendecomposition, whatever is then asked of the ray.
+    """One ray's factorization: one (D, D) eigendecomposition, whatever is then asked of the ray.
 
     Args:
       moments: centered moments of the data.
@@ -157,44 +155,13 @@ def factorise(
     second = moments.second_moment
     total = jnp.trace(direction)
     kappa = jnp.where(total > 0, jnp.trace(second) / jnp.where(total > 0, total, 1.0), 1.0)
-    # In units of its own in which A has diagonal 1, no feature is too small to be seen; those
-    # that are 0 stay 0.
-    variance = jnp.diagonal(second) + kappa * jnp.diagonal(direction)
-    varies = variance > 0
-    unit = jnp.where(varies, jax.lax.rsqrt(jnp.where(varies, variance, 1.0)), 0.0)
-    both = (second + kappa * direction) * (unit[:, None] * unit)
-    size, epsilon = both.shape[0], float(jnp.finfo(both.dtype).eps)
-    if again:
-        off = jax.random.normal(jax.random.key(0), both.shape, both.dtype)
-        both = both + jnp.where(varies[:, None] & varies, epsilon * (off + off.T), 0.0)
-
-    # Constant features: outside the range of A there is no data; 1 keeps A regular there.
-    outside = jnp.diag(jnp.where(varies, 0.0, 1.0).astype(both.dtype))
-    factor = jnp.linalg.cholesky(both + outside, symmetrize_input=False)
-    pivots = jnp.min(jnp.diagonal(factor))
-    regular = jnp.isfinite(pivots) & (pivots**2 > 64 * size * epsilon)
-    samples = unit[:, None] * data.root.T
-
-    def by_cholesky() -> tuple[Array, Array, Array]:
-        whitened = jax.scipy.linalg.solve_triangular(factor, samples, lower=True)
-        norm = jnp.max(jnp.sum(jnp.abs(both), axis=0))
-        return whitened, factor, epsilon * norm / pivots**2
-
-    def by_eigenvectors() -> tuple[Array, Array, Array]:
-        scales, vectors = eigh_descending(both)
-        cut = jnp.maximum(significant(scales), 8 * epsilon * scales[0])
-        cut = OTHER_CUT * cut if again else cut
-        kept = scales > cut
-        root = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, scales, 1.0)), 0.0)
-        whitener = vectors * root
-        least = jnp.min(jnp.where(kept, scales, scales[0]))
-        return whitener.T @ samples, whitener, epsilon * scales[0] / least
-
-    whitened, whitener, magnified = jax.lax.cond(regular, by_cholesky, by_eigenvectors)
+    whitening = whiten(second + kappa * direction, other_rounding=again)
+    whitened = whitening.apply(data.root.T)
+    size, epsilon = second.shape[0], float(jnp.finfo(second.dtype).eps)
     # What is no direction of the data is kept apart from the weakest of them.
     rank = data.clear if again else data.rank
     exists = jnp.arange(size, dtype=jnp.int32) < rank
-    apart = jnp.diag(jnp.where(exists, 0.0, 1.0).astype(both.dtype))
+    apart = jnp.diag(jnp.where(exists, 0.0, 1.0).astype(second.dtype))
     whitened = jnp.where(exists, whitened, 0.0)
     mu, basis = eigh_descending(gram(whitened) - apart)
     basis = jnp.where(exists[:, None] & exists, basis, 0.0)
@@ -202,11 +169,6 @@ def factorise(
     mu = jnp.where(exists, jnp.clip(mu, epsilon**1.25, 1.0), 0.0)
     scaled = basis * jnp.sqrt(mu)
     dual = basis * inverse_root(mu)
-    transform = jax.lax.cond(
-        regular,
-        lambda: jax.scipy.linalg.solve_triangular(whitener, whitened @ dual, trans="T", lower=True),
-        lambda: whitener @ (whitened @ dual),
-    )
     if data.inputs.ndim == 1:
         inputs = gram(jnp.sqrt(data.inputs)[:, None] * scaled)
     else:
@@ -216,16 +178,16 @@ def factorise(
         noise=jnp.where(exists, (1 - mu) / kappa, 0.0),
         inputs=inputs,
         labels=data.labels @ scaled,
-        transform=unit[:, None] * transform,
+        transform=whitening.transposed(whitened @ dual),
         rank=rank,
         attainable=data.attainable,
         explainable=data.explainable,
         variance=jnp.trace(second),
-        magnified=magnified,
+        magnified=jnp.asarray(whitening.magnified),
     )
 
 
-def deviation(ray: Ray, point: RayPoint) -> Array:
+def inverse_deviation(ray: Ray, point: RayPoint) -> Array:
     """(D,) s: the features Tᵀ x' scaled by s / √g have unit variance; 0 where they have none."""
     share = point.share.astype(ray.clean.dtype)
     variance = (1 - share) * ray.clean + share * ray.noise
@@ -236,7 +198,7 @@ def deviation(ray: Ray, point: RayPoint) -> Array:
 def at(ray: Ray, point: RayPoint, label_moment: Array | ClassMoment) -> Whitened:
     """The whitened problem at one point of a ray, in the dtype of the ray."""
     scale, keep = (v.astype(ray.clean.dtype) for v in (point.scale, point.keep))
-    s = deviation(ray, point)
+    s = inverse_deviation(ray, point)
     return Whitened(
         inputs=ray.inputs * (s[:, None] * s) * (keep**2 / scale),
         labels=ray.labels * (s * (keep * jax.lax.rsqrt(scale))),
@@ -249,14 +211,14 @@ def at(ray: Ray, point: RayPoint, label_moment: Array | ClassMoment) -> Whitened
     )
 
 
-class Judge(NamedTuple):
+class TestMoments(NamedTuple):
     """A test split in the coordinates Tᵀ x of a ray, m of them; see `HeldOut`.
 
     Attributes:
       clean: (m, m) second moment of the clean inputs.
       noise: (m, m) that of B on the test split; None where the read-out is clean.
       cross: (m, C) with the labels.
-      folds: (m, B, C) the same of each fold.
+      folds: (m, Fn, C) the same of each fold.
       label_variance: as in `HeldOut`.
     """
 
@@ -267,9 +229,9 @@ class Judge(NamedTuple):
     label_variance: Array
 
 
-def judge(held_out: HeldOut, transform: Array, noise: Array | None) -> Judge:
+def test_moments(held_out: HeldOut, transform: Array, noise: Array | None) -> TestMoments:
     """The test split, given T (D, m), and B (D, D) there where the read-out is noisy."""
-    return Judge(
+    return TestMoments(
         clean=transform.T @ held_out.second_moment @ transform,
         noise=None if noise is None else transform.T @ noise @ transform,
         cross=transform.T @ held_out.cross_moment,
@@ -278,25 +240,25 @@ def judge(held_out: HeldOut, transform: Array, noise: Array | None) -> Judge:
     )
 
 
-def judged(judge: Judge, ray: Ray, point: RayPoint, found: Optimum) -> tuple[Array, Array]:
+def held_out_at(test: TestMoments, ray: Ray, point: RayPoint, best: Optimum) -> tuple[Array, Array]:
     """What the test split says of the optimum at a point of a ray, for every K.
 
     Returns:
-      (K,) the share of the label variance that encoder and head explain there, and (K, B) the
+      (K,) the share of the label variance that encoder and head explain there, and (K, Fn) the
       agreement of their prediction with the labels of each fold, as a share of it.
     """
     share, scale, keep = (value.astype(ray.clean.dtype) for value in point[1:])
     unit = jax.lax.rsqrt(scale)
-    vectors = deviation(ray, point)[:, None] * found.rotation
-    gram = vectors.T @ judge.clean @ vectors
-    cross = unit * (vectors.T @ judge.cross)
-    folds = unit * jnp.einsum("mk,mbc->kbc", vectors, judge.folds)
-    if judge.noise is not None:
-        gram = (1 - share) * gram + share * (vectors.T @ judge.noise @ vectors)
+    vectors = inverse_deviation(ray, point)[:, None] * best.rotation
+    gram = vectors.T @ test.clean @ vectors
+    cross = unit * (vectors.T @ test.cross)
+    folds = unit * jnp.einsum("mk,mbc->kbc", vectors, test.folds)
+    if test.noise is not None:
+        gram = (1 - share) * gram + share * (vectors.T @ test.noise @ vectors)
         cross, folds = keep * cross, keep * folds
-    elif found.readout_factor is not None:
+    elif best.readout_factor is not None:
         # The features of which `coordinates` are the head have unit second moment on clean data.
-        factor = found.readout_factor
+        factor = best.readout_factor
 
         def whiten(right: Array) -> Array:
             return jax.scipy.linalg.solve_triangular(factor, right, lower=True)
@@ -304,4 +266,4 @@ def judged(judge: Judge, ray: Ray, point: RayPoint, found: Optimum) -> tuple[Arr
         gram = whiten(whiten(unit**2 * gram).T)
         cross = whiten(cross)
         folds = whiten(folds.reshape(len(folds), -1)).reshape(folds.shape)
-    return held_out_curves(found.coordinates, cross, gram, folds, judge.label_variance)
+    return held_out_curves(best.coordinates, cross, gram, folds, test.label_variance)

@@ -18,13 +18,18 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from reconjax.grid.ray import Ray, factorise
+from reconjax.grid.ray import Ray, factorize
+from reconjax.linalg.precision import highest
 from reconjax.linalg.products import symmetric_product
+from reconjax.linalg.whitening import Whitening, ridged, whiten_regular
 from reconjax.summary.moments import Moments
+from reconjax.theory.solver import Problem, Solution, solve
 
 # Where, beside no noise, the basis is made, from what the one before has found: shares of the
 # strongest noise of the ray. One step is taken at the first, several at the last.
 NODES = (1 / 3, 1.0)
+# Steps of the power iteration for a problem that lies on no ray, all of which span its subspace.
+STEPS = 3
 
 
 def oversampled(latent_dim: int) -> int:
@@ -57,49 +62,49 @@ def ray_basis(moments: Moments, direction: Array, principal: Array, strongest: A
     # Principal directions are orthonormal as they are.
     parts, orthonormal = [principal], principal
     for node, steps in zip(NODES, (1, last_steps(*principal.shape)), strict=True):
-        factor = noisy_factor(moments, direction, node * strongest)
+        whitening = noisy_whitening(moments, direction, node * strongest)
         for _ in range(steps):
-            found = step(moments, factor, orthonormal)
-            orthonormal = jnp.linalg.qr(found)[0]
-        parts += [found, label_directions(moments, factor)]
+            further = step(whitening, moments.second_moment, orthonormal)
+            orthonormal = jnp.linalg.qr(further)[0]
+        parts += [further, label_directions(whitening, moments.cross_moment)]
     rest = jnp.concatenate(parts[1:], axis=1)
     for _ in range(2):
         rest = rest - principal @ (principal.T @ rest)
     return jnp.concatenate([principal, jnp.linalg.qr(rest)[0]], axis=1)
 
 
-def noisy_factor(moments: Moments, direction: Array, share: Array) -> tuple[Array, bool]:
-    """The `ridged_factor` of G = (1 − ρ) M + ρ B."""
-    return ridged_factor((1 - share) * moments.second_moment + share * direction)
-
-
-def ridged_factor(noisy: Array) -> tuple[Array, bool]:
-    """Cholesky factor of G (D, D), for `cho_solve`.
-
-    A ridge that float64 needs where G is singular: it bends the basis, not the solution.
-    """
-    diagonal = jnp.diagonal(noisy)
-    epsilon = 64 * noisy.shape[0] * float(jnp.finfo(noisy.dtype).eps)
-    ridge = epsilon * (diagonal + jnp.mean(diagonal))
-    return jnp.linalg.cholesky(noisy + jnp.diag(ridge), symmetrize_input=False), True
+def noisy_whitening(moments: Moments, direction: Array, share: Array) -> Whitening:
+    """The whitening of G = (1 − ρ) M + ρ B; its ridge bends the basis, not the solution."""
+    return whiten_regular(ridged((1 - share) * moments.second_moment + share * direction))
 
 
 def step(
-    moments: Moments,
-    factor: tuple[Array, bool],
+    whitening: Whitening,
+    inputs: Array,
     vectors: Array,
+    labels: Array | None = None,
     alpha: Array | float = 0.0,
     weight: Array | float = 1.0,
 ) -> Array:
-    """G⁻¹ (λ M² + α C Cᵀ) X for X (D, b), with columns of unit length."""
-    second, cross = moments.second_moment, moments.cross_moment
-    found = weight * (second @ (second @ vectors)) + alpha * (cross @ (cross.T @ vectors))
-    return _unit(jax.scipy.linalg.cho_solve(factor, found))
+    """G⁻¹ F Fᵀ X for X (D, b), with columns of unit length; F Fᵀ = λ A Aᵀ + α C Cᵀ.
+
+    Args:
+      whitening: of G.
+      inputs: (D, D) A, the noisy inputs' moment with x.
+      vectors: (D, b) X.
+      labels: (D, C) C, that with y; None where α = 0.
+      alpha: α.
+      weight: λ.
+    """
+    raised = weight * (inputs @ (inputs.T @ vectors))
+    if labels is not None:
+        raised = raised + alpha * (labels @ (labels.T @ vectors))
+    return _unit(whitening.solve(raised))
 
 
-def label_directions(moments: Moments, factor: tuple[Array, bool]) -> Array:
+def label_directions(whitening: Whitening, labels: Array) -> Array:
     """G⁻¹ C (D, C), with columns of unit length: the encoder of the labels alone."""
-    return _unit(jax.scipy.linalg.cho_solve(factor, moments.cross_moment))
+    return _unit(whitening.solve(labels))
 
 
 def restricted(moments: Moments, direction: Array, basis: Array) -> Ray:
@@ -112,8 +117,62 @@ def restricted(moments: Moments, direction: Array, basis: Array) -> Ray:
         cross_moment=basis.T @ moments.cross_moment,
         scale=jnp.ones_like(basis[0]),
     )
-    ray = factorise(small, symmetric_product(basis, direction @ basis), root)
+    ray = factorize(small, symmetric_product(basis, direction @ basis), root)
     return ray._replace(variance=jnp.trace(moments.second_moment))
+
+
+def pays(latent_dim: int, features: int) -> bool:
+    """Whether `solve_leading` is faster than `solve`."""
+    return 2.5 * (STEPS + 1) * oversampled(latent_dim) <= features
+
+
+def solve_leading(problem: Problem, principal: Array, latent_dim: int) -> tuple[Solution, float]:
+    """A problem that lies on no ray (λ = inf), in a subspace that serves the leading K.
+
+    There are no other strengths for which a basis should do: the subspace is a block Krylov space,
+    principal directions and all steps from them. What the last step has added is an
+    estimate of what is missing, rather too large.
+
+    Args:
+      problem: from `reconjax.problem`.
+      principal: (D, b) leading eigenvectors of M.
+      latent_dim: K.
+
+    Returns:
+      The solution, with an encoder (D, m), and what r2 is estimated to miss up to K.
+    """
+    blocks = _krylov(problem, principal)
+    sizes = blocks.shape[1] - principal.shape[1], blocks.shape[1]
+    shorter, longer = (jnp.linalg.qr(blocks[:, :size])[0] for size in sizes)
+    before = solve(_restricted_problem(problem, shorter)).r2
+    solution = solve(_restricted_problem(problem, longer))
+    change = (solution.r2[: before.shape[0]] - before)[:latent_dim]
+    solution = solution._replace(encoder=longer @ solution.encoder)
+    return solution, float(jnp.max(jnp.abs(change)))
+
+
+@jax.jit
+@highest
+def _krylov(problem: Problem, principal: Array) -> Array:
+    whitening = whiten_regular(ridged(problem.noisy_second_moment))
+    blocks = [principal]
+    for _ in range(STEPS):
+        further = step(whitening, problem.noisy_input_moment, blocks[-1])
+        blocks.append(jnp.linalg.qr(further)[0])
+    return jnp.concatenate(blocks, axis=1)
+
+
+@jax.jit
+@highest
+def _restricted_problem(problem: Problem, basis: Array) -> Problem:
+    """The problem for the encoder input basisᵀ x' (m,)."""
+    return problem._replace(
+        noisy_second_moment=basis.T @ problem.noisy_second_moment @ basis,
+        noisy_label_moment=basis.T @ problem.noisy_label_moment,
+        noisy_input_moment=basis.T @ problem.noisy_input_moment,
+        second_moment=basis.T @ problem.second_moment @ basis,
+        cross_moment=basis.T @ problem.cross_moment,
+    )
 
 
 def _unit(columns: Array) -> Array:

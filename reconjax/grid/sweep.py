@@ -1,7 +1,7 @@
 """The whole grid - ray (patch shape), strength (mask ratio), λ, K - in one compiled call."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,13 @@ from jax import Array
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from reconjax.grid.kernel import Options, factorised, solve_grid
+from reconjax.grid.kernel import factorized, solve_grid
 from reconjax.grid.subspace import subspace_size
-from reconjax.noise import RayPoint, exact_patch_mask, gaussian, patch_mask, pixel_dropout
+from reconjax.grid.task import Options
+from reconjax.noise import Noise, RayPoint, exact_patch_mask, gaussian, patch_mask, pixel_dropout
 from reconjax.summary.moments import Moments
+from reconjax.theory.checks import check_latent_dims, check_mean, check_readout, check_weight
 from reconjax.theory.held_out import HeldOut
-from reconjax.theory.solver import check_latent_dim, check_mean, check_readout, check_weight
 
 PRECISIONS = ("float64", "mixed", "float32")
 
@@ -38,7 +39,7 @@ class Sweep(NamedTuple):
       rank: number of directions of the data; the curves are flat from there on.
       held_out: (P, R, L, Kn) 1 − loss / label variance on the test split, of the encoders and heads
         of the training split: it falls where they overfit. None without `held_out`.
-      agreement: (P, R, L, Kn, B) E[y · f(x)] / label variance on each fold of the test split, f(x)
+      agreement: (P, R, L, Kn, Fn) E[y · f(x)] / label variance on each fold of the test split, f(x)
         being the prediction of encoder and head (of x' for "noisy"); see `search_p_values`.
     """
 
@@ -57,13 +58,13 @@ class Sweep(NamedTuple):
 
 def mask_grid(
     image_shape: Sequence[int],
-    patch_shapes: Sequence[Any],
+    patch_shapes: Sequence[int | Sequence[int]],
     mask_ratios: Sequence[float],
     *,
     exact: bool = False,
     share_channels: bool = True,
     partial: bool = False,
-) -> list[list[Any]]:
+) -> list[list[Noise]]:
     """(P, R) noises for `sweep`: a row for each patch shape, a column for each ratio.
 
     Args:
@@ -76,6 +77,11 @@ def mask_grid(
 
     Raises:
       ValueError: as `patch_mask`.
+
+    Example:
+      >>> grid = reconjax.mask_grid((4, 4, 1), patch_shapes=[1, 2], mask_ratios=[0, 0.5, 0.9])
+      >>> len(grid), len(grid[0])
+      (2, 3)
     """
     make = exact_patch_mask if exact else patch_mask
     return [
@@ -87,19 +93,29 @@ def mask_grid(
     ]
 
 
-def pixel_grid(example_shape: Sequence[int], mask_ratios: Sequence[float]) -> list[list[Any]]:
-    """(1, R) noises: independent dropout of every value."""
+def pixel_grid(example_shape: Sequence[int], mask_ratios: Sequence[float]) -> list[list[Noise]]:
+    """(1, R) noises: independent dropout of every value.
+
+    Example:
+      >>> len(reconjax.grid.pixel_grid((4, 4, 1), [0, 0.5])[0])
+      2
+    """
     return [[pixel_dropout(ratio, example_shape) for ratio in mask_ratios]]
 
 
-def gaussian_grid(stds: Sequence[float]) -> list[list[Any]]:
-    """(1, R) noises: isotropic Gaussian noise of each standard deviation."""
+def gaussian_grid(stds: Sequence[float]) -> list[list[Noise]]:
+    """(1, R) noises: isotropic Gaussian noise of each standard deviation.
+
+    Example:
+      >>> [float(noise.std) for noise in reconjax.grid.gaussian_grid([0.1, 0.5])[0]]
+      [0.1, 0.5]
+    """
     return [[gaussian(std) for std in stds]]
 
 
 def sweep(
     moments: Moments,
-    noises: Sequence[Sequence[Any]],
+    noises: Sequence[Sequence[Noise]],
     reconstruction_weights: ArrayLike = np.inf,
     latent_dims: ArrayLike | None = None,
     *,
@@ -126,7 +142,7 @@ def sweep(
       reconstruction_weights: (L,) λ in [0, inf].
       latent_dims: (Kn,) K in 1 .. D; all of them by default.
       readout: "clean" fits the head on clean inputs (Eq. 9), "noisy" on x' (Sec. 5.4).
-      held_out: the test split, from `reconjax.statistics.held_out`.
+      held_out: the test split, from `reconjax.held_out`.
       precision: "float64"; "mixed": spectrum and whitening, where float32 would lose the
         directions that carry labels, in float64 (on the host's CPU where the accelerator has none)
         and the points in float32; or "float32" throughout. By default that of the moments; the
@@ -150,6 +166,14 @@ def sweep(
         lengths, an empty grid; a noise that moves the mean of inputs whose moments are uncentered;
         λ, K, batch_size, tolerance or precision out of range; a mesh that does not divide the
         grid; a test split of other sizes.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.moments(x, y)
+      >>> grid = reconjax.mask_grid((2, 3, 1), [1, (1, 3)], [0, 0.5, 0.9])
+      >>> result = reconjax.sweep(moments, grid, [1.0, np.inf], latent_dims=[2, 4])
+      >>> result.r2.shape
+      (2, 3, 2, 2)
     """
     check_readout(readout)
     check_weight(reconstruction_weights)
@@ -157,14 +181,11 @@ def sweep(
     features = moments.features
     if latent_dims is None:
         latent_dims = np.arange(1, features + 1)
-    if not np.all(np.mod(latent_dims, 1) == 0):
-        raise ValueError(f"latent_dims: {latent_dims}; whole numbers are needed")
-    dims = np.atleast_1d(np.asarray(latent_dims)).astype(np.int32)
-    for name, values in (("latent_dims", dims), ("reconstruction_weights", weights)):
-        if values.ndim != 1 or values.size == 0:
-            raise ValueError(f"{name}: shape {values.shape}; a list of at least one is needed")
-    check_latent_dim(int(dims.min()), features)
-    check_latent_dim(int(dims.max()), features)
+    dims = check_latent_dims(latent_dims, features).astype(np.int32)
+    if weights.ndim != 1 or weights.size == 0:
+        raise ValueError(
+            f"reconstruction_weights: shape {weights.shape}; a list of at least one is needed"
+        )
     if batch_size < 1:
         raise ValueError(f"batch_size: {batch_size}; it must be at least 1")
     if not 0 <= tolerance < 1:
@@ -172,7 +193,7 @@ def sweep(
     if held_out is not None and not isinstance(held_out, HeldOut):
         raise ValueError(
             f"held_out: {type(held_out).__name__}; make it with"
-            " `reconjax.held_out(reconjax.each_fold(test, num_classes=...), moments)`"
+            " `reconjax.held_out(reconjax.summary.each_fold(test, num_classes=...), moments)`"
         )
     if held_out is not None and held_out.cross_moment.shape != moments.cross_moment.shape:
         raise ValueError(
@@ -192,7 +213,7 @@ def sweep(
     rays = None
     if host is not None:
         with jax.default_device(host):
-            rays = factorised(*jax.device_put((moments, points), host), dtype=dtype)
+            rays = factorized(*jax.device_put((moments, points), host), dtype=dtype)
         # Past the whitening, nothing is left that needs float64.
         moments = jax.tree.map(lambda leaf: leaf.astype(dtype), moments)
     if held_out is not None:
@@ -202,15 +223,15 @@ def sweep(
     if grid_mesh is not None or host is not None:
         # Free of any device: the mesh, or the default device, places them.
         arguments = jax.tree.map(np.asarray, arguments)
-    found = solve_grid(*arguments, options=options, mesh=grid_mesh)
+    curves = solve_grid(*arguments, options=options, mesh=grid_mesh)
     if grid_mesh is not None:
-        found = jax.tree.map(np.asarray, found)
+        curves = jax.tree.map(np.asarray, curves)
     return Sweep(
         latent_dim=jnp.asarray(dims),
         reconstruction_weight=weights,
-        r2=1 - found.supervised_loss / moments.label_moment.trace().astype(dtype),
-        **{name: value for name, value in found._asdict().items() if name != "rank"},
-        rank=jnp.max(found.rank),
+        r2=1 - curves.supervised_loss / moments.label_moment.trace().astype(dtype),
+        **{name: value for name, value in curves._asdict().items() if name != "rank"},
+        rank=jnp.max(curves.rank),
     )
 
 
@@ -253,6 +274,10 @@ def sweep_memory(
     An upper estimate: 8 (D, D) arrays for moments, spectrum and ray, 8 more for every point that
     is solved at the same time, and the labels' coordinates; with a test split, 2 and 2 more, and
     the labels' coordinates of its folds.
+
+    Example:
+      >>> reconjax.grid.sweep_memory(3072, 10)
+      1209925632
     """
     squares, labels = 8 + 8 * batch_size, 8
     if held_out_folds:
@@ -260,7 +285,7 @@ def sweep_memory(
     return itemsize * (features**2 * squares + labels * targets * features)
 
 
-def _stacked(noises: Sequence[Sequence[Any]], features: int) -> RayPoint:
+def _stacked(noises: Sequence[Sequence[Noise]], features: int) -> RayPoint:
     """(P, R) ray points: leaves (P, R), the direction's leaves (P, ...)."""
     if not all(isinstance(row, Sequence) for row in noises):
         raise ValueError("noises: rows of noises are needed, such as from `mask_grid`")
@@ -298,8 +323,8 @@ def _stacked(noises: Sequence[Sequence[Any]], features: int) -> RayPoint:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
 
 
-def _in_precision(moments: Moments, precision: str | None) -> tuple[Moments, Any]:
-    """The moments in the dtype of the factorisation, and the dtype of the points."""
+def _in_precision(moments: Moments, precision: str | None) -> tuple[Moments, np.dtype]:
+    """The moments in the dtype of the factorization, and the dtype of the points."""
     have = moments.second_moment.dtype
     if precision is None:
         return moments, have
@@ -316,7 +341,7 @@ def _in_precision(moments: Moments, precision: str | None) -> tuple[Moments, Any
     return moments, jnp.dtype("float32" if precision == "mixed" else "float64")
 
 
-def _host_for(dtype: Any) -> Any:
+def _host_for(dtype: np.dtype) -> jax.Device | None:
     """The CPU, where float64 is needed and the default device has none; else None."""
     if dtype == jnp.float64 and jax.default_backend() == "tpu":
         return jax.local_devices(backend="cpu")[0]

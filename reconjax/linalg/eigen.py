@@ -77,43 +77,6 @@ def _nested_eigh_jvp(
     return (eigenvalues, vectors), (jnp.diagonal(change), _product(vectors, turn))
 
 
-@jax.custom_jvp
-def whitening(moment: Array) -> tuple[Array, Array]:
-    """W (m, m) with Wᵀ G W = I on the range of G, 0 in the columns past its rank; and G's eigh.
-
-    For functions that no rotation W Q of the whitened coordinates changes: among these derivatives
-    the one taken is dW = −½ W (Wᵀ dG W), which no eigenvalues divide, and into the null space of G
-    that which keeps its dimension.
-
-    Args:
-      moment: (m, m) G, symmetric, positive semi-definite.
-
-    Returns:
-      W, and (m,) eigenvalues of G, largest first, 0 where they cannot be told from 0; of these no
-      derivative is taken.
-    """
-    eigenvalues, vectors = eigh_descending(moment)
-    kept = eigenvalues > significant(eigenvalues)
-    whitened = jnp.where(kept, vectors / jnp.sqrt(jnp.where(kept, eigenvalues, 1.0)), 0.0)
-    return whitened, jnp.where(kept, eigenvalues, 0.0)
-
-
-@whitening.defjvp
-def _whitening_jvp(
-    primals: tuple[Array], tangents: tuple[Array]
-) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    (moment,) = primals
-    whitened, eigenvalues = whitening(moment)
-    change = _product((tangents[0] + tangents[0].T) / 2, whitened)
-    inside = _product(whitened.T, change)
-    # The part of dG W / d outside the range, whose projector is W Wᵀ G = W D Wᵀ.
-    outward = change * inverse_root(eigenvalues) ** 2
-    outward = outward - _product(whitened * eigenvalues, _product(whitened.T, outward))
-    outward = jnp.where(jnp.all(eigenvalues > 0), 0.0, outward)
-    moved = outward - _product(whitened, inside) / 2
-    return (whitened, eigenvalues), (moved, jnp.zeros_like(eigenvalues))
-
-
 def labels_turned(
     eigenvalues: Array, vectors: Array, moment_change: Array, cross: Array, cross_change: Array
 ) -> tuple[Array, Array, Array]:
@@ -138,9 +101,9 @@ def labels_turned(
     # d(P d^-½) in the basis P: turned, and shortened by its own change; both for equal ones.
     size = jnp.arange(eigenvalues.shape[0], dtype=jnp.int32)
     shorter = -change * inverse[:, None] * inverse * inverse / 2
-    moved = jnp.where(tied | (size[:, None] == size), shorter, turn * inverse)
+    factor_change = jnp.where(tied | (size[:, None] == size), shorter, turn * inverse)
     labels = _product(cross_change.T, vectors * inverse)
-    labels = labels + _product(_product(cross.T, vectors), moved)
+    labels = labels + _product(_product(cross.T, vectors), factor_change)
     return jnp.diagonal(change), _product(vectors, turn), labels
 
 

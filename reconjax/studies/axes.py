@@ -11,7 +11,7 @@ from reconjax.noise.base import check
 from reconjax.noise.groups import usual_patches
 from reconjax.studies.rays import Arrays, Grid
 from reconjax.studies.source import Source
-from reconjax.theory.solver import check_latent_dim
+from reconjax.theory.checks import check_latent_dim
 
 NOISES = ("mask", "exact", "pixel", "gaussian")
 RATIOS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99)

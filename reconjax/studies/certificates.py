@@ -16,8 +16,8 @@ from reconjax.studies.labeled import labeled, save
 from reconjax.studies.source import Reading, Source
 from reconjax.summary import hosts
 from reconjax.summary.moments import Moments
-from reconjax.theory.certificate import certificate, check_latent_dims
-from reconjax.theory.solver import check_latent_dim
+from reconjax.theory.certificate import certificate
+from reconjax.theory.checks import check_latent_dim, check_latent_dims
 from reconjax.theory.spectrum import Spectrum, spectrum
 
 # (D, D) float64 matrices that a certificate holds at its peak.

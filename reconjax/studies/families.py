@@ -24,8 +24,8 @@ from reconjax.studies.source import Reading, Source
 from reconjax.summary.folds import most_folds, stratified
 from reconjax.summary.moments import Moments
 from reconjax.theory.chance import chance_curves
+from reconjax.theory.checks import check_latent_dim
 from reconjax.theory.held_out import HeldOut
-from reconjax.theory.solver import check_latent_dim
 from reconjax.theory.spectrum import Spectrum, spectrum
 
 # (D, D) float64 matrices that a comparison holds at its peak.

@@ -13,7 +13,8 @@ from reconjax.storage.files import output_folder
 from reconjax.studies.labeled import labeled, save
 from reconjax.studies.source import Reading, Source
 from reconjax.summary import hosts
-from reconjax.theory import spectrum as spectra
+from reconjax.theory import projection
+from reconjax.theory.spectrum import top_directions
 
 # Images in a picture at most.
 MOST = 64
@@ -63,8 +64,8 @@ def project(
     shown = (source.test or source.train).sample(int(images), source.seed)
     raw, labels = shown.examples(np.arange(len(shown)))
     pixels = np.asarray(as_floats(jnp.asarray(raw))).reshape(len(shown), *shape)
-    count = int(spectra.top_directions(principal, variance, None, "top"))
-    bottom = spectra.project(
+    count = int(top_directions(principal, variance, None, "top"))
+    bottom = projection.project(
         principal, pixels, variance=1 - variance, subspace="bottom", keep_mean=False
     )
     axes = ["example", "height", "width", "channel"]
@@ -74,7 +75,7 @@ def project(
         source,
         {
             "images": (axes, pixels),
-            "top": (axes, spectra.project(principal, pixels, variance=variance)),
+            "top": (axes, projection.project(principal, pixels, variance=variance)),
             "bottom": (axes, bottom),
             "labels": (["example", "target"][: labels.ndim], labels),
         },

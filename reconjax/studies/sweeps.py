@@ -25,7 +25,7 @@ from reconjax.studies.source import Reading, Source
 from reconjax.summary import hosts
 from reconjax.summary.moments import Moments
 from reconjax.theory.chance import chance_curves
-from reconjax.theory.solver import check_readout
+from reconjax.theory.checks import check_readout
 
 # Up to so many features, the grids of all folds take a few seconds.
 CHEAP = 128

@@ -1,11 +1,12 @@
 """The second moment of one-hot labels of many classes, from the classes' shares alone."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.typing import DTypeLike
 
 # From more classes on, nothing of size C x C is made of integer labels.
 MANY = 512
@@ -33,11 +34,11 @@ class ClassMoment:
         return (*self.shares.shape, self.shares.shape[-1])
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype:
         """That of the shares."""
         return self.shares.dtype
 
-    def astype(self, dtype: Any) -> "ClassMoment":
+    def astype(self, dtype: DTypeLike) -> "ClassMoment":
         """The same in another dtype."""
         return dataclasses.replace(self, shares=self.shares.astype(dtype))
 

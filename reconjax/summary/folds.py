@@ -10,16 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from reconjax.data.split import Split
 from reconjax.data.targets import strata
-from reconjax.linalg.precision import highest
-from reconjax.summary.class_moment import ClassMoment, symmetric
-from reconjax.summary.moments import Moments, check_units
+from reconjax.summary.moments import Moments
 from reconjax.summary.streaming import moments_from_batches
-from reconjax.summary.unweighted import unweighted_union
+from reconjax.summary.union import check_units, union
 
 
 def stratified(labels: ArrayLike, folds: int, *, seed: int = 0) -> np.ndarray:
@@ -29,11 +26,15 @@ def stratified(labels: ArrayLike, folds: int, *, seed: int = 0) -> np.ndarray:
 
     Args:
       labels: (N,) whole numbers from 0 on.
-      folds: B in 2 .. the size of the second largest class: then each fold has two classes.
+      folds: Fn in 2 .. the size of the second largest class: then each fold has two classes.
       seed: of the draw.
 
     Raises:
-      ValueError: B is out of that range.
+      ValueError: Fn is out of that range.
+
+    Example:
+      >>> np.bincount(reconjax.summary.stratified([0] * 6 + [1] * 6, 3)).tolist()
+      [4, 4, 4]
     """
     classes = np.asarray(labels)
     largest = most_folds(classes)
@@ -42,9 +43,9 @@ def stratified(labels: ArrayLike, folds: int, *, seed: int = 0) -> np.ndarray:
             f"folds: {folds}; 2 .. {largest} is allowed, the size of the second largest class"
         )
     order = np.lexsort((np.random.default_rng(seed).random(len(classes)), classes))
-    found = np.empty(len(classes), np.int32)
-    found[order] = np.arange(len(classes), dtype=np.int32) % folds
-    return found
+    fold = np.empty(len(classes), np.int32)
+    fold[order] = np.arange(len(classes), dtype=np.int32) % folds
+    return fold
 
 
 def most_folds(labels: ArrayLike) -> int:
@@ -68,7 +69,7 @@ def each_fold(
 
     Args:
       split: a split of `reconjax.data`.
-      folds: B, see `stratified`.
+      folds: Fn, see `stratified`.
       num_classes: C.
       class_weight: as in `moments_from_batches`.
       seed: of the folds.
@@ -78,9 +79,16 @@ def each_fold(
 
     Raises:
       ValueError: as `stratified` and `moments_from_batches`.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> split = reconjax.data.Dataset.from_arrays(x, y).train
+      >>> folds = reconjax.summary.each_fold(split, 5, num_classes=2)
+      >>> [int(fold.samples) for fold in folds]
+      [10, 10, 10, 10, 10]
     """
     fold = stratified(strata(split.labels), folds, seed=seed)
-    # Folds of N // B samples and of one more: with batches of N // B, both run the same program.
+    # Folds of N // Fn samples and of one more: with batches of N // Fn, both run the same program.
     size = min(4096, len(fold) // folds)
 
     def batches(part: Split) -> Iterator[tuple[Any, Any]]:
@@ -106,80 +114,55 @@ def fold_moments(split: Split, folds: int = 19, **options: Any) -> Moments:
 
     By default 19 folds: of 20, there are no balanced halves.
 
-    Memory: (B, D, D) floats, and as much again while they are put together; see `fold_memory`.
+    Memory: (Fn, D, D) floats, and as much again while they are put together; see `fold_memory`.
 
     Returns:
-      `Moments` with a leading axis of length B on every array.
+      `Moments` with a leading axis of length Fn on every array.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> split = reconjax.data.Dataset.from_arrays(x, y).train
+      >>> reconjax.fold_moments(split, 5, num_classes=2).second_moment.shape
+      (5, 6, 6)
     """
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each_fold(split, folds, **options))
 
 
 def combined(folds: Moments, weights: ArrayLike | None = None) -> Moments:
-    """Moments of all folds together, each counted `weights` (B,) times; once by default.
-
-    Chan's formula for any number of sets: with w the share of a fold in the whole and d the
-    distance of its mean from the common one, the second moment is Σ w (M + d dᵀ).
+    """Moments of all folds together, each counted `weights` (Fn,) times; once by default.
 
     Args:
-      folds: (B, ...) from `fold_moments`, in units of their own: standardize afterwards.
-      weights: (B,) >= 0, not all 0.
+      folds: (Fn, ...) from `fold_moments`, in units of their own: standardize afterwards.
+      weights: (Fn,) >= 0, not all 0.
 
     Raises:
       ValueError: folds in different units, as they are when each was standardized by itself.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> split = reconjax.data.Dataset.from_arrays(x, y).train
+      >>> folds = reconjax.fold_moments(split, 5, num_classes=2)
+      >>> whole = reconjax.summary.combined(folds)
+      >>> bool(np.allclose(whole.second_moment, np.cov(x.T, bias=True)))
+      True
     """
     if not isinstance(folds.scale, jax.core.Tracer):
         check_units(*np.asarray(folds.scale))
     return _combined(folds, weights)
 
 
-@jax.jit
-@highest
-def _combined(folds: Moments, weights: ArrayLike | None) -> Moments:
-    samples = jnp.ones_like(folds.samples) if weights is None else weights
-    counts = jnp.asarray(samples, folds.samples.dtype)
-    weight = counts @ folds.weight
-    share = counts * folds.weight / weight
-
-    def common(means: Array) -> Array:
-        # The rounding of the first sum would be an error in the second moments: sum what is left.
-        found = share @ means
-        return found + share @ (means - found)
-
-    mean_x, mean_y = common(folds.mean_x), common(folds.mean_y)
-    scale = folds.scale[0]
-    dx, dy = (folds.mean_x - mean_x) / scale, folds.mean_y - mean_y
-
-    def mix(within: Array, u: Array, v: Array) -> Array:
-        return jnp.tensordot(share, within, 1) + (share[:, None] * u).T @ v
-
-    second = mix(folds.second_moment, dx, dx)
-    label: Any
-    if isinstance(folds.label_moment, ClassMoment):
-        label = jax.tree.map(lambda shares: share @ shares, folds.label_moment)
-    else:
-        label = mix(folds.label_moment, dy, dy)
-    plain = folds.unweighted
-    if plain is not None:
-        plain = unweighted_union(plain, scale, lambda parts: jnp.sum(parts, axis=0), counts)
-    return Moments(
-        unweighted=plain,
-        samples=counts @ folds.samples,
-        weight=weight,
-        mean_x=mean_x,
-        mean_y=mean_y,
-        second_moment=(second + second.T) / 2,
-        cross_moment=mix(folds.cross_moment, dx, dy),
-        label_moment=symmetric(label),
-        scale=scale,
-        centered=folds.centered,
-    )
+_combined = jax.jit(union)
 
 
 def fold_memory(
     features: int, folds: int, itemsize: int = 8, *, targets: int = 0, weighted: bool = False
 ) -> int:
-    """Bytes that `fold_moments` holds at its peak: (B, D, D + C) moments, twice.
+    """Bytes that `fold_moments` holds at its peak: (Fn, D, D + C) moments, twice.
 
-    With class weights, the (B, D, D) ones are held without them too.
+    With class weights, the (Fn, D, D) ones are held without them too.
+
+    Example:
+      >>> reconjax.summary.fold_memory(784, 19)
+      186855424
     """
     return 2 * folds * itemsize * features * ((2 if weighted else 1) * features + targets)

@@ -25,9 +25,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from reconjax.data.split import Split
-from reconjax.summary.class_moment import ClassMoment, symmetric
 from reconjax.summary.moments import Moments
-from reconjax.summary.unweighted import unweighted_union
+from reconjax.summary.union import union
 
 _AXIS = "process"
 LINGER = 3.0  # seconds, far longer than equal processes come to the same mistake after one another
@@ -141,56 +140,13 @@ def merged(moments: Moments) -> Moments:
         return moments
     moments = jax.tree.map(jnp.asarray, moments)
     _check_alike(moments)
-    whole = _across(_merged, moments)
-    # A sum over hosts adds its blocks in different orders; the two triangles must be the same.
-    return dataclasses.replace(
-        whole,
-        second_moment=(whole.second_moment + whole.second_moment.T) / 2,
-        label_moment=symmetric(whole.label_moment),
-    )
+    return _across(_merged, moments)
 
 
 def _merged(own: Moments) -> Moments:
-    """What each process computes: Chan's formula for any number of sets, about their common mean.
-
-    With w the share of this process in the weight and d the distance of its mean from the common
-    one, the second moment of the union is Σ w (M + d dᵀ).
-    """
-    weight = jax.lax.psum(own.weight, _AXIS)
-    share = own.weight / jnp.where(weight > 0, weight, 1.0)
-
-    def common(mean: Array) -> Array:
-        # The rounding of the first sum would be an error in the second moments: sum what is left.
-        found = jax.lax.psum(share * mean, _AXIS)
-        return found + jax.lax.psum(share * (mean - found), _AXIS)
-
-    mean_x, mean_y = common(own.mean_x), common(own.mean_y)
-    # The means are in raw units, the second moments in units of `scale`.
-    dx, dy = (own.mean_x - mean_x) / own.scale, own.mean_y - mean_y
-
-    def mix(second: Array, u: Array, v: Array) -> Array:
-        return jax.lax.psum(share * (second + jnp.outer(u, v)), _AXIS)
-
-    label: Any
-    if isinstance(own.label_moment, ClassMoment):
-        label = jax.tree.map(lambda shares: jax.lax.psum(share * shares, _AXIS), own.label_moment)
-    else:
-        label = mix(own.label_moment, dy, dy)
-    plain = own.unweighted
-    if plain is not None:
-        plain = unweighted_union(plain, own.scale, lambda part: jax.lax.psum(part, _AXIS))
-    return dataclasses.replace(
-        own,
-        unweighted=plain,
-        samples=jax.lax.psum(own.samples, _AXIS),
-        weight=weight,
-        mean_x=mean_x,
-        mean_y=mean_y,
-        second_moment=mix(own.second_moment, dx, dx),
-        cross_moment=mix(own.cross_moment, dx, dy),
-        label_moment=label,
-        scale=jax.lax.pmax(own.scale, _AXIS),  # all are equal
-    )
+    """What each process computes of its part, which has a leading axis of length 1."""
+    whole = union(own, across=lambda part: jax.lax.psum(part, _AXIS))
+    return dataclasses.replace(whole, scale=jax.lax.pmax(whole.scale, _AXIS))  # all are equal
 
 
 def _check_alike(moments: Moments) -> None:
@@ -215,7 +171,7 @@ def _check_alike(moments: Moments) -> None:
 
 
 def _across(function: Callable[[Any], Any], tree: Any) -> Any:
-    """Calls `function` on this process's arrays, with the others as the axis `process`.
+    """Calls `function` on this process's arrays (1, ...), with the others as the axis `process`.
 
     Raises:
       OSError: another process failed or cannot be reached.
@@ -233,9 +189,9 @@ def _across(function: Callable[[Any], Any], tree: Any) -> Any:
 
     inputs = jax.tree.map(stacked, tree)
     try:
-        found = _compiled(function, mesh)(inputs)
+        result = _compiled(function, mesh)(inputs)
         # Through the host: arrays that are tied to no device, like those of `moments`.
-        local = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), found)
+        local = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), result)
     except (jax.errors.JaxRuntimeError, ValueError) as error:  # JAX raises either
         raise _lost(error) from None
     return jax.tree.map(jnp.asarray, local)
@@ -243,12 +199,8 @@ def _across(function: Callable[[Any], Any], tree: Any) -> Any:
 
 @functools.cache
 def _compiled(function: Callable[[Any], Any], mesh: Mesh) -> Callable[[Any], Any]:
-    def local(tree: Any) -> Any:
-        return function(jax.tree.map(lambda leaf: leaf[0], tree))
-
-    return jax.jit(
-        jax.shard_map(local, mesh=mesh, in_specs=PartitionSpec(_AXIS), out_specs=PartitionSpec())
-    )
+    inner, outer = PartitionSpec(_AXIS), PartitionSpec()
+    return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=inner, out_specs=outer))
 
 
 def _checksum(data: bytes) -> int:

@@ -25,7 +25,7 @@ from reconjax.linalg.precision import highest
 from reconjax.linalg.products import symmetric_product
 from reconjax.summary.class_moment import MANY, ClassMoment, about_zero, class_sums
 from reconjax.summary.exact_sums import LARGEST_BATCH, ExactSums
-from reconjax.summary.unweighted import Unweighted, unweighted_step, without_weights
+from reconjax.summary.unweighted import Unweighted, without_weights
 
 
 @jax.tree_util.register_dataclass
@@ -105,6 +105,14 @@ def moments(
       ValueError: fewer than 2 samples, lengths that differ, labels that are negative, not whole or
         all of one class, constant targets, NaN or inf; `num_classes` or `targets` that do not suit
         the shape of y.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.moments(x, y)
+      >>> moments.second_moment.shape, moments.targets
+      ((6, 6), 2)
+      >>> bool(np.allclose(moments.second_moment, np.cov(x.T, bias=True)))
+      True
     """
     x, y = as_arrays(x, y, num_classes, targets)
     if y.ndim == 1:
@@ -123,9 +131,9 @@ def moments(
         for start in range(0, x.shape[0], LARGEST_BATCH):
             part = slice(start, start + LARGEST_BATCH)
             exact.add(x[part], y[part], weights[part])
-        found = rounded(exact, floats)
+        result = rounded(exact, floats)
     else:
-        found = batch_moments(
+        result = batch_moments(
             x,
             y,
             weights,
@@ -133,88 +141,19 @@ def moments(
             num_classes=num_classes,
             weighted=class_weight is not None,
         )
-    return checked(found if center else uncentered(found))
-
-
-def merge(first: Moments, second: Moments) -> Moments:
-    """Moments of the union of two disjoint sets of samples (Chan, Golub and LeVeque, 1979).
-
-    Merge first, standardize afterwards: both sets must be in the same units.
-
-    Raises:
-      ValueError: one is centered or has class weights and the other not, their shapes differ, or so
-        do their units (which are not looked at under `jax.jit`).
-    """
-    if first.centered != second.centered:
-        raise ValueError(f"centered: {first.centered} and {second.centered} cannot be merged")
-    if (first.unweighted is None) != (second.unweighted is None):
-        raise ValueError("moments with class weights and without them cannot be merged")
-    if (first.features, first.targets) != (second.features, second.targets):
-        raise ValueError(
-            f"moments of {first.features} features and {first.targets} targets cannot be merged"
-            f" with {second.features} and {second.targets}"
-        )
-    check_units(first.scale, second.scale)
-    return _merged(first, second)
-
-
-@jax.jit
-def _merged(first: Moments, second: Moments) -> Moments:
-    return jax.tree.map(jnp.add, first, merging_step(first, second))
-
-
-def check_units(*scales: Array) -> None:
-    """Raises ValueError unless all (D,) scales are equal (skipped while JAX traces)."""
-    if any(isinstance(scale, jax.core.Tracer) for scale in scales):
-        return
-    first, *others = map(np.asarray, scales)
-    for other in others:
-        if not np.array_equal(first, other):
-            index = int(np.argmax(first != other))
-            raise ValueError(
-                f"scale: {first[index]:.6g} and {other[index]:.6g} of feature {index}; moments in"
-                " different units cannot be merged: merge first, standardize afterwards"
-            )
-
-
-def merging_step(first: Moments, second: Moments) -> Moments:
-    """What `second` adds to each field of `first` when the two are merged."""
-    weight = first.weight + second.weight
-    whole = jnp.where(weight > 0, weight, 1.0)  # both may be of classes that have no weight
-    share = second.weight / whole
-    spread = share * (first.weight / whole)
-    dx = second.mean_x - first.mean_x
-    dy = second.mean_y - first.mean_y
-
-    def mix(a: Any, b: Any, u: Array, v: Array) -> Array:
-        # The means are in raw units, the second moments in units of `scale`.
-        return share * (b - a) + spread * jnp.outer(u, v)
-
-    ux = dx / first.scale
-    plain = None
-    if first.unweighted is not None and second.unweighted is not None:
-        plain = unweighted_step(first.unweighted, second.unweighted, first.scale)
-    label: Any
-    if isinstance(first.label_moment, ClassMoment):
-        label = jax.tree.map(lambda a, b: share * (b - a), first.label_moment, second.label_moment)
-    else:
-        label = mix(first.label_moment, second.label_moment, dy, dy)
-    return Moments(
-        samples=second.samples,
-        weight=second.weight,
-        mean_x=share * dx,
-        mean_y=share * dy,
-        second_moment=mix(first.second_moment, second.second_moment, ux, ux),
-        cross_moment=mix(first.cross_moment, second.cross_moment, ux, dy),
-        label_moment=label,
-        scale=jnp.zeros_like(first.scale),
-        centered=first.centered,
-        unweighted=plain,
-    )
+    return checked(result if center else uncentered(result))
 
 
 def uncentered(moments: Moments) -> Moments:
-    """The same moments about zero instead of about the means; `mean_x` and `mean_y` become 0."""
+    """The same moments about zero instead of about the means; `mean_x` and `mean_y` become 0.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.moments(x, y)
+      >>> raw = reconjax.summary.uncentered(moments)
+      >>> bool(np.allclose(raw.second_moment, x.T @ x / 50))
+      True
+    """
     mx, my = moments.mean_x / moments.scale, moments.mean_y
     return dataclasses.replace(
         moments,
@@ -233,6 +172,12 @@ def standardized(moments: Moments) -> Moments:
 
     Opt-in: it changes what reconstruction means (the loss weighs features equally). The scale is
     kept in `Moments.scale`, so that new data are treated alike.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.standardized(reconjax.moments(x, y))
+      >>> bool(np.allclose(moments.scale, x.std(axis=0)))
+      True
     """
     std = jnp.sqrt(jnp.diagonal(moments.second_moment))
     # A constant feature has a variance of 0 up to rounding of its mean.
@@ -263,6 +208,10 @@ def balanced_class_weight(labels: ArrayLike, num_classes: int) -> np.ndarray:
 
     Raises:
       ValueError: a label out of that range, or no labels.
+
+    Example:
+      >>> reconjax.summary.balanced_class_weight([0, 0, 0, 1], 2).round(2).tolist()
+      [0.67, 2.0]
     """
     classes = np.asarray(labels)
     if classes.ndim != 1 or classes.size == 0:
@@ -307,7 +256,7 @@ def batch_moments(
     x = x - mean_x
     wx = x * unit[:, None]
     x, wx = jax.lax.optimization_barrier((x, wx))  # else made anew for each panel of the product
-    label: Any
+    label: Array | ClassMoment
     if many:
         cross = class_sums(wx, y, num_classes or 0).T - jnp.outer(jnp.sum(wx, axis=0), mean_y)
         label = ClassMoment(mean_y)
@@ -327,7 +276,7 @@ def batch_moments(
     )
 
 
-def rounded(exact: ExactSums, dtype: Any) -> Moments:
+def rounded(exact: ExactSums, dtype: DTypeLike) -> Moments:
     """Moments of exact sums, in a dtype."""
     parts: dict[str, Any] = {
         name: jnp.asarray(part, dtype) for name, part in exact.moments().items()
@@ -337,7 +286,7 @@ def rounded(exact: ExactSums, dtype: Any) -> Moments:
     return Moments(**parts)
 
 
-def is_exact(x: Array, y: Array, class_weight: Any) -> bool:
+def is_exact(x: Array, y: Array, class_weight: str | ArrayLike | None) -> bool:
     """Whether samples can be summed without rounding: 8-bit images with labels that weigh alike."""
     concrete = not isinstance(x, jax.core.Tracer) and not isinstance(y, jax.core.Tracer)
     return concrete and x.dtype == jnp.uint8 and y.ndim == 1 and class_weight is None
@@ -384,7 +333,7 @@ def check_labels(y: Array, num_classes: int | None, one_class_allowed: bool = Fa
         raise ValueError(f"y: only class {int(labels.min())} occurs; at least 2 are needed")
 
 
-def sample_weights(y: Array, num_classes: int | None, class_weight: Any) -> Any:
+def sample_weights(y: Array, num_classes: int | None, class_weight: str | ArrayLike | None) -> Any:
     """(n,) the weight of each sample, that of its class."""
     if class_weight is None:
         return np.ones(y.shape[0], np.float32)
@@ -408,19 +357,19 @@ def sample_weights(y: Array, num_classes: int | None, class_weight: Any) -> Any:
     return (jnp.asarray(class_weight) if isinstance(y, jax.Array) else class_weight)[y]
 
 
-def checked(found: Moments) -> Moments:
+def checked(result: Moments) -> Moments:
     """Raises for moments that no theorem can use; does nothing while JAX traces."""
-    if isinstance(found.second_moment, jax.core.Tracer):
-        return found
-    bad = int(jnp.sum(~jnp.isfinite(jnp.diagonal(found.second_moment))))
+    if isinstance(result.second_moment, jax.core.Tracer):
+        return result
+    bad = int(jnp.sum(~jnp.isfinite(jnp.diagonal(result.second_moment))))
     if bad:
-        raise ValueError(f"x: NaN or inf in {bad} of {found.features} features")
-    if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(found.label_moment)):
+        raise ValueError(f"x: NaN or inf in {bad} of {result.features} features")
+    if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(result.label_moment)):
         raise ValueError("y: NaN or inf")
-    if float(jnp.trace(found.second_moment)) <= 0:
+    if float(jnp.trace(result.second_moment)) <= 0:
         raise ValueError("x: constant; the inputs do not vary")
-    spread = float(found.label_moment.trace())
-    rounding = 100 * float(jnp.finfo(found.label_moment.dtype).eps)
-    if found.targets and spread <= rounding**2 * (spread + float(jnp.sum(found.mean_y**2))):
+    spread = float(result.label_moment.trace())
+    rounding = 100 * float(jnp.finfo(result.label_moment.dtype).eps)
+    if result.targets and spread <= rounding**2 * (spread + float(jnp.sum(result.mean_y**2))):
         raise ValueError("y: constant (one class only); at least 2 classes are needed")
-    return found
+    return result

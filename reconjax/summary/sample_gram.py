@@ -1,8 +1,8 @@
 """The sample side of wide data: the Gram matrix X Xᵀ (N, N) and products Xᵀ u, from column chunks.
 
 X (N, D) stays in memory as it is, and only a chunk of its columns is a float at a time. 8-bit
-images are summed without rounding, as in `reconjax.exact_sums`: float32 adds 2^10 products of
-(pixel − 128), int32 those of a chunk, int64 on the host the chunks, and the mean is removed from
+images are summed without rounding, as in `reconjax.summary.exact_sums`: float32 adds 2^10 products
+of (pixel − 128), int32 those of a chunk, int64 on the host the chunks, and the mean is removed from
 the integers.
 """
 
@@ -65,15 +65,15 @@ def transposed_product(
       (D, k) in the dtype of u.
     """
     samples, features = x.shape
-    found = jnp.zeros((features, u.shape[1]), u.dtype)
+    product = jnp.zeros((features, u.shape[1]), u.dtype)
     if u.shape[1] == 0:
-        return found
+        return product
     width = min(columns or max(CHUNK_BYTES // (samples * u.dtype.itemsize), 1), features)
     for start in range(0, features, width):
         # The last chunk begins early, so that all are of one size: one compilation serves them.
         start = min(start, features - width)
-        found = _put_rows(found, _chunk(x, start, width), mean, u, jnp.int32(start))
-    return found
+        product = _put_rows(product, _chunk(x, start, width), mean, u, jnp.int32(start))
+    return product
 
 
 def _pixel_gram(
@@ -189,8 +189,8 @@ def _centered(part: Array, center: bool, filling: int) -> tuple[Array, Array]:
 
 @functools.partial(jax.jit, donate_argnums=0)
 @highest
-def _put_rows(found: Array, part: Array, mean: Array, u: Array, start: Array) -> Array:
-    """`found` (D, k) with (part − mean)ᵀ u of a chunk of columns in its rows from `start` on."""
+def _put_rows(product: Array, part: Array, mean: Array, u: Array, start: Array) -> Array:
+    """`product` (D, k) with (part − mean)ᵀ u of a chunk of columns in its rows from `start` on."""
     means = jax.lax.dynamic_slice_in_dim(mean, start, part.shape[1])
     rows = (as_floats(part, u.dtype) - means).T @ u
-    return jax.lax.dynamic_update_slice_in_dim(found, rows, start, axis=0)
+    return jax.lax.dynamic_update_slice_in_dim(product, rows, start, axis=0)

@@ -24,12 +24,11 @@ from reconjax.summary.moments import (
     check_labels,
     checked,
     is_exact,
-    merge,
-    merging_step,
     rounded,
     sample_weights,
     uncentered,
 )
+from reconjax.summary.union import merge, merging_step
 from reconjax.summary.unweighted import nothing
 
 
@@ -65,6 +64,14 @@ def moments_from_batches(
     Raises:
       ValueError: no sample at all, no device or one of another process, and whatever `moments`
         raises. An error in `batches` is raised as it is.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.moments(x, y)
+      >>> batches = ((x[i : i + 10], y[i : i + 10]) for i in range(0, 50, 10))
+      >>> streamed = reconjax.moments_from_batches(batches, num_classes=2)
+      >>> bool(np.allclose(streamed.cross_moment, moments.cross_moment))
+      True
     """
     if isinstance(class_weight, str):
         raise ValueError(
@@ -88,7 +95,7 @@ class _Part:
     """Running moments of the batches that one device is given."""
 
     def __init__(
-        self, device: jax.Device | None, num_classes: int | None, dtype: Any, weighted: bool
+        self, device: jax.Device | None, num_classes: int | None, dtype: DTypeLike, weighted: bool
     ) -> None:
         self.device, self.num_classes, self.dtype = device, num_classes, dtype
         self.weighted = weighted
@@ -172,26 +179,26 @@ def _add(
     against the deviations, by some of those of the mean: hence the shift.
     """
     x = as_floats(x.reshape(x.shape[0], -1), dtype) - shift
-    found = batch_moments(x, y, weights, dtype=dtype, num_classes=num_classes, weighted=weighted)
-    step = jax.tree.map(jnp.subtract, merging_step(running, found), error)
+    batch = batch_moments(x, y, weights, dtype=dtype, num_classes=num_classes, weighted=weighted)
+    step = jax.tree.map(jnp.subtract, merging_step(running, batch), error)
     total = jax.tree.map(jnp.add, running, step)
     error = jax.tree.map(lambda new, old, s: (new - old) - s, total, running, step)
-    return total, error, found.samples
+    return total, error, batch.samples
 
 
 @jax.jit
 def _finished(running: Moments, error: Moments, shift: Array) -> Moments:
-    found = jax.tree.map(jnp.subtract, running, error)
-    plain = found.unweighted
+    total = jax.tree.map(jnp.subtract, running, error)
+    plain = total.unweighted
     if plain is not None:
         plain = dataclasses.replace(plain, mean_x=plain.mean_x + shift)
-    return dataclasses.replace(found, mean_x=found.mean_x + shift, unweighted=plain)
+    return dataclasses.replace(total, mean_x=total.mean_x + shift, unweighted=plain)
 
 
 def _ready(
     batches: Iterable[tuple[Any, Any]],
     num_classes: int | None,
-    class_weight: Any,
+    class_weight: ArrayLike | None,
     targets: str | None,
 ) -> Iterator[tuple[Any, Any, Any, bool]]:
     """Batches that are checked, copied and of one size: x, y, weights (n,), whether to sum exactly.
@@ -233,12 +240,10 @@ def _union(parts: Sequence[_Part]) -> Moments | None:
     exact = [part.exact for part in parts if part.exact is not None]
     for other in exact[1:]:
         exact[0].merge(other)
-    found = [part.floats() for part in parts] + [
-        rounded(sums, parts[0].dtype) for sums in exact[:1]
-    ]
+    each = [part.floats() for part in parts] + [rounded(sums, parts[0].dtype) for sums in exact[:1]]
     present = [
         part if parts[0].device is None else jax.device_put(part, parts[0].device)
-        for part in found
+        for part in each
         if part is not None
     ]
     return functools.reduce(merge, present) if present else None

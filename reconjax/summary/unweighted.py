@@ -71,28 +71,26 @@ def unweighted_step(first: Unweighted, second: Unweighted, scale: Array) -> Unwe
 
 
 def unweighted_union(
-    parts: Unweighted, scale: Array, total: Callable[[Array], Array], times: Array | float = 1.0
+    parts: Unweighted, scale: Array, times: Array, across: Callable[[Array], Array]
 ) -> Unweighted:
-    """That of any number of parts together, by Chan's formula.
+    """That of any number of parts together; see `reconjax.summary.union`.
 
     Args:
-      parts: of each part; its arrays have what axes `total` adds up.
-      scale: (D,) the units of the second moments.
-      total: adds up over the parts, for instance over the processes.
-      times: how often each part counts.
+      parts: with a leading axis of length n on every array.
+      scale: (n, D) the units of the second moments.
+      times: (n,) how often each part counts.
+      across: adds up an array over processes that hold other parts.
     """
-    counts = jnp.sum(parts.counts, axis=-1) * times
-    whole = total(counts)
+    counts = jnp.sum(parts.counts, axis=1) * times
+    whole = across(jnp.sum(counts))
     share = counts / jnp.where(whole > 0, whole, 1.0)
-    mean = total(share[..., None] * parts.mean_x)
-    mean = mean + total(share[..., None] * (parts.mean_x - mean))
+    mean = across(share @ parts.mean_x)
+    mean = mean + across(share @ (parts.mean_x - mean))
     dx = (parts.mean_x - mean) / scale
-    second = parts.second_moment + dx[..., :, None] * dx[..., None, :]
-    second = total(share[..., None, None] * second)
-    often = jnp.asarray(times)[..., None]
+    second = across(jnp.tensordot(share, parts.second_moment, 1) + (share[:, None] * dx).T @ dx)
     return Unweighted(
-        counts=total(often * parts.counts),
-        weights=total(often * parts.weights),
+        counts=across(times @ parts.counts),
+        weights=across(times @ parts.weights),
         mean_x=mean,
         second_moment=(second + second.T) / 2,
     )

@@ -4,17 +4,18 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from reconjax.linalg.eigen import at_no_tie, eigh_descending, inverse_root, ties
+from reconjax.linalg.eigen import at_no_tie, eigh_descending, ties
 from reconjax.linalg.precision import highest
 from reconjax.linalg.rounding import mixing
 from reconjax.summary.class_moment import ClassMoment, about_zero, dense, squared_norm
 from reconjax.summary.moments import Moments
 from reconjax.theory.chance import Rows, equal_weights, is_traced, permuted
+from reconjax.theory.checks import check_latent_dim
 from reconjax.theory.spectrum import Spectrum
+from reconjax.theory.uncertainty import within
 
 CONVENTIONS = ("eq7", "loss", "sec58", "reference")
 
@@ -24,7 +25,7 @@ class Alignment(NamedTuple):
 
     Attributes:
       latent_dim: (D,) int32, K.
-      alignment: (D,) in the convention asked for; grows with K to 1 ("sec58": to `total`).
+      alignment: (D,) in the given convention; grows with K to 1 ("sec58": to `total`).
       r2: (D,) 1 − supervised loss / tr S, the share of the label variance that a linear
         head explains on the K leading directions.
       chance: (D,) the expected alignment of randomly permuted labels: K / rank for "eq7". With
@@ -33,7 +34,7 @@ class Alignment(NamedTuple):
       supervised_loss: (D,) in squared units of y.
       reconstruction_loss: (D,) of PCA, in squared units of x.
       eigenvalues: (D,) variance along each direction, in squared units of x.
-      total: scalar, ‖Ŷᵀ Ŷ-weighted normaliser of Eq. 7 over that of Sec. 5.8; 1 would mean that
+      total: scalar, ‖Ŷᵀ Ŷ-weighted normalizer of Eq. 7 over that of Sec. 5.8; 1 would mean that
         the inputs determine the labels linearly.
       error: scalar, estimated largest error of `r2` in K by the rounding of the spectrum.
         An estimate, not a bound; what float32 has cut off altogether it cannot know (see `rank`).
@@ -85,7 +86,7 @@ def alignment(
     Conventions:
       "eq7": ‖YᵀY V_k‖² / ‖YᵀY V‖², as Eq. 7 prints it.
       "loss": ‖Y V_k‖² / ‖Y V‖², the loss form of Corollary 1.2; "eq7" for balanced classes.
-      "sec58": Eq. 7 over ‖Y Yᵀ‖², the normaliser in the code of Sec. 5.8.
+      "sec58": Eq. 7 over ‖Y Yᵀ‖², the normalizer in the code of Sec. 5.8.
       "reference": the square root of Eq. 7 with the labels' mean kept in YᵀY, which is what the
         authors' published script plots.
 
@@ -103,6 +104,16 @@ def alignment(
     Raises:
       ValueError: an unknown convention, or a spectrum without labels.
       TypeError: moments instead of their spectrum.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.moments(x, y)
+      >>> spectrum = reconjax.spectrum(moments)
+      >>> curve = reconjax.alignment(spectrum)
+      >>> curve.alignment.shape, bool(np.isclose(curve.alignment[-1], 1.0))
+      ((6,), True)
+      >>> bool(np.allclose(curve.chance, np.arange(1, 7) / 6))
+      True
     """
     if convention not in CONVENTIONS:
         raise ValueError(f"convention: {convention!r}; one of {', '.join(CONVENTIONS)}")
@@ -111,21 +122,21 @@ def alignment(
     if spectrum.labels.shape[-2] == 0:
         raise ValueError("spectrum: has no labels; alignment needs them")
     unweighted = spectrum.unweighted
-    found = _alignment(spectrum._replace(unweighted=None), convention)
+    result = _alignment(spectrum._replace(unweighted=None), convention)
     if unweighted is None:
-        return found
+        return result
     if is_traced(unweighted) or not with_chance:
-        unknown = jnp.full_like(found.chance, jnp.nan)
-        return found._replace(chance=unknown, r2_chance=unknown)
+        unknown = jnp.full_like(result.chance, jnp.nan)
+        return result._replace(chance=unknown, r2_chance=unknown)
     if equal_weights(unweighted):
-        return found
+        return result
     drawn = permuted(unweighted, rows=rows)
     curves = getattr(drawn, convention), drawn.r2
     chance, r2 = (
-        _padded(jnp.asarray(curve, found.chance.dtype), spectrum.features, curve[-1])
+        _padded(jnp.asarray(curve, result.chance.dtype), spectrum.features, curve[-1])
         for curve in curves
     )
-    return found._replace(chance=chance, r2_chance=r2)
+    return result._replace(chance=chance, r2_chance=r2)
 
 
 def direction_weights(labels: Array, label_moment: Array | ClassMoment) -> tuple[Array, Array]:
@@ -154,11 +165,16 @@ def proposition1(
       `Proposition1`.
 
     Raises:
-      ValueError: K < 1.
+      ValueError: K < 1 or K > D.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> itself = reconjax.spectrum(reconjax.moments(x, x))  # the inputs are the targets
+      >>> bool(reconjax.proposition1(itself, 2).aligned)
+      True
     """
-    concrete = not isinstance(latent_dim, jax.core.Tracer)
-    if concrete and (np.asarray(latent_dim) < 1 or np.asarray(latent_dim) % 1 != 0):
-        raise ValueError(f"latent_dim: {latent_dim}; it must be a whole number from 1 on")
+    if not isinstance(latent_dim, jax.core.Tracer):
+        check_latent_dim(latent_dim, spectrum.features)
     if tolerance is None:
         tolerance = float(jnp.finfo(spectrum.eigenvalues.dtype).eps) ** 0.5
     return _proposition1(spectrum, jnp.asarray(latent_dim, jnp.int32), tolerance)
@@ -208,16 +224,10 @@ def _alignment(spectrum: Spectrum, convention: str) -> Alignment:
 def _error(spectrum: Spectrum) -> Array:
     """Estimated error of the explained label variance, the largest in K.
 
-    Directions that rounding mixes across K change what is explained, and with M off by E the sum
-    over i <= K of ‖ŷ_i‖² is off by that of ŷ_i·ŷ_j E_ij / √(d_i d_j) over i, j <= K.
+    Directions that rounding mixes across K change what is explained, and so does that of M itself.
     """
-    values, labels = spectrum.eigenvalues, spectrum.labels.T
-    eps = float(jnp.finfo(values.dtype).eps)
-    inverse = inverse_root(values)
-    within = ((labels @ labels.T) * inverse[:, None] * inverse) ** 2
-    within = jnp.cumsum(2 * jnp.sum(jnp.tril(within), axis=1) - jnp.diagonal(within))
-    inside = eps * values[0] * jnp.sqrt(2 * within)
-    return jnp.max(inside + mixing(values, labels, values))
+    values, labels = spectrum.eigenvalues, spectrum.labels
+    return jnp.max(within(values, labels) + mixing(values, labels.T, values))
 
 
 def _curve(steps: Array, features: int) -> Array:
@@ -247,7 +257,7 @@ def _proposition1(spectrum: Spectrum, latent_dim: Array, tolerance: ArrayLike) -
     index = jnp.arange(targets, dtype=jnp.int32)
     inside = index < latent_dim
     cosines = jnp.where(inside[:, None] & inside, cosines, 0.0)
-    found = jnp.linalg.svd(cosines, compute_uv=False)
+    singular = jnp.linalg.svd(cosines, compute_uv=False)
     defined = latent_dim <= jnp.minimum(label_rank, spectrum.rank)
     gap = tolerance
 
@@ -256,8 +266,8 @@ def _proposition1(spectrum: Spectrum, latent_dim: Array, tolerance: ArrayLike) -
         return v[jnp.minimum(latent_dim, v.shape[0]) - 1] - below > gap * v[0]
 
     return Proposition1(
-        aligned=defined & jnp.all(jnp.where(inside, found >= 1 - tolerance, True)),
+        aligned=defined & jnp.all(jnp.where(inside, singular >= 1 - tolerance, True)),
         defined=defined,
         unique=separated(values) & separated(d),
-        cosines=jnp.where(inside & defined, jnp.minimum(found, 1.0), jnp.nan),
+        cosines=jnp.where(inside & defined, jnp.minimum(singular, 1.0), jnp.nan),
     )

@@ -6,21 +6,24 @@ without noise (Π₀), the first K columns of an orthonormal U those with it (Π
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from reconjax.linalg.eigen import eigh_descending, inverse_root
 from reconjax.linalg.precision import highest
 from reconjax.linalg.products import gram
 
+Tree = TypeVar("Tree")
+
 # Smaller blocks are filled up to this size.
 SMALLEST = 64
 
 
-def either(condition: Any, first: Callable[[], Any], second: Callable[[], Any]) -> Any:
+def either(condition: bool | Array, first: Callable[[], Tree], second: Callable[[], Tree]) -> Tree:
     """`first()` where the condition holds, else `second()`; one alone runs unless it is traced."""
     if isinstance(condition, jax.core.Tracer):
         return jax.lax.cond(condition, first, second)
@@ -31,7 +34,7 @@ def represented(components: Array, reconstructed: Array) -> tuple[Array, Array, 
     """Orthonormal coordinates of the features with noise, nested in K: Π₁ = U_K U_Kᵀ.
 
     Args:
-      components: (D, D) B = W P d^½ of `reconjax.certificate`, 0 past the rank.
+      components: (D, D) H = W P d^½ of `reconjax.certificate`, 0 past the rank.
       reconstructed: (D, D) A = W F P, likewise.
 
     Returns:
@@ -74,14 +77,14 @@ def _one_by_one(features: Array) -> tuple[Array, Array]:
     """Gram-Schmidt, each column twice; one that adds nothing leaves no direction behind."""
 
     def add(index: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        found, new = state
+        basis, new = state
         column = features[:, index]
         for _ in range(2):
-            column = column - found @ (found.T @ column)
+            column = column - basis @ (basis.T @ column)
         length = jnp.linalg.norm(column)
         adds = length > _dependent(features)
         column = jnp.where(adds, column / jnp.where(adds, length, 1.0), 0.0)
-        return found.at[:, index].set(column), new.at[index].set(adds)
+        return basis.at[:, index].set(column), new.at[index].set(adds)
 
     size = features.shape[1]
     state = jnp.zeros_like(features), jnp.zeros(size, bool)
@@ -104,7 +107,9 @@ def overlaps(features: Array) -> Array:
     return jnp.minimum(jnp.cumsum(added) / every, 1.0)
 
 
-def largest_changes(features: Array, latent_dims: Any, count: Array) -> tuple[Array, Array]:
+def largest_changes(
+    features: Array, latent_dims: Array | np.ndarray, count: Array
+) -> tuple[Array, Array]:
     """`largest_change` at (Kn,) K: (Kn,) changes and (Kn, D) labels."""
     if isinstance(latent_dims, jax.core.Tracer):
         by_dim = lambda k: largest_change(features, k, count[k - 1])  # noqa: E731
@@ -114,13 +119,13 @@ def largest_changes(features: Array, latent_dims: Any, count: Array) -> tuple[Ar
     return jnp.stack(change), jnp.stack(labels)
 
 
-def largest_change(features: Array, latent_dim: Any, count: Any) -> tuple[Array, Array]:
+def largest_change(features: Array, latent_dim: int | Array, count: Array) -> tuple[Array, Array]:
     """‖Π₁ − Π₀‖ at one K, and the coordinates (D,) of a label that it changes so much."""
     size = features.shape[0]
     block = size
     if not isinstance(latent_dim, jax.core.Tracer):
         # Sizes are rounded up: few of them are ever compiled.
-        fewest = max(min(latent_dim, size - latent_dim), SMALLEST)
+        fewest = max(min(int(latent_dim), size - int(latent_dim)), SMALLEST)
         block = min(1 << (fewest - 1).bit_length(), size)
     by_columns = block == size or latent_dim <= size - latent_dim
     return either(

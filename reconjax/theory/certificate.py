@@ -3,9 +3,9 @@
 The encoder of pure denoising (λ = inf, Theorem 3) depends on G = E[x' x'ᵀ] and F = E[x' xᵀ] alone.
 With M = P diag(d) Pᵀ, a whitening W of G (W G Wᵀ = I) and the singular value decomposition
 
-    A = W F P = Q diag(σ) Zᵀ,    B = W P diag(d)^½,
+    A = W F P = Q diag(σ) Zᵀ,    H = W P diag(d)^½,
 
-the encoder is V = Wᵀ Q, best first, and its features on clean data have the coordinates Bᵀ Q along
+the encoder is V = Wᵀ Q, best first, and its features on clean data have the coordinates Hᵀ Q along
 the standardized principal components, of which the encoder without noise takes the first K. Let Π₀
 and Π₁ be the projections on both K-dimensional spaces of features. A label with coordinates Ŷ has
 r2 tr(Ŷ Π Ŷᵀ) / tr S, and tr(Ŷ Ŷᵀ) <= tr S. So for every task
@@ -28,6 +28,7 @@ from jax.typing import ArrayLike
 
 from reconjax.noise import Noise
 from reconjax.summary.moments import Moments
+from reconjax.theory.checks import check_latent_dims
 from reconjax.theory.commuting import NEVER, REASONS, certificate_arrays
 from reconjax.theory.spectrum import Spectrum, spectrum
 
@@ -109,6 +110,13 @@ def certificate(
 
     Raises:
       ValueError: K out of range, or a noise for another number of features.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.moments(x, y)
+      >>> noises = reconjax.noise.gaussian(0.5), reconjax.noise.patch_mask(0.5, 1, (2, 3, 1))
+      >>> [reconjax.certificate(moments, noise).verdict for noise in noises]
+      ['never', 'may']
     """
     if principal is None:
         principal = spectrum(moments)
@@ -135,23 +143,6 @@ def certificate(
         sampling=float(arrays.sampling),
         rank=rank,
     )
-
-
-def check_latent_dims(latent_dims: ArrayLike | None, rank: int, features: int) -> np.ndarray:
-    """(Kn,) K as whole numbers, by default 1, 2, 4, ... and the rank; ValueError past the rank."""
-    if latent_dims is None:
-        powers = 2 ** np.arange(rank.bit_length())
-        return np.append(powers[powers < rank], rank)
-    dims = np.atleast_1d(np.asarray(latent_dims))
-    if dims.ndim != 1 or dims.size == 0:
-        raise ValueError(f"latent_dim: shape {dims.shape}; a list of at least one is needed")
-    for value in dims.tolist():
-        if not 1 <= value <= rank or value % 1:
-            raise ValueError(
-                f"latent_dim: {value}; 1 .. {rank} is allowed, the data have rank {rank}"
-                f" of {features}"
-            )
-    return dims.astype(int)
 
 
 def _places(at: ArrayLike) -> tuple[int, ...]:

@@ -155,7 +155,7 @@ def _groups(counts: np.ndarray, share: np.ndarray) -> list[tuple[float, int]]:
     # Rounding would tell equal ones apart.
     each, which = np.unique((share / counts).astype(np.float32), return_inverse=True)
     freedom = np.bincount(which, counts - 1)
-    return [(float(one), round(n)) for one, n in zip(each, freedom, strict=True) if n > 0]
+    return [(float(weight), round(n)) for weight, n in zip(each, freedom, strict=True) if n > 0]
 
 
 def _sums(

@@ -14,9 +14,10 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from reconjax.linalg.eigen import eigh_descending, inverse_root, significant
+from reconjax.linalg.eigen import inverse_root
 from reconjax.linalg.precision import highest
 from reconjax.linalg.products import gram
+from reconjax.linalg.whitening import whiten
 from reconjax.noise import InBasis, Noise
 from reconjax.summary.moments import Moments
 from reconjax.theory.angles import (
@@ -87,14 +88,13 @@ class _Facts(NamedTuple):
 
 
 class _Whitened(NamedTuple):
-    """W P d^½ and W F P (D, D), 0 past the rank, and what AᵀA says; `regular`: W is accurate."""
+    """W P d^½ and W F P (D, D), 0 past the rank, and what AᵀA says."""
 
     components: Array
     reconstructed: Array
     mixing: Array
     turned: Array
     variance: Array
-    regular: Array
 
 
 class _Order(NamedTuple):
@@ -140,7 +140,8 @@ def certificate_arrays(
       >>> import jax
       >>> x = np.random.default_rng(0).normal(size=(50, 4)) * np.arange(1, 5)
       >>> moments = reconjax.moments(x, np.arange(50) % 2)
-      >>> numbers = jax.jit(reconjax.certificate_arrays)(moments, reconjax.gaussian(0.5), [1, 2])
+      >>> noise = reconjax.noise.gaussian(0.5)
+      >>> numbers = jax.jit(reconjax.theory.certificate_arrays)(moments, noise, [1, 2])
       >>> bool(numbers.reason < 2), numbers.largest_change.tolist()
       (True, [0.0, 0.0])
     """
@@ -152,18 +153,13 @@ def certificate_arrays(
     facts = _facts(noisy, None if point is None else point.keep)
     eigenvalues = principal.eigenvalues
 
-    def whitened(singular: bool) -> _Whitened:
-        def by(additive: bool) -> _Whitened:
-            options = {"additive": additive, "singular": singular}
-            return _whitened(noisy, basis, eigenvalues, facts.keep, **options)
+    def by_directions() -> _Whitened:
+        def whitened(additive: bool) -> _Whitened:
+            return _whitened(noisy, basis, eigenvalues, facts.keep, additive=additive)
 
         if point is not None:
-            return by(True)
-        return either(facts.additive, lambda: by(True), lambda: by(False))
-
-    def by_directions() -> _Whitened:
-        first = whitened(singular=False)
-        return either(first.regular, lambda: first, lambda: whitened(singular=True))
+            return whitened(True)
+        return either(facts.additive, lambda: whitened(True), lambda: whitened(False))
 
     directions = either(facts.closed, lambda: _closed(facts, eigenvalues), by_directions)
     rank = principal.rank
@@ -226,7 +222,7 @@ def _closed(facts: _Facts, eigenvalues: Array) -> _Whitened:
     noisy = facts.scale * eigenvalues + facts.white
     variance = jnp.where(eigenvalues > 0, eigenvalues**2 / jnp.where(noisy > 0, noisy, 1.0), 0.0)
     none, zero = jnp.zeros((eigenvalues.size,) * 2, eigenvalues.dtype), jnp.zeros_like(variance[0])
-    return _Whitened(none, none, zero, zero, variance, jnp.array(True))
+    return _Whitened(none, none, zero, zero, variance)
 
 
 @jax.jit
@@ -268,7 +264,7 @@ def _order(eigenvalues: Array, rank: Array, facts: _Facts, directions: _Whitened
 def _in_coordinates(moments: Moments, noise: Noise, principal: Spectrum) -> tuple[Problem, Array]:
     """The problem, and the principal directions (D, D) in the coordinates that it is in.
 
-    A noise on principal components is judged in them: there M is diagonal to the last digit.
+    A noise on principal components is taken in them: there M is diagonal to the last digit.
     """
     vectors = principal.eigenvectors
     moments = dataclasses.replace(moments, cross_moment=moments.cross_moment[:, :0])
@@ -291,7 +287,7 @@ def _in_coordinates(moments: Moments, noise: Noise, principal: Spectrum) -> tupl
 @jax.jit
 @highest
 def _facts(problem: Problem, keep: Array | None) -> _Facts:
-    """What can be told from the entries of the moments alone; q where it is known."""
+    """What can be distinguished from the entries of the moments alone; q where it is known."""
     second, noisy = problem.second_moment, problem.noisy_second_moment
     epsilon = float(jnp.finfo(second.dtype).eps)
     variance = jnp.diagonal(second)
@@ -328,60 +324,36 @@ def _facts(problem: Problem, keep: Array | None) -> _Facts:
 
 
 def _equal(
-    found: Array, expected: Array, scale: Array, second: Array, white: ArrayLike = 0.0
+    values: Array, expected: Array, scale: Array, second: Array, white: ArrayLike = 0.0
 ) -> Array:
     """Whether entries agree to the last digits of those of scale M + white I."""
     deviation = jnp.sqrt(jnp.maximum(scale, 0.0) * jnp.diagonal(second) + white)
     tolerance = max(64, 4 * second.shape[0]) * float(jnp.finfo(second.dtype).eps)
-    return jnp.all(jnp.abs(found - expected) <= tolerance * deviation[:, None] * deviation)
+    return jnp.all(jnp.abs(values - expected) <= tolerance * deviation[:, None] * deviation)
 
 
-@functools.partial(jax.jit, static_argnames=("additive", "singular"))
+@functools.partial(jax.jit, static_argnames="additive")
 @highest
 def _whitened(
-    problem: Problem,
-    vectors: Array,
-    eigenvalues: Array,
-    keep: Array,
-    *,
-    additive: bool,
-    singular: bool = False,
+    problem: Problem, vectors: Array, eigenvalues: Array, keep: Array, *, additive: bool
 ) -> _Whitened:
-    """W P d^½ and W F P, by the Cholesky factor of G; by its eigenvectors where it is `singular`.
+    """W P d^½ and W F P, and what the covariance AᵀA of x̂ says.
 
-    The covariance AᵀA of x̂ is judged: the largest correlation of two of its principal components,
-    their variances, and the share of a column of W F P across that of W P d^½.
+    That is the largest correlation of two of its principal components, their variances, and the
+    share of a column of W F P across that of W P d^½.
     """
     noisy = problem.noisy_second_moment
-    epsilon = float(jnp.finfo(noisy.dtype).eps)
     variance = jnp.diagonal(noisy)
-    # Units in which G has diagonal 1. Features that are constant, or rounding, are left out.
-    varies = variance > variance.size * epsilon * jnp.max(variance)
-    unit = jnp.where(varies, jax.lax.rsqrt(jnp.where(varies, variance, 1.0)), 0.0)
-    scaled = noisy * unit[:, None] * unit
-    if singular:
-        values, basis = eigh_descending(scaled)
-        kept = values > jnp.maximum(significant(values), 8 * epsilon * values[0])
-        whitening, regular = (basis * inverse_root(jnp.where(kept, values, 0.0))).T, jnp.array(True)
-    else:
-        scaled = scaled + jnp.diag(jnp.where(varies, 0.0, 1.0).astype(scaled.dtype))
-        factor = jnp.linalg.cholesky(scaled, symmetrize_input=False)
-        pivot = jnp.min(jnp.diagonal(factor))  # NaN where it fails
-        regular = pivot**2 > 64 * variance.size * epsilon
-
-    def reduce(matrix: Array) -> Array:
-        matrix = unit[:, None] * matrix
-        if singular:
-            return whitening @ matrix
-        return jax.scipy.linalg.solve_triangular(factor, matrix, lower=True)
-
+    # Features that are constant, or rounding, are left out.
+    negligible = variance.size * float(jnp.finfo(noisy.dtype).eps) * jnp.max(variance)
+    whitening = whiten(noisy, negligible=negligible)
     deviation = jnp.sqrt(eigenvalues)
-    components = reduce(vectors * deviation)
+    components = whitening.apply(vectors * deviation)
     if additive:
         reconstructed = keep * components * deviation
     else:
         across = problem.noisy_input_moment @ vectors
-        reconstructed = reduce(jnp.where(deviation > 0, across, 0.0))
+        reconstructed = whitening.apply(jnp.where(deviation > 0, across, 0.0))
     second = gram(reconstructed)
     estimated = jnp.diagonal(second)
     over = inverse_root(estimated)
@@ -395,5 +367,4 @@ def _whitened(
         mixing=jnp.max(correlation),
         turned=jnp.max(turned),
         variance=estimated,
-        regular=regular,
     )

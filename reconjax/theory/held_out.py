@@ -9,7 +9,8 @@ from jax import Array
 
 from reconjax.linalg.eigen import inverse_root
 from reconjax.linalg.precision import highest
-from reconjax.summary.moments import Moments, merge
+from reconjax.summary.moments import Moments
+from reconjax.summary.union import merge
 from reconjax.theory.spectrum import Spectrum
 
 
@@ -21,7 +22,7 @@ class HeldOut(NamedTuple):
         its units.
       cross_moment: (D, C) E[x yᵀ], about the means of the training split.
       label_variance: tr E[y yᵀ] about the mean of the training split: the loss without inputs.
-      folds: (B, D, C) E[x yᵀ] of each fold of the test split, about the means of the test split.
+      folds: (Fn, D, C) E[x yᵀ] of each fold of the test split, about the means of the test split.
     """
 
     second_moment: Array
@@ -39,6 +40,12 @@ def held_out(folds: Iterable[Moments], training: Moments) -> HeldOut:
 
     Raises:
       ValueError: no folds, other numbers of features or targets, or uncentered moments.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> training, test = reconjax.moments(x[:30], y[:30]), reconjax.moments(x[30:], y[30:])
+      >>> reconjax.held_out([test], training).cross_moment.shape
+      (6, 2)
     """
     whole, parts = None, []
     for fold in folds:
@@ -48,12 +55,12 @@ def held_out(folds: Iterable[Moments], training: Moments) -> HeldOut:
         raise ValueError("folds: none; at least 1 is needed")
     if not (whole.centered and training.centered):
         raise ValueError("held_out: uncentered moments; both splits must be centered")
-    for name, found, wanted in (
+    for name, given, wanted in (
         ("features", whole.features, training.features),
         ("targets", whole.targets, training.targets),
     ):
-        if found != wanted:
-            raise ValueError(f"folds: {found} {name}; the training split has {wanted}")
+        if given != wanted:
+            raise ValueError(f"folds: {given} {name}; the training split has {wanted}")
     cross, mean_x, mean_y = (jnp.stack(part) for part in zip(*parts, strict=True))
     return _held_out(whole, training, cross, mean_x, mean_y)
 
@@ -98,11 +105,11 @@ def held_out_curves(
       coordinates: as in `nested_loss`, like `cross` and `gram`, both of the test split.
       cross: see coordinates.
       gram: see coordinates.
-      folds: (R, B, C) E[z yᵀ] of each fold; see `HeldOut`.
+      folds: (R, Fn, C) E[z yᵀ] of each fold; see `HeldOut`.
       total: as in `nested_loss`, the label variance of the test split.
 
     Returns:
-      (R,) the share of it that is explained, and (R, B) the agreement of prediction and labels on
+      (R,) the share of it that is explained, and (R, Fn) the agreement of prediction and labels on
       each fold, as a share of it.
     """
     agreement = jnp.cumsum(jnp.einsum("kc,kbc->kb", coordinates, folds), axis=0)
@@ -123,6 +130,13 @@ def held_out_r2(spectrum: Spectrum, held_out: HeldOut) -> Array:
 
     Raises:
       ValueError: the spectrum keeps too few directions.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> training, test = reconjax.moments(x[:30], y[:30]), reconjax.moments(x[30:], y[30:])
+      >>> held_out = reconjax.held_out([test], training)
+      >>> reconjax.theory.held_out_r2(reconjax.spectrum(training), held_out).shape
+      (6,)
     """
     spectrum.check_kept(spectrum.eigenvalues.shape[0], "the held-out curve")
     features = spectrum.eigenvectors * inverse_root(spectrum.eigenvalues)

@@ -1,10 +1,11 @@
 """The core of every solver: the optimum of a whitened problem for every K at once."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from reconjax.linalg.eigen import at_no_tie, nested_eigh, ties
 from reconjax.linalg.precision import highest
@@ -24,7 +25,7 @@ class Whitened(NamedTuple):
       rank: number of coordinates that carry the data.
       label_moment: (C, C) S.
       input_variance: tr E[x xᵀ].
-      rounding: (R,) the variance of each coordinate on clean data that cannot be told from 0.
+      rounding: (R,) the variance of each coordinate on clean data that counts as 0.
       exists: (R,) bool, which coordinates there are; all of them if None.
       data: number of directions of the data, where there may be fewer than coordinates.
     """
@@ -48,7 +49,7 @@ class Optimum(NamedTuple):
       eigenvalues: (R,) θ of the whitened F Fᵀ, largest first (for λ = 0 of its limit's stand-in).
       supervised_loss: (R,) E‖Wᵀ Vᵀ x − y‖² of the read-out's best head (x' for "noisy").
       reconstruction_loss: (R,) E‖Zᵀ Vᵀ x' − x‖², the denoising loss.
-      coordinates: (R, C) of the labels along the orthonormalised features: the supervised loss
+      coordinates: (R, C) of the labels along the orthonormalized features: the supervised loss
         falls by the squared norm of row K.
       rotation: (R, R) the encoder in whitened coordinates, V = T rotation; columns past the rank
         are 0.
@@ -122,7 +123,7 @@ def optimum(
     )
 
 
-def weights(reconstruction_weight: Array, dtype: Any) -> tuple[Array, Array]:
+def weights(reconstruction_weight: Array, dtype: DTypeLike) -> tuple[Array, Array]:
     """(α, λ) up to a common factor, with λ = inf as (0, 1)."""
     value = reconstruction_weight.astype(dtype)
     alpha = 1 / (1 + value)
@@ -171,7 +172,7 @@ def _clean_readout(whitened: Whitened, rotation: Array, valid: Array) -> tuple[A
     valid = valid & (variance > floor)
     if whitened.data is not None:
         valid = valid & (jnp.cumsum(valid, dtype=jnp.int32) <= whitened.data)
-    # Unit variances keep the factorisation accurate where the noise dwarfs the data.
+    # Unit variances keep the factorization accurate where the noise dwarfs the data.
     scale = jnp.where(valid, jax.lax.rsqrt(jnp.where(valid, variance, 1.0)), 0.0)
     correlation = gram(half * scale)
     diagonal = jnp.arange(scale.shape[0], dtype=jnp.int32)
@@ -179,9 +180,9 @@ def _clean_readout(whitened: Whitened, rotation: Array, valid: Array) -> tuple[A
     factor = jnp.linalg.cholesky(correlation, symmetrize_input=False)
     # Where rounding mixed directions with and without data, there are more features than the rank.
     # They depend on each other up to rounding: then, and only then, the features themselves are
-    # factorised, by QR, which needs no square of them.
+    # factorized, by QR, which needs no square of them.
     # The second factor waits for the first: mapped over a batch both are made, and XLA for the CPU
-    # hangs where factorisations of whole batches fill its threads at the same time.
+    # hangs where factorizations of whole batches fill its threads at the same time.
 
     def independent() -> tuple[Array, Array]:
         target = (half * scale).T @ whitened.targets.T

@@ -5,7 +5,7 @@ features of it -
 
     loss(V, W, Z) = α E‖Wᵀ Vᵀ x' − y‖² + λ E‖Zᵀ Vᵀ x' − x‖².
 
-With G = E[x' x'ᵀ] and F = [√α E[x' yᵀ], √λ E[x' xᵀ]] the optimal V are the top-K generalised
+With G = E[x' x'ᵀ] and F = [√α E[x' yᵀ], √λ E[x' xᵀ]] the optimal V are the top-K generalized
 eigenvectors of (F Fᵀ, G): whiten G, take the eigenvectors of the whitened F Fᵀ. They are nested,
 so one eigendecomposition serves every K. No noise and α = 1 is Theorem 1; λ = 0 is least squares
 (reduced-rank regression), λ = inf (α = 0, λ = 1) is PCA; α = 0 with noise is Theorem 3.
@@ -20,19 +20,25 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from reconjax.linalg.eigen import (
-    at_no_tie,
     eigh_descending,
     inverse_root,
     significant,
-    ties,
-    whitening,
 )
 from reconjax.linalg.precision import highest
 from reconjax.linalg.products import gram
+from reconjax.linalg.whitening import whitening_vectors
+from reconjax.noise import Noise
 from reconjax.summary.class_moment import ClassMoment
 from reconjax.summary.moments import Moments
-from reconjax.theory.optimum import Optimum, Whitened, optimum, weights
-from reconjax.theory.spectrum import SampleSide, Spectrum
+from reconjax.theory.checks import (
+    check_latent_dim,
+    check_mean,
+    check_noise_size,
+    check_readout,
+    check_weight,
+)
+from reconjax.theory.optimum import Optimum, Whitened, optimum
+from reconjax.theory.projection import as_vectors
 
 
 class Problem(NamedTuple):
@@ -46,6 +52,10 @@ class Problem(NamedTuple):
       cross_moment: (m, C) of the clean encoder input with y.
       label_moment: (C, C) S = E[y yᵀ].
       input_variance: tr E[x xᵀ].
+      mean_x: (D,) mean input, and scale (D,): x stands for (input - mean_x) / scale. None where the
+        encoder's input is not that; so is mean_y (C,), the mean target.
+      mean_y: see `mean_x`.
+      scale: see `mean_x`.
     """
 
     noisy_second_moment: Array
@@ -55,6 +65,9 @@ class Problem(NamedTuple):
     cross_moment: Array
     label_moment: Array | ClassMoment
     input_variance: Array
+    mean_x: Array | None = None
+    mean_y: Array | None = None
+    scale: Array | None = None
 
 
 class Solution(NamedTuple):
@@ -69,6 +82,9 @@ class Solution(NamedTuple):
       rank: the curves are flat from this K on.
       coordinates: see `Optimum`.
       readout_factor: see `Optimum`.
+      mean_x: see `Problem`, as for mean_y and scale.
+      mean_y: see `mean_x`.
+      scale: see `mean_x`.
     """
 
     encoder: Array
@@ -79,6 +95,92 @@ class Solution(NamedTuple):
     rank: Array
     coordinates: Array
     readout_factor: Array | None
+    mean_x: Array | None = None
+    mean_y: Array | None = None
+    scale: Array | None = None
+
+    def transform(self, x: ArrayLike, latent_dim: int | None = None) -> Array:
+        """The codes of inputs, centered and scaled as the moments were.
+
+        Args:
+          x: (..., D) vectors or (N, H, W, C) images with H W C = D, in the units of the samples of
+            which the moments are; uint8 is scaled to [0, 1].
+          latent_dim: K; all by default.
+
+        Returns:
+          (..., K) codes Vᵀ x, (N, K) of images.
+
+        Raises:
+          ValueError: x of another size, K < 1 or more than the encoder has, or a solution of a
+            problem that does not know the means.
+
+        Example:
+          >>> x = np.random.default_rng(0).normal(size=(50, 3, 2, 1))
+          >>> moments = reconjax.moments(x, np.arange(50) % 2)
+          >>> solution = reconjax.solve(reconjax.problem(moments))
+          >>> solution.transform(x, 2).shape
+          (50, 2)
+        """
+        mean, _, scale = self._units()
+        columns = self.encoder.shape[-1]
+        check_latent_dim(columns if latent_dim is None else latent_dim, columns)
+        vectors = as_vectors(x, mean.shape[0]).astype(self.encoder.dtype)
+        with highest:
+            return ((vectors - mean) / scale) @ self.encoder[:, :latent_dim]
+
+    def predict(self, x: ArrayLike, latent_dim: int) -> Array:
+        """The targets that the best head on K latent dimensions predicts.
+
+        Args:
+          x: as in `transform`; for the "noisy" read-out, drawn with the noise.
+          latent_dim: K.
+
+        Returns:
+          (..., C) predictions Wᵀ Vᵀ x + the mean target; for classes, the largest is the guess.
+
+        Raises:
+          ValueError: as `transform`.
+
+        Example:
+          >>> x = np.random.default_rng(0).normal(size=(50, 6))
+          >>> moments = reconjax.moments(x, x[:, :2])
+          >>> solution = reconjax.solve(reconjax.problem(moments), 0.0)
+          >>> bool(np.allclose(solution.predict(x, 2), x[:, :2]))
+          True
+        """
+        codes = self.transform(x, latent_dim)
+        with highest:
+            return codes @ self.head(latent_dim) + self._units()[1]
+
+    def reconstruct(self, x: ArrayLike, latent_dim: int) -> Array:
+        """What the decoder makes of K latent dimensions, in the units of x.
+
+        Args:
+          x: as in `transform`, clean or drawn with the noise: the decoder is that for noisy inputs.
+          latent_dim: K.
+
+        Returns:
+          Floats of the shape of x.
+
+        Raises:
+          ValueError: as `transform`.
+
+        Example:
+          >>> x = np.random.default_rng(0).normal(size=(50, 6))
+          >>> solution = reconjax.solve(reconjax.problem(reconjax.moments(x, x[:, :1])))
+          >>> bool(np.allclose(solution.reconstruct(x, 6), x))
+          True
+        """
+        codes = self.transform(x, latent_dim)
+        mean, _, scale = self._units()
+        with highest:
+            inputs = codes @ self.decoder[:latent_dim] * scale + mean
+        return inputs.reshape(np.shape(x))
+
+    def _units(self) -> tuple[Array, Array, Array]:
+        if self.mean_x is None or self.mean_y is None or self.scale is None:
+            raise ValueError("solution: of a problem without means; `reconjax.problem` gives them")
+        return self.mean_x, self.mean_y, self.scale
 
     def head(self, latent_dim: int) -> Array:
         """The best head W (K, C) on the first K latent dimensions.
@@ -94,7 +196,7 @@ class Solution(NamedTuple):
         return jax.scipy.linalg.solve_triangular(factor, target, lower=True, trans=1)
 
 
-def problem(moments: Moments, noise: Any = None) -> Problem:
+def problem(moments: Moments, noise: Noise | None = None) -> Problem:
     """The problem for inputs with these moments under a noise (None: Theorem 1).
 
     Args:
@@ -104,6 +206,14 @@ def problem(moments: Moments, noise: Any = None) -> Problem:
     Raises:
       ValueError: the noise was made for another number of features, or moves the mean of inputs
         whose moments are not centered; a function without moments (see `noise.estimated`).
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.moments(x, y)
+      >>> problem = reconjax.problem(moments, reconjax.noise.gaussian(0.5))
+      >>> added = problem.noisy_second_moment - moments.second_moment
+      >>> bool(np.allclose(added, 0.25 * np.eye(6)))
+      True
     """
     m, c = moments.second_moment, moments.cross_moment
     if noise is None:
@@ -112,7 +222,18 @@ def problem(moments: Moments, noise: Any = None) -> Problem:
         check_noise_size(noise, moments.features)
         check_mean(moments, noise)
         noisy, noisy_labels, noisy_inputs = noise.second_moment(m), noise.mean(c), noise.mean(m)
-    return Problem(noisy, noisy_labels, noisy_inputs, m, c, moments.label_moment, jnp.trace(m))
+    return Problem(
+        noisy_second_moment=noisy,
+        noisy_label_moment=noisy_labels,
+        noisy_input_moment=noisy_inputs,
+        second_moment=m,
+        cross_moment=c,
+        label_moment=moments.label_moment,
+        input_variance=jnp.trace(m),
+        mean_x=moments.mean_x,
+        mean_y=moments.mean_y,
+        scale=moments.scale,
+    )
 
 
 def solve(
@@ -138,6 +259,13 @@ def solve(
 
     Raises:
       ValueError: no `Problem`, λ negative or NaN, an unknown read-out.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.moments(x, y)
+      >>> solution = reconjax.solve(reconjax.problem(moments, reconjax.noise.gaussian(0.5)), 1.0)
+      >>> solution.encoder.shape, solution.head(2).shape, solution.decoder[:2].shape
+      ((6, 6), (2, 2), (2, 6))
     """
     if not isinstance(problem, Problem):
         given = type(problem).__name__
@@ -145,114 +273,6 @@ def solve(
     check_weight(reconstruction_weight)
     check_readout(readout)
     return _solve(problem, jnp.asarray(reconstruction_weight, float), readout == "clean")
-
-
-def theorem1(
-    spectrum: Spectrum | SampleSide,
-    reconstruction_weight: ArrayLike = jnp.inf,
-    *,
-    latent_dim: int | None = None,
-) -> Solution:
-    """Theorem 1 in principal coordinates; D <= N and D > N, nothing of size D x D in the latter.
-
-    Every direction has its part in the encoder: a spectrum that keeps fewer than its rank will not
-    do. Wide data are given as their `SampleSide`, which makes the encoder without the directions:
-    with a `latent_dim`, the samples themselves are all that is of size N x D.
-
-    Args:
-      spectrum: from `spectrum` or `spectrum_from_samples`, or a `reconjax.SampleSide`.
-      reconstruction_weight: as in `solve`.
-      latent_dim: the largest K for which encoder and decoder are wanted: (D, K) and (K, D) of them
-        are made. The losses are those of every K all the same.
-
-    Returns:
-      `Solution` with R = min(N, D) where the spectrum is of the N-side, else R = D.
-
-    Raises:
-      ValueError: λ negative or NaN, K out of range, or a spectrum that keeps too few directions.
-    """
-    check_weight(reconstruction_weight)
-    side = spectrum if isinstance(spectrum, SampleSide) else None
-    principal = spectrum.spectrum(directions=0) if isinstance(spectrum, SampleSide) else spectrum
-    if latent_dim is not None:
-        check_latent_dim(latent_dim, principal.eigenvalues.shape[0])
-    if side is None:
-        principal.check_kept(principal.rank, "Theorem 1's encoder")
-    values, labels = principal.eigenvalues, principal.labels
-    weight = jnp.asarray(reconstruction_weight, float)
-    found = _theorem1(values, labels, principal.rank, principal.label_moment, weight)
-    rotation = found.rotation[:, :latent_dim]
-    inward, outward = rotation * inverse_root(values)[:, None], rotation * jnp.sqrt(values)[:, None]
-    if side is None:
-        encoder, decoder = _on_directions(principal, inward, outward)
-    else:
-        encoder, decoder = side.combined(inward), side.combined(outward).T
-    return _solution(found, encoder, decoder, principal.label_moment)
-
-
-def optimal_codes(
-    x: ArrayLike, y: ArrayLike, reconstruction_weight: ArrayLike, latent_dim: int
-) -> tuple[Array, Array]:
-    """Theorem 2: the optimal codes of an encoder that can reach any representation.
-
-    They are the top-K eigenvectors of α Y Yᵀ + λ X Xᵀ (N, N), found through the smaller of that
-    and the (D + C, D + C) side.
-
-    Args:
-      x: (N, D) inputs and y: (N, C) targets, both with the means that they are to have (center
-        them first).
-      y: see x.
-      reconstruction_weight: λ in [0, inf].
-      latent_dim: K in 1 .. N.
-
-    Returns:
-      Codes (N, K), orthonormal up to the rank and 0 past it, and the eigenvalues (K,): the loss at
-      K is α‖Y‖² + λ‖X‖² minus the sum of the first K.
-
-    Raises:
-      ValueError: K or λ out of range, or lengths that differ.
-    """
-    x, y = jnp.asarray(x), jnp.asarray(y)
-    if x.ndim != 2 or y.ndim != 2 or x.shape[0] != y.shape[0]:
-        raise ValueError(f"x, y: shapes {x.shape} and {y.shape}; (N, D) and (N, C) are needed")
-    check_weight(reconstruction_weight)
-    check_latent_dim(latent_dim, x.shape[0])
-    return _optimal_codes(x, y, jnp.asarray(reconstruction_weight, float), latent_dim)
-
-
-def check_weight(reconstruction_weight: ArrayLike) -> None:
-    """Raises ValueError unless λ is in [0, inf] (skipped for traced values)."""
-    if isinstance(reconstruction_weight, jax.core.Tracer):
-        return
-    if not np.all(np.asarray(reconstruction_weight, np.float64) >= 0):
-        raise ValueError(f"reconstruction_weight: {reconstruction_weight}; it must be in [0, inf]")
-
-
-def check_readout(readout: str) -> None:
-    """Raises ValueError unless it is "clean" or "noisy"."""
-    if readout not in ("clean", "noisy"):
-        raise ValueError(f"readout: {readout!r}; 'clean' or 'noisy'")
-
-
-def check_latent_dim(latent_dim: int, largest: int) -> None:
-    """Raises ValueError unless K is a whole number in 1 .. largest."""
-    if not 1 <= latent_dim <= largest or latent_dim % 1:
-        raise ValueError(f"latent_dim: {latent_dim}; 1 .. {largest} is allowed, in whole numbers")
-
-
-def check_mean(moments: Moments, noise: Any) -> None:
-    """Raises ValueError if the noise moves the mean of inputs whose moments are not centered."""
-    if not moments.centered and getattr(noise, "offset", lambda: None)() is not None:
-        raise ValueError("noise: it moves the mean of the inputs; centered moments are needed")
-
-
-def check_noise_size(noise: Any, features: int) -> None:
-    """Raises ValueError if a part of the noise was made for another number of features."""
-    size = getattr(noise, "features", None)
-    if size not in (None, features):
-        raise ValueError(f"noise: made for {size} features; the moments have {features}")
-    for part in getattr(noise, "noises", ()):
-        check_noise_size(part, features)
 
 
 @jax.custom_jvp
@@ -282,7 +302,7 @@ def _factored_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[
 @highest
 def _solve(problem: Problem, reconstruction_weight: Array, clean: bool) -> Solution:
     # Nothing that is returned depends on how the whitened coordinates are rotated.
-    whitener, eigenvalues = whitening(problem.noisy_second_moment)
+    whitener, eigenvalues = whitening_vectors(problem.noisy_second_moment)
     kept = eigenvalues > 0
     inputs = problem.noisy_input_moment.T @ whitener
     # The clean read-out by a factor X̃ of M: what whitening magnifies is the rounding of M's root.
@@ -301,81 +321,33 @@ def _solve(problem: Problem, reconstruction_weight: Array, clean: bool) -> Solut
         exists=kept,
         data=jnp.sum(values > 0, dtype=jnp.int32),
     )
-    found = optimum(whitened, reconstruction_weight, clean)
-    encoder = whitener @ found.rotation
-    return _solution(found, encoder, encoder.T @ problem.noisy_input_moment, problem.label_moment)
+    best = optimum(whitened, reconstruction_weight, clean)
+    encoder = whitener @ best.rotation
+    decoder = encoder.T @ problem.noisy_input_moment
+    means = problem.mean_x, problem.mean_y, problem.scale
+    return solution_of(best, encoder, decoder, problem.label_moment, *means)
 
 
-@jax.jit
-@highest
-def _theorem1(
-    eigenvalues: Array,
-    labels: Array,
-    rank: Array,
+def solution_of(
+    best: Optimum,
+    encoder: Array,
+    decoder: Array,
     label_moment: Array | ClassMoment,
-    reconstruction_weight: Array,
-) -> Optimum:
-    whitened = Whitened(
-        inputs=jnp.diag(eigenvalues),
-        labels=labels,
-        clean_root=jnp.where(eigenvalues > 0, 1.0, 0.0).astype(eigenvalues.dtype),
-        targets=labels,
-        rank=rank,
-        label_moment=label_moment,
-        input_variance=jnp.sum(eigenvalues),
-    )
-    found = optimum(whitened, reconstruction_weight, clean=False)
-    # What a change of M mixes within equal eigenvalues, they alone do not say. PCA is free of it.
-    unknown = jnp.any(ties(eigenvalues, rank)) & ~jnp.isinf(reconstruction_weight)
-    return found._replace(
-        supervised_loss=at_no_tie(found.supervised_loss, unknown),
-        reconstruction_loss=at_no_tie(found.reconstruction_loss, unknown),
-    )
-
-
-@jax.jit
-@highest
-def _on_directions(spectrum: Spectrum, inward: Array, outward: Array) -> tuple[Array, Array]:
-    """Encoder (D, K) and decoder (K, D) of weights (R, K) on the directions; past the rank, 0."""
-    vectors, kept = spectrum.eigenvectors, spectrum.kept
-    encoder, decoder = vectors @ inward[:kept], outward[:kept].T @ vectors.T
-    enough = spectrum.rank <= kept  # which `check_kept` cannot tell where the rank is traced
-    return jnp.where(enough, encoder, jnp.nan), jnp.where(enough, decoder, jnp.nan)
-
-
-def _solution(
-    found: Optimum, encoder: Array, decoder: Array, label_moment: Array | ClassMoment
+    mean_x: Array | None,
+    mean_y: Array | None,
+    scale: Array | None,
 ) -> Solution:
+    """The optimum with its encoder (m, K) and decoder (K, D) in the encoder's input."""
     return Solution(
         encoder=encoder,
         decoder=decoder,
-        supervised_loss=found.supervised_loss,
-        reconstruction_loss=found.reconstruction_loss,
-        r2=1 - found.supervised_loss / label_moment.trace(),
-        rank=found.rank,
-        coordinates=found.coordinates,
-        readout_factor=found.readout_factor,
+        supervised_loss=best.supervised_loss,
+        reconstruction_loss=best.reconstruction_loss,
+        r2=1 - best.supervised_loss / label_moment.trace(),
+        rank=best.rank,
+        coordinates=best.coordinates,
+        readout_factor=best.readout_factor,
+        mean_x=mean_x,
+        mean_y=mean_y,
+        scale=scale,
     )
-
-
-@jax.jit(static_argnames="latent_dim")
-@highest
-def _optimal_codes(
-    x: Array, y: Array, reconstruction_weight: Array, latent_dim: int
-) -> tuple[Array, Array]:
-    alpha, weight = weights(reconstruction_weight, x.dtype)
-    samples = x.shape[0]
-    width = x.shape[1] + y.shape[1]
-    floor = max(samples, width) * float(jnp.finfo(x.dtype).eps)
-    if width < samples:
-        stacked = jnp.concatenate([jnp.sqrt(alpha) * y, jnp.sqrt(weight) * x], axis=1)
-        values, right = eigh_descending(stacked.T @ stacked)
-        kept = values > floor * values[0]
-        codes = stacked @ jnp.where(kept, right / jnp.sqrt(jnp.where(kept, values, 1.0)), 0.0)
-    else:
-        # Of wide x there is no second copy.
-        values, codes = eigh_descending(alpha * (y @ y.T) + weight * (x @ x.T))
-        kept = values > floor * values[0]
-    missing = max(latent_dim - values.shape[0], 0)
-    codes = jnp.pad(jnp.where(kept, codes, 0.0), ((0, 0), (0, missing)))[:, :latent_dim]
-    return codes, jnp.pad(jnp.where(kept, values, 0.0), (0, missing))[:latent_dim]

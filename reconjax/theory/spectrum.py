@@ -18,7 +18,6 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from reconjax.data.targets import as_targets
-from reconjax.data.units import as_floats
 from reconjax.linalg.eigen import eigh_descending, inverse_root, labels_turned, significant, signs
 from reconjax.linalg.precision import highest
 from reconjax.summary.class_moment import MANY, ClassMoment, class_sums
@@ -89,10 +88,17 @@ def spectrum(moments: Moments, rank_tolerance: ArrayLike | None = None) -> Spect
     Args:
       moments: from `reconjax.moments`.
       rank_tolerance: eigenvalues up to this share of the largest count as 0; by default what
-        cannot be told from rounding, see `significant`.
+        cannot be distinguished from rounding, see `significant`.
 
     Returns:
       `Spectrum` with R = D.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.moments(x, y)
+      >>> spectrum = reconjax.spectrum(moments)
+      >>> spectrum.eigenvectors.shape, int(spectrum.rank)
+      ((6, 6), 6)
     """
     return decomposed(moments, rank_tolerance)[0]
 
@@ -104,7 +110,7 @@ def decomposed(moments: Moments, rank_tolerance: ArrayLike | None) -> tuple[Spec
     eigenvalues, vectors, rank, labels, every = _principal(
         moments.second_moment, moments.cross_moment, rank_tolerance, independent
     )
-    found = Spectrum(
+    result = Spectrum(
         eigenvalues=eigenvalues,
         eigenvectors=vectors,
         rank=rank,
@@ -116,7 +122,7 @@ def decomposed(moments: Moments, rank_tolerance: ArrayLike | None) -> tuple[Spec
         samples=moments.samples,
         unweighted=moments.unweighted,
     )
-    return found, every
+    return result, every
 
 
 @jax.custom_jvp
@@ -181,16 +187,22 @@ def spectrum_from_samples(
 
     Raises:
       ValueError: as `moments`; directions or variance out of range, or both given.
+
+    Example:
+      >>> x = np.random.default_rng(0).normal(size=(8, 20))
+      >>> spectrum = reconjax.spectrum_from_samples(x, np.arange(8) % 2)
+      >>> spectrum.eigenvectors.shape, int(spectrum.rank)
+      ((20, 8), 7)
     """
     samples = np.shape(x)[0]
     features = int(np.prod(np.shape(x)[1:]))
     if features <= samples:
         given = moments(x, y, num_classes=num_classes, center=center, targets=targets)
-        found = spectrum(given, rank_tolerance)
-        count = _kept(found, directions, variance)
-        if count == found.kept:
-            return found
-        return found._replace(eigenvectors=found.eigenvectors[:, :count])
+        whole = spectrum(given, rank_tolerance)
+        count = _kept(whole, directions, variance)
+        if count == whole.kept:
+            return whole
+        return whole._replace(eigenvectors=whole.eigenvectors[:, :count])
     side = SampleSide(
         x,
         y,
@@ -206,7 +218,7 @@ class SampleSide:
     """The N-side of wide data, N < D: the decomposed Gram matrix X Xᵀ = U diag(Nd) Uᵀ (N, N).
 
     All that is of size D are the samples, which stay as they are (8-bit images: 1 byte a pixel),
-    and what is asked for: principal directions P = Xᵀ U (Nd)^-½ (paper, Sec. 5.7), as many as
+    and what is wanted of it: principal directions P = Xᵀ U (Nd)^-½ (paper, Sec. 5.7), as many as
     wanted, or the combinations of them that are Theorem 1's encoder.
     """
 
@@ -256,14 +268,14 @@ class SampleSide:
 
     def spectrum(self, *, directions: int | None = None, variance: float | None = None) -> Spectrum:
         """The spectrum with the leading directions alone; arguments as `spectrum_from_samples`."""
-        found = self._spectrum
-        count = _kept(found, directions, variance)
+        whole = self._spectrum
+        count = _kept(whole, directions, variance)
         if count == 0:
-            return found
-        vectors = transposed_product(self._x, found.mean, self._whitened[:, :count])
+            return whole
+        vectors = transposed_product(self._x, whole.mean, self._whitened[:, :count])
         vectors, sign = _oriented(vectors)
-        sign = jnp.pad(sign, (0, found.labels.shape[1] - count), constant_values=1)
-        return found._replace(eigenvectors=vectors, labels=found.labels * sign)
+        sign = jnp.pad(sign, (0, whole.labels.shape[1] - count), constant_values=1)
+        return whole._replace(eigenvectors=vectors, labels=whole.labels * sign)
 
     def combined(self, weights: ArrayLike) -> Array:
         """P w (D, K) of weights w (R, K) on the directions, in one pass over the samples.
@@ -311,7 +323,7 @@ def _oriented(vectors: Array) -> tuple[Array, Array]:
 
 
 def _kept(spectrum: Spectrum, directions: int | None, variance: float | None) -> int:
-    """How many directions to keep, from what `spectrum_from_samples` is told."""
+    """How many directions to keep; arguments as `spectrum_from_samples`."""
     if directions is not None and variance is not None:
         raise ValueError("variance, directions: at most one of the two may be given")
     size = spectrum.eigenvalues.shape[0]
@@ -322,67 +334,6 @@ def _kept(spectrum: Spectrum, directions: int | None, variance: float | None) ->
     if directions != int(directions) or not 0 <= directions <= spectrum.features:
         raise ValueError(f"directions: {directions}; 0 .. {spectrum.features} is allowed")
     return min(int(directions), size)
-
-
-def project(
-    spectrum: Spectrum,
-    x: ArrayLike,
-    *,
-    variance: ArrayLike | None = None,
-    directions: ArrayLike | None = None,
-    subspace: str = "top",
-    keep_mean: bool = True,
-) -> Array:
-    """Projects inputs on the top or the bottom subspace (Figs 1, 4 and 10).
-
-    The statistics are those stored in the spectrum, so the inputs may be ones that it never saw.
-    The two subspaces with `variance` v and 1 - v are complements: top + bottom - mean = x.
-
-    Args:
-      spectrum: of the training data.
-      x: (..., D) vectors or (N, H, W, C) images with H W C = D; floats in the units of the moments,
-        or uint8, which is scaled to [0, 1].
-      variance: share in [0, 1] of the variance that the subspace explains: the fewest top
-        directions that explain at least that share, or for "bottom" their complement.
-      directions: instead of `variance`, the number of directions: the first ones for "top", the
-        last ones up to the rank (and all that lies outside the span of the data) for "bottom".
-      subspace: "top" or "bottom".
-      keep_mean: add the mean image back.
-
-    Returns:
-      Array of the shape of x.
-
-    Raises:
-      ValueError: x of another size, an unknown subspace, both or none of variance and directions,
-        one out of range, or a spectrum that keeps fewer directions than are needed. (Where their
-        number is traced, the result is NaN instead.)
-    """
-    if subspace not in ("top", "bottom"):
-        raise ValueError(f"subspace: {subspace!r}; 'top' or 'bottom'")
-    if (variance is None) == (directions is None):
-        raise ValueError("variance, directions: exactly one of the two must be given")
-    flat = as_floats(jnp.asarray(x))
-    shape, features = flat.shape, spectrum.features
-    flat = flat if shape[-1:] == (features,) else flat.reshape(shape[0], -1)
-    if flat.shape[-1] != features:
-        raise ValueError(f"x: {flat.shape[-1]} features; the spectrum has {features}")
-    top = top_directions(spectrum, variance, directions, subspace)
-    spectrum.check_kept(top, "this projection")
-    return _projected(spectrum, flat, top, subspace, keep_mean).reshape(shape)
-
-
-@functools.partial(jax.jit, static_argnames=("subspace", "keep_mean"))
-@highest
-def _projected(spectrum: Spectrum, x: Array, top: Array, subspace: str, keep_mean: bool) -> Array:
-    centered = (x.astype(spectrum.mean.dtype) - spectrum.mean) / spectrum.scale
-    used = jnp.arange(spectrum.kept, dtype=jnp.int32) < top
-    # The coordinates are masked rather than the directions, of which that would make a copy.
-    coordinates = jnp.where(used, centered @ spectrum.eigenvectors, 0.0)
-    part = coordinates @ spectrum.eigenvectors.T
-    part = jnp.where(top <= spectrum.kept, part, jnp.nan)
-    if subspace == "bottom":
-        part = centered - part
-    return part * spectrum.scale + (spectrum.mean if keep_mean else 0.0)
 
 
 def top_directions(

@@ -47,7 +47,7 @@ def test_json_is_a_list_with_a_certificate_for_every_noise(run, npz):
     assert [one["verdict"] for one in results] == ["never", "may", "may"]
     images = np.load(path)["x_train"]
     moments = reconjax.moments(images, np.arange(1437) % 2)
-    mask = reconjax.patch_mask(0.75, (2, 2), (8, 8, 1))
+    mask = reconjax.noise.patch_mask(0.75, (2, 2), (8, 8, 1))
     expected = certificate(moments, mask, [2, 5])
     for one in results:
         assert one["latent_dim"] == [2, 5]

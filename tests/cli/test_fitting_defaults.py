@@ -36,7 +36,7 @@ RNG = np.random.default_rng(0)
 def test_usual_patches_fit_every_image(shape, sizes, partial):
     assert usual_patches(shape) == (sizes, partial)
     for size in sizes:
-        groups = rj.patch_groups(size, shape, partial=partial)
+        groups = rn.patch_groups(size, shape, partial=partial)
         assert groups.max() + 1 > 1 or shape[:2] == (1, 1)
 
 
@@ -76,7 +76,7 @@ def test_partial_patches_in_texts_are_those_of_python():
 
 # Masks that treat all groups alike lie on the ray of patch masks.
 
-GROUPS = rj.patch_groups((2, 1), (4, 2, 1))  # four groups of two values
+GROUPS = rn.patch_groups((2, 1), (4, 2, 1))  # four groups of two values
 EXACT = np.array([[a, b, c, d] for a in (0, 1) for b in (0, 1) for c in (0, 1) for d in (0, 1)])
 EXACT = EXACT[EXACT.sum(1) == 2]
 
@@ -84,9 +84,9 @@ EXACT = EXACT[EXACT.sum(1) == 2]
 @pytest.mark.parametrize(
     "noise",
     [
-        rj.visibility_mask(np.where(np.eye(4), 0.5, 0.25), groups=GROUPS),
-        rj.visibility_mask(np.where(np.eye(4), 0.5, 0.4), groups=GROUPS),
-        rj.visibility_mask(np.where(np.eye(4), 0.25, 0.0), groups=GROUPS),
+        rn.visibility_mask(np.where(np.eye(4), 0.5, 0.25), groups=GROUPS),
+        rn.visibility_mask(np.where(np.eye(4), 0.5, 0.4), groups=GROUPS),
+        rn.visibility_mask(np.where(np.eye(4), 0.25, 0.0), groups=GROUPS),
         rn.mask_set(EXACT, groups=GROUPS),
     ],
 )
@@ -107,13 +107,13 @@ def test_masks_that_treat_groups_alike_are_swept(noise):
 @pytest.mark.parametrize(
     "noise",
     [
-        rj.visibility_mask(
+        rn.visibility_mask(
             np.where(np.eye(4), 0.5, 0.25)
             + 0.1 * (1 - np.eye(4)) * (np.indices((4, 4)).sum(0) == 3),
             groups=GROUPS,
         ),
-        rj.visibility_mask(np.outer(q := np.array([0.3, 0.5, 0.5, 0.5]), q) + np.diag(q - q**2)),
-        rj.visibility_mask(np.where(np.eye(4), 0.5, 0.25), groups=GROUPS, fill=0.5),
+        rn.visibility_mask(np.outer(q := np.array([0.3, 0.5, 0.5, 0.5]), q) + np.diag(q - q**2)),
+        rn.visibility_mask(np.where(np.eye(4), 0.5, 0.25), groups=GROUPS, fill=0.5),
         rn.mask_set([[1, 0, 1, 1], [0, 1, 0, 1]], groups=GROUPS),
     ],
 )

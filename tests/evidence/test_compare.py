@@ -50,7 +50,7 @@ def flat(x):
 
 
 def dense(data, noise, latent_dim):
-    """Explained, held out and (B,) agreement, by generalised eigenvectors and least squares."""
+    """Explained, held out and (B,) agreement, by generalized eigenvectors and least squares."""
     (x, labels), folds, *_ = data
     mean_x, mean_y = flat(x).mean(axis=0), np.eye(3)[labels].mean(axis=0)
     x, y = flat(x) - mean_x, np.eye(3)[labels] - mean_y
@@ -230,7 +230,9 @@ def test_latent_dims_are_whole_numbers(data, found):
 def test_uncentered_moments_are_refused(data):
     _, _, moments, judge = data
     with pytest.raises(ValueError, match="centered moments are needed"):
-        compare(reconjax.uncentered(moments), judge, families(SHAPE, moments, ["flip"]), DIMS)
+        compare(
+            reconjax.summary.uncentered(moments), judge, families(SHAPE, moments, ["flip"]), DIMS
+        )
 
 
 def test_families_apart_are_the_same_as_together(data, found):

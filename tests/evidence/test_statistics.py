@@ -210,7 +210,7 @@ class Population:
 def test_intervals_cover_the_curve_of_the_population():
     """In 85 to 95 % of data sets, at 90 %: of alignment, of a mask and of the gain by the mask."""
     population = Population()
-    grid = rj.pixel_grid((6,), [0.0, 0.3])
+    grid = rj.grid.pixel_grid((6,), [0.0, 0.3])
     weights = jnp.asarray(np.vstack([np.ones(19), balanced_halves(19)]))
 
     def curve(moments):
@@ -362,7 +362,7 @@ def test_what_is_held_out_must_fit():
     with pytest.raises(ValueError, match="folds: none"):
         held_out([], training)
     with pytest.raises(ValueError, match="uncentered"):
-        held_out(folds, rj.uncentered(training))
+        held_out(folds, rj.summary.uncentered(training))
     small = rj.moments(arrays[0][..., :1], arrays[1])
     with pytest.raises(ValueError, match="folds: 32 features; the training split has 16"):
         held_out(folds, small)
@@ -456,7 +456,7 @@ def test_p_values_are_uniform_where_labels_carry_a_signal_but_the_mask_does_not_
     images, labels = oracle.dataset("plain")
     training = rj.moments(images, labels)
     predictors = []
-    for noise in (None, rj.patch_mask(0.7, 2, oracle.SHAPE)):
+    for noise in (None, rj.noise.patch_mask(0.7, 2, oracle.SHAPE)):
         solution = rj.solve(rj.problem(training, noise))
         predictors.append(np.asarray(solution.encoder[:, :6] @ solution.head(6)))
     root = np.linalg.cholesky(training.second_moment + 1e-9 * np.eye(32))
@@ -479,7 +479,7 @@ def test_noise_that_changes_nothing_has_p_1_in_spite_of_rounding():
     data, *arrays = splits("plain")
     training = rj.moments(*arrays[:2])
     test = held_out(each_fold(data.test, 10, num_classes=CLASSES), training)
-    grid = rj.gaussian_grid([0.0, 0.3, 2.0])
+    grid = rj.grid.gaussian_grid([0.0, 0.3, 2.0])
     found = rj.sweep(training, grid, held_out=test, precision="mixed", latent_dims=[1, 5, 20])
     none, some = found.agreement[:, 0, 0], found.agreement[:, 1:, 0]
     assert np.any(none[:, None] != some)

@@ -1,4 +1,4 @@
-"""One factorisation for a whole ray: the pencil, singular data, and the Schur complement."""
+"""One factorization for a whole ray: the pencil, singular data, and the Schur complement."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from oracle import SHAPE
 from scipy import linalg
 
 import reconjax as rj
-from reconjax.grid.ray import at, factorise
+from reconjax.grid.ray import at, factorize
 from reconjax.noise import RayPoint
 from reconjax.theory.optimum import optimum
 
@@ -23,7 +23,7 @@ def direction_of(name, x):
         return np.eye(32)
     if name == "pixels":
         return np.diag(np.diag(second))
-    if name == "coloured":
+    if name == "colored":
         factor = np.random.default_rng(5).normal(size=(32, 6))
         return factor @ factor.T
     if name == "nothing":
@@ -32,20 +32,20 @@ def direction_of(name, x):
     return np.where(groups[:, None] == groups, second, 0.0)
 
 
-DIRECTIONS = ["isotropic", "pixels", "patches", "coloured", "nothing"]
+DIRECTIONS = ["isotropic", "pixels", "patches", "colored", "nothing"]
 
 
 def losses(moments, direction, strength, weight, readout="clean"):
     """Losses at M + τ B: share and scale are τ / (1 + τ) and 1 + τ."""
     point = RayPoint(None, *map(jnp.asarray, (strength / (1 + strength), 1 + strength, 1.0)))
-    ray = jax.jit(factorise)(moments, jnp.asarray(direction))
+    ray = jax.jit(factorize)(moments, jnp.asarray(direction))
     whitened = at(ray, point, moments.label_moment)
     return jax.jit(optimum, static_argnums=2)(whitened, jnp.asarray(weight), readout == "clean")
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("data", ["plain", "short", "constant pixels", "low rank"])
-def test_any_coloured_noise_has_the_losses_of_the_oracle(data, direction):
+def test_any_colored_noise_has_the_losses_of_the_oracle(data, direction):
     images, labels = oracle.dataset(data)
     x, y = oracle.centered(images, labels)
     clean = oracle.noiseless(x, y)
@@ -70,13 +70,13 @@ def test_any_coloured_noise_has_the_losses_of_the_oracle(data, direction):
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("data", ["plain", "short", "low rank"])
-def test_the_factorisation_is_that_of_the_pencil(data, direction):
+def test_the_factorization_is_that_of_the_pencil(data, direction):
     images, labels = oracle.dataset(data)
     x, y = oracle.centered(images, labels)
     clean = oracle.noiseless(x, y)
     noise = direction_of(direction, x)
     kappa = np.trace(clean.second) / np.trace(noise) if noise.any() else 1.0
-    ray = factorise(rj.moments(images, labels), jnp.asarray(noise))
+    ray = factorize(rj.moments(images, labels), jnp.asarray(noise))
 
     both = clean.second + kappa * noise
     basis = oracle.range_basis(both, 1e-12)
@@ -148,11 +148,11 @@ def test_where_the_noise_vanishes_outside_the_data_the_restriction_is_equal_too(
     np.testing.assert_allclose(found.supervised_loss[:27], expected.clean, rtol=0, atol=1e-9)
 
 
-def test_the_factorisation_serves_under_jit_and_vmap():
+def test_the_factorization_serves_under_jit_and_vmap():
     moments = rj.moments(*oracle.dataset("plain"))
     noise = jnp.asarray(direction_of("pixels", oracle.centered(*oracle.dataset("plain"))[0]))
     strengths = jnp.array([0.1, 1.0, 10.0])
-    ray = jax.jit(factorise)(moments, noise)
+    ray = jax.jit(factorize)(moments, noise)
 
     def curve(strength):
         point = RayPoint(None, strength / (1 + strength), 1 + strength, jnp.asarray(1.0))

@@ -12,6 +12,7 @@ import pytest
 from oracle import SHAPE
 
 import reconjax as rj
+from reconjax import noise as rn
 from reconjax.data import Dataset, digits, load
 
 module = importlib.import_module("reconjax.grid.sweep")
@@ -54,11 +55,11 @@ GRIDS = {
         ],
     ),
     "pixels": (
-        lambda: rj.pixel_grid(SHAPE, RATIOS) * 2,
+        lambda: rj.grid.pixel_grid(SHAPE, RATIOS) * 2,
         lambda clean: [[oracle.with_dropout(clean, np.arange(32), p) for p in RATIOS]] * 2,
     ),
     "gaussian": (
-        lambda: rj.gaussian_grid([0.0, 0.5, 3.0]),
+        lambda: rj.grid.gaussian_grid([0.0, 0.5, 3.0]),
         lambda clean: [[oracle.with_gaussian(clean, std) for std in (0.0, 0.5, 3.0)]],
     ),
 }
@@ -210,7 +211,7 @@ def test_the_error_is_about_that_against_float64(data, readout, precision):
 
 def test_precision_float64_is_refused_without_it(float32):
     moments = rj.moments(np.eye(4, dtype=np.float32), np.arange(4))
-    noises = rj.pixel_grid((4,), [0.1])
+    noises = rj.grid.pixel_grid((4,), [0.1])
     for precision in ("float64", "mixed"):
         with pytest.raises(ValueError, match=f"'{precision}' needs float64 moments.*float32"):
             rj.sweep(moments, noises, precision=precision)
@@ -218,7 +219,7 @@ def test_precision_float64_is_refused_without_it(float32):
 
 
 @pytest.mark.parametrize("precision", ["mixed", "float64"])
-def test_rays_that_the_host_factorised_give_the_same(monkeypatch, precision):
+def test_rays_that_the_host_factorized_give_the_same(monkeypatch, precision):
     # As on a TPU, whose default device has no float64: here another CPU plays the host.
     moments, noises = plain(), GRIDS["masks"][0]()
     expected = rj.sweep(moments, noises, WEIGHTS, precision=precision)
@@ -234,7 +235,7 @@ def test_rays_that_the_host_factorised_give_the_same(monkeypatch, precision):
 
 @functools.cache
 def images_of_scenes():
-    """Moments of 8 x 8 images in colour, D = 192."""
+    """Moments of 8 x 8 images in color, D = 192."""
     found = load("scenes:size=8,samples=3000").train
     return rj.moments(*found.examples(np.arange(len(found))))
 
@@ -332,7 +333,7 @@ def test_a_test_split_that_varies_where_training_data_did_not_is_judged_as_in_fu
         images[:1500, 1, :, 1] = images[:1500, 1, :, 0]
     moments = rj.moments(images[:1500], labels[:1500])
     test = Dataset.from_arrays(images[1500:], labels[1500:]).train
-    judging = rj.held_out(rj.each_fold(test, 2, num_classes=10), moments)
+    judging = rj.held_out(rj.summary.each_fold(test, 2, num_classes=10), moments)
     noises = rj.mask_grid((8, 8, 3), [2], np.linspace(0.1, 0.9, 8))
     dims = np.arange(1, 9)
     found = rj.sweep(moments, noises, np.inf, dims, held_out=judging, tolerance=0.02)
@@ -393,11 +394,11 @@ def test_other_values_do_not_trace_again_but_other_shapes_do(monkeypatch):
 def compiled_memory(features, strengths, weights, batch_size, folds=0):
     rng = np.random.default_rng(0)
     moments = rj.moments(rng.normal(size=(70, features)), np.arange(70) % 10)
-    noises = rj.pixel_grid((features,), np.linspace(0.1, 0.9, strengths))
+    noises = rj.grid.pixel_grid((features,), np.linspace(0.1, 0.9, strengths))
     judging = None
     if folds:
         cross = moments.cross_moment
-        judging = rj.HeldOut(
+        judging = rj.theory.HeldOut(
             moments.second_moment,
             cross,
             jnp.trace(moments.label_moment),
@@ -427,14 +428,14 @@ def test_memory_does_not_grow_with_the_grid_and_stays_under_the_estimate():
         (4, 5, judged),
     ):
         used = found.temp_size_in_bytes + found.argument_size_in_bytes
-        estimate = rj.sweep_memory(64, 10, batch_size, held_out_folds=folds)
+        estimate = rj.grid.sweep_memory(64, 10, batch_size, held_out_folds=folds)
         assert 0.3 * estimate < used < estimate, (batch_size, folds, used / estimate)
 
 
 def test_progress_is_told_of_every_point():
     calls = []
     moments = rj.moments(np.eye(4), np.arange(4))
-    noises = rj.pixel_grid((4,), [0.1, 0.5, 0.9]) * 2
+    noises = rj.grid.pixel_grid((4,), [0.1, 0.5, 0.9]) * 2
     rj.sweep(moments, noises, [0.0, 1.0], progress=lambda: calls.append(1), batch_size=5)
     jax.effects_barrier()
     assert len(calls) == 2 * 3 * 2
@@ -442,7 +443,7 @@ def test_progress_is_told_of_every_point():
 
 # Errors
 
-MASK = functools.partial(rj.patch_mask, image_shape=SHAPE)
+MASK = functools.partial(rn.patch_mask, image_shape=SHAPE)
 
 
 @pytest.mark.parametrize(
@@ -452,11 +453,14 @@ MASK = functools.partial(rj.patch_mask, image_shape=SHAPE)
         ([[]], "noises: an empty grid"),
         ([MASK(0.1, 2)], "noises: rows of noises are needed, such as from `mask_grid`"),
         ([[MASK(0.1, 2), MASK(0.1, 1)]], "of one row lie on different rays"),
-        ([[MASK(0.1, 2), rj.gaussian(1.0)]], "of one row lie on different rays"),
-        ([[MASK(0.1, 2)], [rj.gaussian(1.0)]], "rows of different kinds of noise"),
+        ([[MASK(0.1, 2), rn.gaussian(1.0)]], "of one row lie on different rays"),
+        ([[MASK(0.1, 2)], [rn.gaussian(1.0)]], "rows of different kinds of noise"),
         ([[MASK(0.1, 2)], [MASK(0.1, 1)] * 2], "noises: rows of 1 and 2"),
-        ([[rj.chain(MASK(0.1, 2), rj.gaussian(1.0))]], "noises: Chain lies on no ray; use solve"),
-        ([[rj.patch_mask(0.1, 1, (4, 4, 1))]], "made for 16 features; the moments have 32"),
+        (
+            [[rn.chain(MASK(0.1, 2), rn.gaussian(1.0))]],
+            "noises: Chain lies on no ray; use solve",
+        ),
+        ([[rn.patch_mask(0.1, 1, (4, 4, 1))]], "made for 16 features; the moments have 32"),
     ],
 )
 def test_grids_that_are_none_are_refused(noises, match):
@@ -489,8 +493,8 @@ def test_options_out_of_range_are_refused(options, match):
 
 
 def test_uncentered_moments_are_refused_where_the_noise_moves_the_mean():
-    bare = rj.uncentered(plain())
-    filled = rj.patch_mask(0.5, 2, SHAPE, fill=0.3)
+    bare = rj.summary.uncentered(plain())
+    filled = rn.patch_mask(0.5, 2, SHAPE, fill=0.3)
     with pytest.raises(ValueError, match=r"moves the mean .* centered moments are needed"):
         rj.solve(rj.problem(bare, filled))
     with pytest.raises(ValueError, match=r"moves the mean .* centered moments are needed"):
@@ -502,13 +506,13 @@ def test_uncentered_moments_are_refused_where_the_noise_moves_the_mean():
 
 def test_no_noise_is_a_ray_and_adds_nothing_to_another():
     moments = plain()
-    nothing = rj.chain(rj.identity(), rj.identity())
-    none = rj.sweep(moments, [[rj.identity(), nothing, rj.gaussian(0.0)]] * 2, WEIGHTS)
+    nothing = rn.chain(rn.identity(), rn.identity())
+    none = rj.sweep(moments, [[rn.identity(), nothing, rn.gaussian(0.0)]] * 2, WEIGHTS)
     for k, weight in enumerate(WEIGHTS):
         expected = rj.solve(rj.problem(moments), weight).supervised_loss
         for curve in none.supervised_loss[0, :, k]:
             close(curve, expected, 1e-9)
     mask = MASK(0.5, 2)
     alone = rj.sweep(moments, [[mask] * 3] * 2, WEIGHTS)
-    chained = rj.sweep(moments, [[rj.chain(rj.identity(), mask)] * 3] * 2, WEIGHTS)
+    chained = rj.sweep(moments, [[rn.chain(rn.identity(), mask)] * 3] * 2, WEIGHTS)
     chex.assert_trees_all_equal(chained, alone)

@@ -6,7 +6,7 @@ import numpy as np
 import oracle
 import pytest
 
-import reconjax as rj
+from reconjax import noise as rn
 from reconjax.noise import Isotropic, SameGroup
 
 SHAPE = (3, 4, 2)
@@ -14,27 +14,27 @@ SIZE = 24
 
 
 def mask(ratio, patch, **options):
-    return rj.patch_mask(ratio, patch, SHAPE, **options)
+    return rn.patch_mask(ratio, patch, SHAPE, **options)
 
 
 NOISES = {
-    "identity": rj.identity(),
-    "gaussian": rj.gaussian(0.7),
+    "identity": rn.identity(),
+    "gaussian": rn.gaussian(0.7),
     "1x1 patches": mask(0.3, 1),
     "3x2 patches": mask(0.6, (3, 2)),
     "1x4 patches of one channel": mask(0.5, (1, 4), share_channels=False),
     "partial 2x3 patches": mask(0.4, (2, 3), partial=True),
     "whole image": mask(0.2, (3, 4)),
-    "exactly half of the pixels": rj.exact_patch_mask(0.5, 1, SHAPE),
-    "exactly 1 of 3": rj.exact_patch_mask(0.6, (1, 4), SHAPE),
-    "exactly 3 of 4 partial": rj.exact_patch_mask(0.25, (2, 3), SHAPE, partial=True),
-    "one patch, kept": rj.exact_patch_mask(0.0, (3, 4), SHAPE),
-    "pixel dropout": rj.pixel_dropout(0.5, SHAPE),
-    "pixel dropout of whole pixels": rj.pixel_dropout(0.5, SHAPE, share_channels=True),
-    "vector dropout": rj.pixel_dropout(0.8, (SIZE,)),
-    "mask, then gaussian": rj.chain(mask(0.5, (1, 2)), rj.gaussian(0.5)),
-    "gaussian, then exact mask": rj.chain(rj.gaussian(0.5), rj.exact_patch_mask(0.5, 1, SHAPE)),
-    "mask, then mask": rj.chain(mask(0.3, (3, 2)), mask(0.4, 1)),
+    "exactly half of the pixels": rn.exact_patch_mask(0.5, 1, SHAPE),
+    "exactly 1 of 3": rn.exact_patch_mask(0.6, (1, 4), SHAPE),
+    "exactly 3 of 4 partial": rn.exact_patch_mask(0.25, (2, 3), SHAPE, partial=True),
+    "one patch, kept": rn.exact_patch_mask(0.0, (3, 4), SHAPE),
+    "pixel dropout": rn.pixel_dropout(0.5, SHAPE),
+    "pixel dropout of whole pixels": rn.pixel_dropout(0.5, SHAPE, share_channels=True),
+    "vector dropout": rn.pixel_dropout(0.8, (SIZE,)),
+    "mask, then gaussian": rn.chain(mask(0.5, (1, 2)), rn.gaussian(0.5)),
+    "gaussian, then exact mask": rn.chain(rn.gaussian(0.5), rn.exact_patch_mask(0.5, 1, SHAPE)),
+    "mask, then mask": rn.chain(mask(0.3, (3, 2)), mask(0.4, 1)),
 }
 MASKS = [name for name, noise in NOISES.items() if hasattr(noise, "groups")]
 
@@ -71,7 +71,11 @@ def test_the_check_would_tell_masks_of_different_ratio_or_patch():
     x = inputs().reshape(4, SIZE)
     second = x.T @ x / 4
     reference = mask(0.5, (1, 2)).second_moment(second)
-    for other in (mask(0.52, (1, 2)), mask(0.5, (3, 2)), rj.exact_patch_mask(0.5, (1, 2), SHAPE)):
+    for other in (
+        mask(0.52, (1, 2)),
+        mask(0.5, (3, 2)),
+        rn.exact_patch_mask(0.5, (1, 2), SHAPE),
+    ):
         assert jnp.max(jnp.abs(other.second_moment(second) - reference)) > 0.01
 
 
@@ -133,9 +137,9 @@ def test_exact_masks_keep_the_same_number_of_patches_every_time(ratio, patch, co
     expected = int(np.floor((1 - ratio) * count + 1e-9))
     if expected == 0:
         with pytest.raises(ValueError, match="keeps none of the 1 patches"):
-            rj.exact_patch_mask(ratio, patch, SHAPE)
+            rn.exact_patch_mask(ratio, patch, SHAPE)
         return
-    noise = rj.exact_patch_mask(ratio, patch, SHAPE)
+    noise = rn.exact_patch_mask(ratio, patch, SHAPE)
     drawn = np.asarray(noise.sample(jax.random.key(0), jnp.ones((300, SIZE))))
     kept = np.array([len(set(np.asarray(noise.groups)[row > 0].tolist())) for row in drawn])
     assert set(kept) == {expected}
@@ -146,7 +150,7 @@ def test_exact_masks_keep_the_same_number_of_patches_every_time(ratio, patch, co
 
 def test_ratios_that_keep_a_whole_number_of_patches_are_not_rounded_down():
     for kept in range(1, 12):
-        noise = rj.exact_patch_mask(1 - kept / 12, 1, SHAPE)
+        noise = rn.exact_patch_mask(1 - kept / 12, 1, SHAPE)
         assert (int(noise.kept), int(noise.total)) == (kept, 12)
 
 
@@ -156,7 +160,7 @@ def test_ratios_that_keep_a_whole_number_of_patches_are_not_rounded_down():
 @pytest.mark.parametrize("share", [True, False])
 @pytest.mark.parametrize("patch", [(1, 1), (3, 2), (1, 4), (2, 3), (3, 4), (2, 2)])
 def test_patch_groups_are_those_counted_value_by_value(patch, share):
-    found = rj.patch_groups(patch, SHAPE, share_channels=share, partial=True)
+    found = rn.patch_groups(patch, SHAPE, share_channels=share, partial=True)
     expected = oracle.patch_groups(SHAPE, patch, share)
     np.testing.assert_array_equal(found[:, None] == found, expected[:, None] == expected)
     assert sorted(set(found.tolist())) == list(range(expected.max() + 1))
@@ -164,11 +168,11 @@ def test_patch_groups_are_those_counted_value_by_value(patch, share):
 
 
 def test_squares_gray_images_and_dropout_are_special_patches():
-    np.testing.assert_array_equal(rj.patch_groups(2, (4, 4, 1)), rj.patch_groups((2, 2), (4, 4)))
-    shared = rj.pixel_dropout(0.1, SHAPE, share_channels=True).groups
-    np.testing.assert_array_equal(shared, rj.patch_groups(1, SHAPE))
-    np.testing.assert_array_equal(rj.pixel_dropout(0.1, SHAPE).groups, np.arange(SIZE))
-    np.testing.assert_array_equal(rj.pixel_dropout(0.1, (5,), share_channels=True).groups, range(5))
+    np.testing.assert_array_equal(rn.patch_groups(2, (4, 4, 1)), rn.patch_groups((2, 2), (4, 4)))
+    shared = rn.pixel_dropout(0.1, SHAPE, share_channels=True).groups
+    np.testing.assert_array_equal(shared, rn.patch_groups(1, SHAPE))
+    np.testing.assert_array_equal(rn.pixel_dropout(0.1, SHAPE).groups, np.arange(SIZE))
+    np.testing.assert_array_equal(rn.pixel_dropout(0.1, (5,), share_channels=True).groups, range(5))
 
 
 # Rays
@@ -178,7 +182,7 @@ def test_squares_gray_images_and_dropout_are_special_patches():
 def test_a_point_on_a_ray_has_the_moments_of_the_noise(name):
     noise = NOISES[name]
     point = noise.ray()
-    if isinstance(noise, type(rj.chain(rj.identity(), rj.identity()))):
+    if isinstance(noise, type(rn.chain(rn.identity(), rn.identity()))):
         assert point is None
         return
     x = inputs(30).reshape(30, SIZE)
@@ -190,25 +194,25 @@ def test_a_point_on_a_ray_has_the_moments_of_the_noise(name):
 
 
 def test_chains_have_a_ray_where_one_part_acts():
-    one = rj.chain(rj.identity(), NOISES["3x2 patches"], rj.identity())
+    one = rn.chain(rn.identity(), NOISES["3x2 patches"], rn.identity())
     assert isinstance(one.ray().direction, SameGroup)
     assert float(one.ray().share) == pytest.approx(0.6)
-    assert isinstance(rj.chain(rj.identity(), rj.identity()).ray().direction, Isotropic)
-    assert rj.chain(NOISES["gaussian"]) is NOISES["gaussian"]
+    assert isinstance(rn.chain(rn.identity(), rn.identity()).ray().direction, Isotropic)
+    assert rn.chain(NOISES["gaussian"]) is NOISES["gaussian"]
 
 
 def test_exact_masks_lie_on_the_ray_of_bernoulli_masks():
-    noise = rj.exact_patch_mask(0.75, 1, (14, 14, 1))
+    noise = rn.exact_patch_mask(0.75, 1, (14, 14, 1))
     assert (int(noise.kept), int(noise.total)) == (49, 196)
     assert float(noise.ray().share) == pytest.approx((196 - 49) / 195)
 
 
 def test_chained_moments_are_composed_in_order():
     second = jnp.asarray(np.cov(inputs(50).reshape(50, SIZE).T))
-    first, then = rj.gaussian(0.5), mask(0.5, 1)
+    first, then = rn.gaussian(0.5), mask(0.5, 1)
     for chained, expected in (
-        (rj.chain(first, then), then.second_moment(first.second_moment(second))),
-        (rj.chain(then, first), first.second_moment(then.second_moment(second))),
+        (rn.chain(first, then), then.second_moment(first.second_moment(second))),
+        (rn.chain(then, first), first.second_moment(then.second_moment(second))),
     ):
         np.testing.assert_allclose(chained.second_moment(second), expected, atol=1e-14)
 
@@ -221,17 +225,17 @@ def test_parameters_are_leaves():
     second = jnp.eye(SIZE)
     found = jax.vmap(lambda ratio: mask(ratio, 1).second_moment(second))(ratios)
     np.testing.assert_allclose(found[1], mask(0.5, 1).second_moment(second))
-    stds = jax.vmap(lambda std: rj.gaussian(std).second_moment(second))(ratios)
-    np.testing.assert_allclose(stds[1], rj.gaussian(0.5).second_moment(second))
-    assert jax.grad(lambda std: rj.gaussian(std).second_moment(second)[0, 0])(0.5) == 1.0
+    stds = jax.vmap(lambda std: rn.gaussian(std).second_moment(second))(ratios)
+    np.testing.assert_allclose(stds[1], rn.gaussian(0.5).second_moment(second))
+    assert jax.grad(lambda std: rn.gaussian(std).second_moment(second)[0, 0])(0.5) == 1.0
 
 
 @pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5, np.nan])
 def test_ratios_out_of_range_are_refused(ratio):
     for make in (
         lambda: mask(ratio, 1),
-        lambda: rj.exact_patch_mask(ratio, 1, SHAPE),
-        lambda: rj.pixel_dropout(ratio, SHAPE),
+        lambda: rn.exact_patch_mask(ratio, 1, SHAPE),
+        lambda: rn.pixel_dropout(ratio, SHAPE),
     ):
         with pytest.raises(ValueError, match=rf"mask_ratio: {ratio}; it must be in \[0, 1\)"):
             make()
@@ -240,7 +244,7 @@ def test_ratios_out_of_range_are_refused(ratio):
 @pytest.mark.parametrize("std", [-0.1, np.nan, np.inf])
 def test_standard_deviations_out_of_range_are_refused(std):
     with pytest.raises(ValueError, match=rf"std: {std}; it must be finite and >= 0"):
-        rj.gaussian(std)
+        rn.gaussian(std)
 
 
 @pytest.mark.parametrize(
@@ -261,10 +265,10 @@ def test_standard_deviations_out_of_range_are_refused(std):
 )
 def test_patches_that_do_not_fit_are_refused(patch, shape, match):
     with pytest.raises(ValueError, match=match):
-        rj.patch_mask(0.5, patch, shape)
+        rn.patch_mask(0.5, patch, shape)
 
 
 def test_a_draw_of_other_images_is_refused():
-    for noise in (mask(0.5, 1), rj.exact_patch_mask(0.5, 1, SHAPE)):
+    for noise in (mask(0.5, 1), rn.exact_patch_mask(0.5, 1, SHAPE)):
         with pytest.raises(ValueError, match=r"x: shape .*; this noise was made for 24 features"):
             noise.sample(jax.random.key(0), jnp.zeros((2, 4, 4, 2)))

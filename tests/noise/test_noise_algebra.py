@@ -34,7 +34,7 @@ SECOND = second_moment()
 
 
 def patches(ratio, patch, **options):
-    return rj.patch_mask(ratio, patch, SHAPE, **options)
+    return rn.patch_mask(ratio, patch, SHAPE, **options)
 
 
 def pairwise():
@@ -63,7 +63,7 @@ NOISES = {
     ),
     "channels": rn.channel_dropout(0.4, SHAPE),
     "filled patches": patches(0.6, (2, 3), fill=BLACK),
-    "filled exact patches": rj.exact_patch_mask(0.5, (2, 3), SHAPE, fill=0.5),
+    "filled exact patches": rn.exact_patch_mask(0.5, (2, 3), SHAPE, fill=0.5),
     "ratios by patch": patches(np.linspace(0, 0.9, 6), (2, 3), fill=0.1),
     "random ratio": rn.random_patch_mask((0.2, 0.9), (2, 3), SHAPE),
     "random exact ratio": rn.random_patch_mask((0.2, 0.9), (2, 3), SHAPE, exact=True, fill=-0.3),
@@ -86,27 +86,27 @@ NOISES = {
     "crop": rn.crop((4, 3), SHAPE),
     "principal components": rn.pca_mask(0.4, BASIS),
     "some principal components": rn.pca_mask(np.linspace(0.9, 0, 20), BASIS[:, :20]),
-    "filled components": rn.in_basis(rj.pixel_dropout(0.3, (5,), fill=0.6), BASIS[:, :5]),
+    "filled components": rn.in_basis(rn.pixel_dropout(0.3, (5,), fill=0.6), BASIS[:, :5]),
     # Compositions in which a later noise meets a mean that an earlier one has moved.
-    "fill, then mask": rj.chain(patches(0.5, 3, fill=BLACK), patches(0.3, (2, 3), fill=0.2)),
-    "fill, then speckle": rj.chain(patches(0.5, 3, fill=BLACK), rn.speckle(0.5)),
-    "fill, then shift": rj.chain(patches(0.5, 3, fill=BLACK), rn.shift(1, SHAPE)),
-    "fill, then rotated mask": rj.chain(
+    "fill, then mask": rn.chain(patches(0.5, 3, fill=BLACK), patches(0.3, (2, 3), fill=0.2)),
+    "fill, then speckle": rn.chain(patches(0.5, 3, fill=BLACK), rn.speckle(0.5)),
+    "fill, then shift": rn.chain(patches(0.5, 3, fill=BLACK), rn.shift(1, SHAPE)),
+    "fill, then rotated mask": rn.chain(
         patches(0.5, 3, fill=BLACK), rn.pca_mask(0.5, BASIS[:, :9])
     ),
-    "thin, then blur, then gaussian": rj.chain(
-        rn.thinning(0.2, 3.0, MEAN_IMAGE), rn.blur(0.5, SHAPE), rj.gaussian(0.1)
+    "thin, then blur, then gaussian": rn.chain(
+        rn.thinning(0.2, 3.0, MEAN_IMAGE), rn.blur(0.5, SHAPE), rn.gaussian(0.1)
     ),
     "mixture": rn.mixture(
         patches(0.5, 3, fill=BLACK),
-        rj.gaussian(0.5),
+        rn.gaussian(0.5),
         rn.flip(1.0, SHAPE),
         probabilities=[0.3, 0.5, 0.2],
     ),
-    "fill, then a mixture of masks": rj.chain(
+    "fill, then a mixture of masks": rn.chain(
         patches(0.5, 3, fill=BLACK),
-        rn.mixture(patches(0.5, (2, 3)), rj.chain(rj.identity(), patches(0.9, 1, fill=0.3))),
-        rj.pixel_dropout(0.2, SHAPE),
+        rn.mixture(patches(0.5, (2, 3)), rn.chain(rn.identity(), patches(0.9, 1, fill=0.3))),
+        rn.pixel_dropout(0.2, SHAPE),
     ),
 }
 
@@ -215,7 +215,7 @@ def test_the_check_would_tell_noises_that_differ_a_little():
         (patches(0.6, (2, 3), fill=0.9 * BLACK), NOISES["filled patches"]),
         (rn.block_mask((4, 3), SHAPE), NOISES["block"]),
         (rn.shift(2, SHAPE, wrap=True), NOISES["shift"]),
-        (rj.exact_patch_mask(0.5, (2, 3), SHAPE), rj.patch_mask(0.5, (2, 3), SHAPE)),
+        (rn.exact_patch_mask(0.5, (2, 3), SHAPE), rn.patch_mask(0.5, (2, 3), SHAPE)),
     ):
 
         class Mislabeled:
@@ -302,8 +302,8 @@ RAYS = {
 }
 RAYS["mixture on one ray"] = rn.mixture(
     patches(0.2, 3),
-    rj.exact_patch_mask(0.5, 3, SHAPE),
-    rj.identity(),
+    rn.exact_patch_mask(0.5, 3, SHAPE),
+    rn.identity(),
     probabilities=[0.5, 0.3, 0.2],
 )
 RAYS["binomial"] = rn.thinning(0.3, 2.0, MEAN_IMAGE, counts="binomial")
@@ -324,12 +324,12 @@ def test_noises_that_are_no_ray_say_so():
     for name in set(NOISES) - set(RAYS):
         assert NOISES[name].ray() is None, name
     assert rn.mixture(patches(0.2, 3), patches(0.2, 2)).ray() is None
-    assert rn.mixture(patches(0.2, 3), rj.gaussian(0.1)).ray() is None
-    assert rn.mixture(rj.identity(), rj.chain(rj.identity(), rj.identity())).ray().share == 0
+    assert rn.mixture(patches(0.2, 3), rn.gaussian(0.1)).ray() is None
+    assert rn.mixture(rn.identity(), rn.chain(rn.identity(), rn.identity())).ray().share == 0
 
 
 FAMILIES = {
-    "filled": lambda p: rj.patch_mask(p, 2, oracle.SHAPE, fill=0.3),
+    "filled": lambda p: rn.patch_mask(p, 2, oracle.SHAPE, fill=0.3),
     "speckle": rn.speckle,
     "smooth": lambda std: rn.smooth_gaussian(std, 1.0, oracle.SHAPE),
     "thin": lambda p: rn.thinning(p, 9.0, np.ones(oracle.SHAPE)),
@@ -378,12 +378,12 @@ def same_moments(one, other, atol=1e-12):
         rn.linear(np.eye(SIZE)),
         rn.thinning(0.0, 3.0, MEAN_IMAGE, counts="binomial"),
         rn.mask_set(np.ones((2, SIZE))),
-        rn.mixture(rj.identity(), rj.chain(rj.identity(), rj.identity())),
+        rn.mixture(rn.identity(), rn.chain(rn.identity(), rn.identity())),
     ],
     ids=lambda noise: type(noise).__name__,
 )
 def test_no_strength_is_no_noise(noise):
-    same_moments(noise, rj.identity())
+    same_moments(noise, rn.identity())
     x = jnp.asarray(IMAGES)
     if not isinstance(noise, rn.Thinning):  # whose images would have to be whole counts
         np.testing.assert_allclose(noise.sample(jax.random.key(0), x), x, atol=1e-12)
@@ -394,7 +394,7 @@ def test_random_ratios_that_are_not_random_are_fixed_ones():
     for ratio in (0.5, 0.7, 0.75):
         same_moments(
             rn.random_patch_mask((ratio, ratio), 3, SHAPE, exact=True, fill=0.2),
-            rj.exact_patch_mask(ratio, 3, SHAPE, fill=0.2),
+            rn.exact_patch_mask(ratio, 3, SHAPE, fill=0.2),
         )
     # Beta(1, 1) is uniform; its density ends at 1, Uniform's before.
     same_moments(
@@ -409,18 +409,18 @@ def test_one_noise_in_several_dresses():
     same_moments(rn.mixture(rn.speckle(0.3)), rn.speckle(0.3))
     assert rn.mixture(NOISES["blur"]) is NOISES["blur"]
     same_moments(rn.mixture(*[patches(0.3, 2)] * 3), patches(0.3, 2))
-    same_moments(rn.colored_gaussian(0.3, np.eye(SIZE)), rj.gaussian(0.3))
+    same_moments(rn.colored_gaussian(0.3, np.eye(SIZE)), rn.gaussian(0.3))
     same_moments(patches(np.full(4, 0.3), 3, fill=BLACK), patches(0.3, 3, fill=BLACK))
     same_moments(rn.in_basis(NOISES["speckle"], np.eye(SIZE)), NOISES["speckle"])
-    same_moments(rn.pca_mask(0.3, np.eye(SIZE)), rj.pixel_dropout(0.3, SHAPE))
+    same_moments(rn.pca_mask(0.3, np.eye(SIZE)), rn.pixel_dropout(0.3, SHAPE))
     same_moments(rn.in_basis(rn.linear(2 * np.eye(3)), BASIS[:, :3]), _stretched())
     same_moments(
         rn.flip(0.3, SHAPE),
-        rn.mixture(rj.identity(), rn.flip(1.0, SHAPE), probabilities=[0.7, 0.3]),
+        rn.mixture(rn.identity(), rn.flip(1.0, SHAPE), probabilities=[0.7, 0.3]),
     )
     masks, chances = oracle.exact_masks(4, 1)
-    groups = rj.patch_groups(3, SHAPE)
-    same_moments(rn.mask_set(masks, chances, groups=groups), rj.exact_patch_mask(0.75, 3, SHAPE))
+    groups = rn.patch_groups(3, SHAPE)
+    same_moments(rn.mask_set(masks, chances, groups=groups), rn.exact_patch_mask(0.75, 3, SHAPE))
     pairs = np.where(np.eye(4), 0.6, 0.36)
     same_moments(rn.visibility_mask(pairs, groups=groups), patches(0.4, 3))
     # Intensities read as counts of more and more photons are left as they are.
@@ -436,7 +436,7 @@ def test_two_blocks_are_the_product_of_their_visibilities():
     block = rn.block_mask(2, SHAPE)
     _, pairs = block.visibility(jnp.float64)
     np.testing.assert_allclose(
-        rj.chain(block, block).second_moment(SECOND), pairs**2 * SECOND, atol=1e-13
+        rn.chain(block, block).second_moment(SECOND), pairs**2 * SECOND, atol=1e-13
     )
 
 
@@ -461,14 +461,14 @@ def test_the_visibility_of_a_block_is_that_counted_over_its_places():
 
 PARAMETERS = {
     "mask": lambda v: patches(v, 3, fill=0.1),
-    "mixture": lambda v: rn.mixture(rj.gaussian(v), rn.shift(1, SHAPE), probabilities=[v, 1 - v]),
+    "mixture": lambda v: rn.mixture(rn.gaussian(v), rn.shift(1, SHAPE), probabilities=[v, 1 - v]),
     "random": lambda v: rn.random_patch_mask((v, 0.8), 3, SHAPE, exact=True),
     "blur": lambda v: rn.blur(v, SHAPE),
     "speckle": rn.speckle,
     "flip": lambda v: rn.flip(v, SHAPE),
     "salt": lambda v: rn.salt_and_pepper(v, v, SHAPE),
     "thin": lambda v: rn.thinning(v, 3.0, MEAN_IMAGE),
-    "chain": lambda v: rj.chain(rj.gaussian(v), patches(v, 2)),
+    "chain": lambda v: rn.chain(rn.gaussian(v), patches(v, 2)),
     "operator": lambda v: rn.linear(v * np.eye(SIZE)),
     "components": lambda v: rn.pca_mask(v, BASIS),
 }
@@ -527,7 +527,7 @@ def test_filled_masks_solve_the_problem_of_all_masks_written_out():
         for total, part in zip(noisy, parts, strict=True):
             total += chance * drawn.T @ part / len(x)
     noisy = noisy._replace(second=noisy.second - np.outer(mean, mean))
-    problem = rj.problem(moments, rj.patch_mask(0.4, 2, oracle.SHAPE, fill=fill))
+    problem = rj.problem(moments, rn.patch_mask(0.4, 2, oracle.SHAPE, fill=fill))
     for weight in (0.3, np.inf):
         expected = oracle.curves(x, y, noisy, weight)
         for readout in ("clean", "noisy"):
@@ -562,8 +562,8 @@ def test_random_shifts_solve_the_problem_of_all_shifts_written_out():
 def test_no_gradient_step_betters_the_optimum_under_a_mixture_with_fills():
     moments, _, _ = problem_data()
     noise = rn.mixture(
-        rj.patch_mask(0.5, 2, oracle.SHAPE, fill=0.8),
-        rj.chain(rn.blur(0.6, oracle.SHAPE), rn.speckle(0.4)),
+        rn.patch_mask(0.5, 2, oracle.SHAPE, fill=0.8),
+        rn.chain(rn.blur(0.6, oracle.SHAPE), rn.speckle(0.4)),
         probabilities=[0.6, 0.4],
     )
     problem = rj.problem(moments, noise)
@@ -632,11 +632,11 @@ def test_dropping_principal_components_alike_changes_nothing(ratio):
         (lambda: rn.thinning(0.5, 9.0, -MEAN_IMAGE), "intensities >= 0 are needed"),
         (lambda: rn.thinning(0.5, 9.0, MEAN_IMAGE, counts="?"), "counts: '\\?'; 'poisson' or"),
         (
-            lambda: rj.chain(rj.gaussian(0.1), NOISES["poisson"]),
+            lambda: rn.chain(rn.gaussian(0.1), NOISES["poisson"]),
             "noises: thinning .* must come first",
         ),
         (
-            lambda: rj.chain(rj.gaussian(0.1), rn.mixture(NOISES["poisson"], rj.identity())),
+            lambda: rn.chain(rn.gaussian(0.1), rn.mixture(NOISES["poisson"], rn.identity())),
             "noises: thinning .* must come first",
         ),
         (lambda: rn.salt_and_pepper(0.1, -1.0, SHAPE), "amplitude: -1.0; it must be"),
@@ -673,7 +673,10 @@ def test_dropping_principal_components_alike_changes_nothing(ratio):
             "made for 72 features; the basis has 5",
         ),
         (lambda: rn.mixture(), "noises: none"),
-        (lambda: rn.mixture(rj.identity(), rj.identity(), probabilities=[1.1, -0.1]), "must be"),
+        (
+            lambda: rn.mixture(rn.identity(), rn.identity(), probabilities=[1.1, -0.1]),
+            "must be",
+        ),
     ],
 )
 def test_bad_parameters_are_refused_in_one_line(make, match):
@@ -710,5 +713,5 @@ def test_fills_need_centered_moments():
     x, labels = oracle.dataset("plain")
     moments = rj.moments(x, labels, center=False)
     with pytest.raises(ValueError, match="centered moments are needed"):
-        rj.problem(moments, rj.patch_mask(0.5, 2, oracle.SHAPE, fill=1.0))
-    rj.problem(moments, rj.patch_mask(0.5, 2, oracle.SHAPE))
+        rj.problem(moments, rn.patch_mask(0.5, 2, oracle.SHAPE, fill=1.0))
+    rj.problem(moments, rn.patch_mask(0.5, 2, oracle.SHAPE))

@@ -36,23 +36,26 @@ def test_exponents_in_ranges_and_weights():
 @pytest.mark.parametrize("patch", [np.int64(2), np.array(2), (np.int32(2), np.int64(2))])
 def test_patches_of_numpy_numbers(patch):
     moment = np.eye(16) + 0.5
-    expected = rj.patch_mask(0.5, 2, SHAPE).second_moment(moment)
-    np.testing.assert_array_equal(rj.patch_mask(0.5, patch, SHAPE).second_moment(moment), expected)
-    np.testing.assert_array_equal(rj.patch_groups(patch, SHAPE), rj.patch_groups(2, SHAPE))
+    expected = rn.patch_mask(0.5, 2, SHAPE).second_moment(moment)
+    np.testing.assert_array_equal(rn.patch_mask(0.5, patch, SHAPE).second_moment(moment), expected)
+    np.testing.assert_array_equal(rn.patch_groups(patch, SHAPE), rn.patch_groups(2, SHAPE))
 
 
 @pytest.mark.parametrize("patch", [2.5, (2, 2.0), "2x2"])
 def test_patches_that_are_no_whole_pixels(patch):
     with pytest.raises(ValueError, match=r"patch_shape: .* whole"):
-        rj.patch_mask(0.5, patch, SHAPE)
+        rn.patch_mask(0.5, patch, SHAPE)
 
 
 def test_chains_and_mixtures_of_nothing_or_of_other_sizes():
-    small, large = rj.patch_mask(0.5, 2, SHAPE), rj.pixel_dropout(0.5, (64,))
-    for make in (rj.chain, rj.mixture):
+    small, large = rn.patch_mask(0.5, 2, SHAPE), rn.pixel_dropout(0.5, (64,))
+    for make in (rn.chain, rn.mixture):
         with pytest.raises(ValueError, match="noises: none"):
             make()
-        for noises in ((small, large), (rj.gaussian(0.1), rj.chain(small, rn.flip(0.5, SHAPE)))):
+        for noises in (
+            (small, large),
+            (rn.gaussian(0.1), rn.chain(small, rn.flip(0.5, SHAPE))),
+        ):
             if noises[1] is large:
                 with pytest.raises(ValueError, match="made for 16 and 64 features"):
                     make(*noises)

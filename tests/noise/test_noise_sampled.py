@@ -23,7 +23,7 @@ def speckled(key, x):
 
 
 def oracle_noise():
-    return rj.chain(rn.speckle(0.4), rn.linear(0.8 * jnp.eye(SIZE)))
+    return rn.chain(rn.speckle(0.4), rn.linear(0.8 * jnp.eye(SIZE)))
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +64,12 @@ def test_a_measured_noise_solves_nearly_the_problem_of_the_closed_form(measured)
         found = rj.solve(rj.problem(moments, measured), 0.5, readout=readout)
         expected = rj.solve(rj.problem(moments, oracle_noise()), 0.5, readout=readout)
         np.testing.assert_allclose(found.r2, expected.r2, atol=0.02)
-    chained = rj.chain(measured, rj.patch_mask(0.5, 2, oracle.SHAPE))
+    chained = rn.chain(measured, rn.patch_mask(0.5, 2, oracle.SHAPE))
     assert rj.solve(rj.problem(moments, chained)).r2.shape == (SIZE,)
 
 
 def test_measuring_a_noise_with_a_closed_form_agrees_with_it():
-    noise = rj.patch_mask(0.5, 2, oracle.SHAPE, fill=0.5)
+    noise = rn.patch_mask(0.5, 2, oracle.SHAPE, fill=0.5)
     found = rn.estimated(noise, FLAT, key=KEY, draws=64)
     z = np.asarray((found.second - noise.second_moment(SECOND)) / found.error.covariance)
     assert np.mean(z**2) < 1.5  # entries share their masks
@@ -78,7 +78,7 @@ def test_measuring_a_noise_with_a_closed_form_agrees_with_it():
 
 def test_few_samples_leave_no_bias_in_the_covariance():
     x = np.array([[1.0, -1.0], [-1.0, 1.0]])
-    found = rn.estimated(rj.gaussian(1.0), x, key=KEY, draws=200)
+    found = rn.estimated(rn.gaussian(1.0), x, key=KEY, draws=200)
     np.testing.assert_allclose(found.second, x.T @ x / 2 + np.eye(2), atol=0.3)
 
 
@@ -97,7 +97,7 @@ def test_functions_draw_and_have_no_closed_form():
     np.testing.assert_array_equal(noise.sample(KEY, IMAGES), speckled(KEY, IMAGES))
     half = noise.sample(KEY, jnp.asarray(IMAGES, jnp.float32))
     assert half.dtype == jnp.float32
-    chained = rj.chain(noise, rj.gaussian(0.1))
+    chained = rn.chain(noise, rn.gaussian(0.1))
     assert chained.sample(KEY, jnp.asarray(FLAT)).shape == FLAT.shape
     assert noise.ray() is None
     for one in (noise, chained):

@@ -23,16 +23,16 @@ MOMENTS = moments()
 RAW = np.asarray(MOMENTS.mean_x)
 
 FORMS = {
-    "identity": rj.identity(),
-    "gaussian:0.5": rj.gaussian(0.5),
+    "identity": rn.identity(),
+    "gaussian:0.5": rn.gaussian(0.5),
     "colored:0.5:1.5": rn.smooth_gaussian(0.5, 1.5, SHAPE),
     "speckle:0.2": rn.speckle(0.2),
     "thin:0.5": rn.thinning(0.5, 255.0, RAW),
     "thin:0.25:9": rn.thinning(0.25, 9.0, RAW),
-    "mask:0.75:2x4": rj.patch_mask(0.75, (2, 4), SHAPE),
-    "mask:0.75:2": rj.patch_mask(0.75, 2, SHAPE),
-    "mask:0.75:3x3:partial": rj.patch_mask(0.75, 3, SHAPE, partial=True),
-    "exact:0.5:3:partial:fill=0.5": rj.exact_patch_mask(
+    "mask:0.75:2x4": rn.patch_mask(0.75, (2, 4), SHAPE),
+    "mask:0.75:2": rn.patch_mask(0.75, 2, SHAPE),
+    "mask:0.75:3x3:partial": rn.patch_mask(0.75, 3, SHAPE, partial=True),
+    "exact:0.5:3:partial:fill=0.5": rn.exact_patch_mask(
         0.5, 3, SHAPE, partial=True, fill=0.5 - RAW
     ),
     "random-mask:0.5-0.9:1x3:partial": rn.random_patch_mask(
@@ -41,11 +41,11 @@ FORMS = {
     "random-exact:0.1-0.5:3x2:partial": rn.random_patch_mask(
         (0.1, 0.5), (3, 2), SHAPE, exact=True, partial=True
     ),
-    "mask:0.75:2:fill=0.5": rj.patch_mask(0.75, 2, SHAPE, fill=0.5 - RAW),
-    "exact:0.75:2": rj.exact_patch_mask(0.75, 2, SHAPE),
+    "mask:0.75:2:fill=0.5": rn.patch_mask(0.75, 2, SHAPE, fill=0.5 - RAW),
+    "exact:0.75:2": rn.exact_patch_mask(0.75, 2, SHAPE),
     "random-mask:0.5-0.9:2": rn.random_patch_mask((0.5, 0.9), 2, SHAPE),
     "random-exact:0.5-0.9:1x2": rn.random_patch_mask((0.5, 0.9), (1, 2), SHAPE, exact=True),
-    "pixel:0.5": rj.pixel_dropout(0.5, SHAPE),
+    "pixel:0.5": rn.pixel_dropout(0.5, SHAPE),
     "channel:0.3": rn.channel_dropout(0.3, SHAPE),
     "saltpepper:0.1:1": rn.salt_and_pepper(0.1, 1.0, SHAPE),
     "saltpepper:0.1:0.5:fill=0.5": rn.salt_and_pepper(0.1, 0.5, SHAPE, fill=0.5 - RAW),
@@ -57,15 +57,15 @@ FORMS = {
     "flip": rn.flip(0.5, SHAPE),
     "vflip:0.25": rn.flip(0.25, SHAPE, vertical=True),
     "crop:3": rn.crop(3, SHAPE),
-    "mask:0.5:2x2+gaussian:0.1": rj.chain(rj.patch_mask(0.5, 2, SHAPE), rj.gaussian(0.1)),
-    "flip|identity": rn.mixture(rn.flip(0.5, SHAPE), rj.identity()),
+    "mask:0.5:2x2+gaussian:0.1": rn.chain(rn.patch_mask(0.5, 2, SHAPE), rn.gaussian(0.1)),
+    "flip|identity": rn.mixture(rn.flip(0.5, SHAPE), rn.identity()),
     " 0.3*( flip + blur:1 ) | 0.7 * identity": rn.mixture(
-        rj.chain(rn.flip(0.5, SHAPE), rn.blur(1.0, SHAPE)),
-        rj.identity(),
+        rn.chain(rn.flip(0.5, SHAPE), rn.blur(1.0, SHAPE)),
+        rn.identity(),
         probabilities=[0.3, 0.7],
     ),
-    "(flip|block:2)+gaussian:1e-3": rj.chain(
-        rn.mixture(rn.flip(0.5, SHAPE), rn.block_mask(2, SHAPE)), rj.gaussian(1e-3)
+    "(flip|block:2)+gaussian:1e-3": rn.chain(
+        rn.mixture(rn.flip(0.5, SHAPE), rn.block_mask(2, SHAPE)), rn.gaussian(1e-3)
     ),
 }
 
@@ -102,10 +102,10 @@ def test_every_form_is_tried_and_documented():
 
 def test_texts_are_the_shortest():
     for noise, text in (
-        (rj.exact_patch_mask(2 / 3, 1, (1, 3, 1)), "exact:0.6:1x1"),
-        (rj.patch_mask(0.1, 2, SHAPE), "mask:0.1:2x2"),
-        (rj.pixel_dropout(0.1, SHAPE, share_channels=True), "mask:0.1:1x1"),
-        (rj.chain(rj.gaussian(0.5), rj.identity()), "gaussian:0.5+identity"),
+        (rn.exact_patch_mask(2 / 3, 1, (1, 3, 1)), "exact:0.6:1x1"),
+        (rn.patch_mask(0.1, 2, SHAPE), "mask:0.1:2x2"),
+        (rn.pixel_dropout(0.1, SHAPE, share_channels=True), "mask:0.1:1x1"),
+        (rn.chain(rn.gaussian(0.5), rn.identity()), "gaussian:0.5+identity"),
     ):
         shape = (1, 3, 1) if text.startswith("exact") else SHAPE
         assert rn.noise_text(noise, shape) == text
@@ -113,8 +113,8 @@ def test_texts_are_the_shortest():
 
 
 def test_vectors_have_the_noises_that_need_no_image():
-    equal(rn.parse_noise("pixel:0.5", (7,)), rj.pixel_dropout(0.5, (7,)))
-    assert rn.noise_text(rj.pixel_dropout(0.5, (7,)), (7,)) == "pixel:0.5"
+    equal(rn.parse_noise("pixel:0.5", (7,)), rn.pixel_dropout(0.5, (7,)))
+    assert rn.noise_text(rn.pixel_dropout(0.5, (7,)), (7,)) == "pixel:0.5"
     for text in ("mask:0.5:2", "blur:1", "channel:0.5", "block:2"):
         with pytest.raises(ValueError, match=r"image_shape: \(7,\); patches need \(H, W, C\)"):
             rn.parse_noise(text, (7,))
@@ -132,12 +132,15 @@ def test_data_are_moments_a_spectrum_or_a_mean_image():
     ("noise", "match"),
     [
         (rn.linear(np.eye(32)), "Linear with these parameters has no text form"),
-        (rj.patch_mask(np.full(4, 0.5), 2, SHAPE), "Mask with these parameters has no text form"),
+        (
+            rn.patch_mask(np.full(4, 0.5), 2, SHAPE),
+            "Mask with these parameters has no text form",
+        ),
         (rn.patch_mask(0.5, 2, (4, 4, 1)), "Mask with these"),
         (rn.shift(1, SHAPE, wrap=True), "Shift with these parameters"),
         (rn.from_function(lambda key, x: x), "Function with these parameters"),
         (rn.pca_mask(np.linspace(0, 0.5, 32), np.eye(32)), "InBasis with these"),
-        (rj.chain(rj.gaussian(0.1), rn.linear(np.eye(32))), "Linear with these"),
+        (rn.chain(rn.gaussian(0.1), rn.linear(np.eye(32))), "Linear with these"),
     ],
 )
 def test_noises_that_no_text_names_say_so(noise, match):

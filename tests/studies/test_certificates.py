@@ -88,7 +88,7 @@ def test_labels_play_no_part_and_need_not_be_there(labeled, result):
 
 def test_moments_and_noises_will_do(result):
     moments = reconjax.moments(pixels(), np.arange(80) % 2)
-    noises = [reconjax.gaussian(0.5), reconjax.patch_mask(0.75, 2, SHAPE)]
+    noises = [reconjax.noise.gaussian(0.5), reconjax.noise.patch_mask(0.75, 2, SHAPE)]
     found = studies.detect(moments, noises=noises, latent_dims=DIMS)
     np.testing.assert_allclose(found.largest_change, result.largest_change, atol=1e-9)
     assert found.noise.values[0] == "gaussian:0.5"
@@ -102,7 +102,7 @@ def test_standardized_data_are_those_of_correlations(labeled):
         labeled, noises=TEXTS[1:], latent_dims=DIMS, standardize=True, progress=False
     )
     moments = reconjax.standardized(reconjax.moments(pixels(), np.arange(80) % 2))
-    expected = certificate(moments, reconjax.patch_mask(0.75, 2, SHAPE), DIMS)
+    expected = certificate(moments, reconjax.noise.patch_mask(0.75, 2, SHAPE), DIMS)
     np.testing.assert_allclose(found.largest_change[0], expected.largest_change, atol=1e-9)
 
 

@@ -55,7 +55,7 @@ def unlike(moments, process):
     others = {
         "features": half,
         "targets": dataclasses.replace(moments, label_moment=jnp.eye(9)),
-        "centered": reconjax.uncentered(moments),
+        "centered": reconjax.summary.uncentered(moments),
         "bits": jax.tree.map(lambda leaf: leaf.astype("float32"), moments),
         "checksum of shapes": dataclasses.replace(moments, samples=moments.samples[None]),
         "checksum of scale": dataclasses.replace(moments, scale=2 * moments.scale),
@@ -354,7 +354,7 @@ def test_parts_differ_by_one_sample_at_most(monkeypatch, processes, count):
 
 def merged_here(parts):
     """The arithmetic of `merged`, with the processes as an axis of one array."""
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves)[:, None], *parts)
     return jax.jit(jax.vmap(hosts._merged, axis_name="process", out_axes=None))(stacked)
 
 

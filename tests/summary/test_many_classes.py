@@ -101,7 +101,7 @@ def test_nothing_is_of_the_size_of_classes_squared():
     def everything(x, labels, weights):
         found = batch_moments(x, labels, weights, dtype=jnp.float64, num_classes=classes)
         found = reconjax.merge(found, found)
-        posed = reconjax.problem(found, reconjax.gaussian(0.3))
+        posed = reconjax.problem(found, reconjax.noise.gaussian(0.3))
         solutions = [reconjax.solve(posed, weight) for weight in (0.0, 2.0)]
         curves = [
             reconjax.alignment(reconjax.spectrum(found), convention=convention)
@@ -143,7 +143,7 @@ def test_moments_are_those_of_dense_targets(both):
 
 def test_solutions_are_those_of_dense_targets(both):
     *_, found, dense = both
-    noise = reconjax.gaussian(0.2)
+    noise = reconjax.noise.gaussian(0.2)
     for weight in (np.inf, 1.0, 0.0):
         mine, theirs = (reconjax.solve(reconjax.problem(m, noise), weight) for m in (found, dense))
         for name in ("r2", "reconstruction_loss"):
@@ -153,7 +153,7 @@ def test_solutions_are_those_of_dense_targets(both):
             reconjax.alignment(reconjax.spectrum(m), convention=convention) for m in (found, dense)
         )
         np.testing.assert_allclose(mine.alignment, theirs.alignment, atol=1e-12)
-    grid = reconjax.gaussian_grid([0.0, 0.5])
+    grid = reconjax.grid.gaussian_grid([0.0, 0.5])
     mine, theirs = (
         reconjax.sweep(m, grid, reconstruction_weights=[0.0, np.inf]) for m in (found, dense)
     )
@@ -163,7 +163,7 @@ def test_solutions_are_those_of_dense_targets(both):
 def test_weights_folds_and_parts(both):
     x, labels, *_ = both
     classes = labels.max() + 1
-    weight = reconjax.balanced_class_weight(labels, classes)
+    weight = reconjax.summary.balanced_class_weight(labels, classes)
     whole = reconjax.moments(x, labels, class_weight=weight)
     check(reconjax.spectrum(whole), x, labels, weight[labels])
     parts = [

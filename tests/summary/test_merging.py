@@ -45,10 +45,12 @@ def test_folds_that_were_standardized_apart_are_not_combined():
     x, labels, _ = parts()
     split = Dataset.from_arrays(x, labels).train
     folds = rj.fold_moments(split, 5, num_classes=2)
-    np.testing.assert_allclose(rj.combined(folds).second_moment, np.cov(x.T, bias=True), atol=1e-12)
+    np.testing.assert_allclose(
+        rj.summary.combined(folds).second_moment, np.cov(x.T, bias=True), atol=1e-12
+    )
     apart = dataclasses.replace(folds, scale=folds.scale * np.arange(1.0, 6.0)[:, None])
     with pytest.raises(ValueError, match="scale: 1 and 2 of feature 0"):
-        rj.combined(apart)
+        rj.summary.combined(apart)
 
 
 def test_the_default_folds_are_what_the_bootstrap_takes():
@@ -71,11 +73,11 @@ def test_the_default_folds_are_what_the_bootstrap_takes():
 )
 def test_labels_out_of_range_have_no_weights(labels, text):
     with pytest.raises(ValueError, match=text):
-        rj.balanced_class_weight(np.array(labels), 2)
+        rj.summary.balanced_class_weight(np.array(labels), 2)
 
 
 def test_weights_of_classes_give_each_the_same_total():
     labels = np.array([0, 0, 0, 2])
-    weight = rj.balanced_class_weight(labels, 4)
+    weight = rj.summary.balanced_class_weight(labels, 4)
     assert weight.shape == (4,)
     np.testing.assert_allclose(weight * np.bincount(labels, minlength=4), [2, 0, 2, 0])

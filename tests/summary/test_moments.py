@@ -373,7 +373,7 @@ def test_balanced_weights_equal_data_with_the_rare_classes_repeated():
     repeats = np.array([4, 2, 1])[labels]
     wanted = expected(np.repeat(x, repeats, axis=0), np.repeat(labels, repeats))
     del wanted["samples"], wanted["weight"]
-    weights = rj.balanced_class_weight(labels, 3)
+    weights = rj.summary.balanced_class_weight(labels, 3)
     np.testing.assert_allclose(weights * [10, 20, 40], 70 / 3)
     found = rj.moments(x, labels, class_weight="balanced")
     assert (float(found.samples), float(found.weight)) == (70, pytest.approx(70))
@@ -388,7 +388,7 @@ def test_balanced_weights_equal_data_with_the_rare_classes_repeated():
 def test_classes_that_are_missing_get_no_weight():
     x, labels = unbalanced()
     np.testing.assert_allclose(
-        rj.balanced_class_weight(labels, 5) * np.bincount(labels, minlength=5),
+        rj.summary.balanced_class_weight(labels, 5) * np.bincount(labels, minlength=5),
         [70 / 3, 70 / 3, 70 / 3, 0, 0],
     )
     found = rj.moments(x, labels, num_classes=5, class_weight="balanced")
@@ -427,8 +427,8 @@ def test_weights_of_8_bit_images_are_counted_too():
 
 def test_uncentered_moments_are_about_zero():
     x, labels = data()
-    assert_moments(rj.uncentered(rj.moments(x, labels)), expected(x, labels, center=False))
-    assert not rj.uncentered(rj.moments(x, labels)).centered
+    assert_moments(rj.summary.uncentered(rj.moments(x, labels)), expected(x, labels, center=False))
+    assert not rj.summary.uncentered(rj.moments(x, labels)).centered
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -661,7 +661,7 @@ def test_batches_that_no_theorem_can_use_are_refused(batches, options, match):
 def test_moments_that_do_not_belong_together_are_not_merged():
     one = rj.moments(X, Y)
     with pytest.raises(ValueError, match="centered: True and False cannot be merged"):
-        rj.merge(one, rj.uncentered(one))
+        rj.merge(one, rj.summary.uncentered(one))
     with pytest.raises(ValueError, match="3 features and 3 targets cannot be merged with 2 and 3"):
         rj.merge(one, rj.moments(X[:, :2], Y))
     with pytest.raises(ValueError, match="3 targets cannot be merged with 3 and 4"):

@@ -321,7 +321,7 @@ def test_what_has_no_alignment_is_refused():
     with pytest.raises(TypeError, match=r"pass reconjax\.spectrum"):
         rj.alignment(rj.moments(images, labels))
     for latent_dim in (0, -3, 1.5):
-        with pytest.raises(ValueError, match=f"latent_dim: {latent_dim}; it must be a whole"):
+        with pytest.raises(ValueError, match=f"latent_dim: {latent_dim}; 1 .. "):
             rj.proposition1(spectrum, latent_dim)
 
 

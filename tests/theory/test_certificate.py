@@ -11,6 +11,7 @@ from oracle import CLASSES, FEATURES, SHAPE
 from scipy import linalg
 
 import reconjax as rj
+from reconjax import noise as rn
 from reconjax.noise import pca_mask
 from reconjax.summary.moments import Moments
 from reconjax.theory import angles
@@ -29,7 +30,7 @@ from reconjax.theory.commuting import (
 DATA = ["plain", "short", "constant pixels", "low rank"]
 
 
-class Coloured(NamedTuple):
+class Colored(NamedTuple):
     """x' = x + ε, ε of any covariance."""
 
     covariance: jax.Array
@@ -84,12 +85,12 @@ def of(values, basis):
 
 
 def noises():
-    mask, exact, pixel = rj.patch_mask, rj.exact_patch_mask, rj.pixel_dropout
+    mask, exact, pixel = rn.patch_mask, rn.exact_patch_mask, rn.pixel_dropout
     return {
         "mask": mask(0.75, (2, 2), SHAPE),
         "one patch kept": exact(0.75, (2, 2), SHAPE),
         "pixel": pixel(0.3, SHAPE),
-        "mask and gaussian": rj.chain(mask(0.5, (2, 1), SHAPE), rj.gaussian(0.2)),
+        "mask and gaussian": rn.chain(mask(0.5, (2, 1), SHAPE), rn.gaussian(0.2)),
     }
 
 
@@ -221,7 +222,7 @@ def test_commuting_and_in_order():
     basis, values = rotation(6), np.array([9.0, 5.0, 3.0, 2.0, 1.0, 0.5])
     added = np.array([1.0, 2.0, 0.5, 3.0, 2.0, 1.0])
     assert np.all(np.diff(values**2 / (values + added)) < 0)
-    found = certificate(given(of(values, basis)), Coloured(jnp.asarray(of(added, basis))))
+    found = certificate(given(of(values, basis)), Colored(jnp.asarray(of(added, basis))))
     assert (found.verdict, found.reason) == ("never", KEPT)
     np.testing.assert_array_equal(found.latent_dim, [1, 2, 4, 6])
     np.testing.assert_array_equal(found.largest_change, 0)
@@ -237,7 +238,7 @@ def test_commuting_but_reordering():
     added = np.array([0.0, 50.0, 0.0, 0.0, 0.0, 0.0])  # the second becomes the last but one
     kept = values**2 / (values + added)
     assert np.argsort(-kept).tolist() == [0, 2, 3, 4, 1, 5]
-    noise = Coloured(jnp.asarray(of(added, basis)))
+    noise = Colored(jnp.asarray(of(added, basis)))
     found = certificate(given(of(values, basis)), noise, range(1, 7))
     assert (found.verdict, found.reason) == ("may", REORDERED)
     np.testing.assert_allclose(found.largest_change, [0, 1, 1, 1, 0, 0], atol=1e-7)
@@ -249,7 +250,7 @@ def test_commuting_but_reordering():
 
 def test_not_commuting():
     basis, values = rotation(6), np.array([9.0, 5.0, 3.0, 2.0, 1.0, 0.5])
-    noise = Coloured(jnp.asarray(of([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], rotation(6, seed=1))))
+    noise = Colored(jnp.asarray(of([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], rotation(6, seed=1))))
     found = certificate(given(of(values, basis)), noise, range(1, 7))
     assert (found.verdict, found.reason) == ("may", MIXED)
     m, n = of(values, basis), np.asarray(noise.covariance)
@@ -264,33 +265,33 @@ def test_not_commuting():
 def test_equal_eigenvalues_are_reported():
     basis, values = rotation(6), np.array([9.0, 4.0, 4.0, 4.0, 1.0, 0.5])
     moments = given(of(values, basis))
-    found = certificate(moments, rj.gaussian(1.0), range(1, 7))
+    found = certificate(moments, rn.gaussian(1.0), range(1, 7))
     assert found.verdict == "never"
     assert found.ties == (2, 3)
     assert found.ambiguous.tolist() == [False, True, True, False, False, False]
     assert np.all(found.gap[[1, 2]] < 1e-12)
     # A noise that tells them apart decides what was open before, though it commutes.
-    apart = Coloured(jnp.asarray(of([1.0, 3.0, 2.0, 1.0, 1.0, 1.0], basis)))
+    apart = Colored(jnp.asarray(of([1.0, 3.0, 2.0, 1.0, 1.0, 1.0], basis)))
     found = certificate(moments, apart, range(1, 7))
     assert (found.verdict, found.reason) == ("may", TIES)
     assert found.ties == (2, 3)
     assert found.commutator < found.tolerance
     # One that treats them alike does not.
-    alike = Coloured(jnp.asarray(of([1.0, 2.0, 2.0, 2.0, 1.0, 1.0], basis)))
+    alike = Colored(jnp.asarray(of([1.0, 2.0, 2.0, 2.0, 1.0, 1.0], basis)))
     assert certificate(moments, alike).reason == KEPT
 
 
 def test_near_ties_are_reported_by_their_gap():
     values = np.array([9.0, 4.0, 4.0 * (1 - 1e-3), 1.0, 0.5, 0.2])
     moments = given(of(values, rotation(6)), samples=5000)
-    found = certificate(moments, rj.gaussian(1.0), range(1, 7))
+    found = certificate(moments, rn.gaussian(1.0), range(1, 7))
     assert not np.any(found.ambiguous)
     np.testing.assert_allclose(found.gap, [5 / 9, 1e-3, 1 - 1 / 3.996, 0.5, 0.6, 1], rtol=1e-6)
     assert found.sampling == pytest.approx(0.02)
     # The noise may bring two directions near each other, though it keeps their order.
     added = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
     added[2] = values[2] ** 2 / (values[1] ** 2 / (values[1] + 1) * (1 - 1e-5)) - values[2]
-    noise = Coloured(jnp.asarray(of(added, rotation(6))))
+    noise = Colored(jnp.asarray(of(added, rotation(6))))
     found = certificate(moments, noise, range(1, 7))
     assert found.verdict == "never"
     np.testing.assert_allclose(found.gap[1], 1e-5, rtol=1e-6)
@@ -306,23 +307,23 @@ def test_these_never_help_on_any_data(data):
     moments = ill_conditioned() if data == "ill-conditioned" else rj.moments(*oracle.dataset(data))
     shape = SHAPE
     for noise in (
-        rj.identity(),
-        rj.gaussian(1e-6),
-        rj.gaussian(0.5),
-        rj.gaussian(100.0),
-        rj.chain(rj.gaussian(0.1), rj.gaussian(0.3)),
-        rj.patch_mask(0.0, (2, 2), shape),
-        rj.patch_mask(0.75, shape[:2], shape),  # a patch that is the image
-        rj.chain(rj.patch_mask(0.75, shape[:2], shape), rj.gaussian(0.3)),
+        rn.identity(),
+        rn.gaussian(1e-6),
+        rn.gaussian(0.5),
+        rn.gaussian(100.0),
+        rn.chain(rn.gaussian(0.1), rn.gaussian(0.3)),
+        rn.patch_mask(0.0, (2, 2), shape),
+        rn.patch_mask(0.75, shape[:2], shape),  # a patch that is the image
+        rn.chain(rn.patch_mask(0.75, shape[:2], shape), rn.gaussian(0.3)),
     ):
         found = certificate(moments, noise)
         assert (found.verdict, found.reason) == ("never", CLOSED)
         np.testing.assert_array_equal(found.largest_change, 0)
         assert found.order_broken == ()
     for noise in (
-        rj.patch_mask(0.1, (2, 2), shape),
-        rj.patch_mask(0.75, (1, 1), shape),
-        rj.chain(rj.patch_mask(0.5, (2, 2), shape), rj.gaussian(0.3)),
+        rn.patch_mask(0.1, (2, 2), shape),
+        rn.patch_mask(0.75, (1, 1), shape),
+        rn.chain(rn.patch_mask(0.5, (2, 2), shape), rn.gaussian(0.3)),
     ):
         found = certificate(moments, noise)
         assert (found.verdict, found.reason) == ("may", MIXED)
@@ -368,7 +369,7 @@ def test_noise_outside_the_data_counts_by_its_schur_complement():
     def noise(on_data, beside):
         blocks = inside @ across @ outside.T
         there = inside @ on_data @ inside.T + beside * outside @ outside.T
-        return Coloured(jnp.asarray(there + blocks + blocks.T))
+        return Colored(jnp.asarray(there + blocks + blocks.T))
 
     # What the encoder can predict from beside the data it takes away: white noise is left.
     found = certificate(moments, noise(np.eye(4) + across @ across.T, 1.0), range(1, 5))
@@ -454,7 +455,10 @@ def test_the_numbers_are_the_same_where_all_is_traced(data):
     rank = int(rj.spectrum(moments).rank)
     dims = np.array([1, 3, rank, FEATURES])
     traced = jax.jit(certificate_arrays)
-    for noise in (rj.patch_mask(0.75, (2, 2), SHAPE), rj.patch_mask(0.0, (2, 2), SHAPE)):
+    for noise in (
+        rn.patch_mask(0.75, (2, 2), SHAPE),
+        rn.patch_mask(0.0, (2, 2), SHAPE),
+    ):
         numbers = traced(moments, noise, jnp.asarray(dims))
         plain = certificate(moments, noise, [1, 3, rank])
         assert REASONS[int(numbers.reason)] == plain.reason
@@ -476,12 +480,12 @@ def test_numbers_of_several_strengths_at_once():
     moments = rj.moments(*oracle.dataset("plain"))
 
     def change(ratio):
-        mask = rj.patch_mask(ratio, (2, 2), SHAPE)
+        mask = rn.patch_mask(ratio, (2, 2), SHAPE)
         return certificate_arrays(moments, mask, [4]).largest_change[0]
 
     changes = jax.jit(jax.vmap(change))(jnp.array([0.25, 0.75]))
     for ratio, found in zip((0.25, 0.75), changes, strict=True):
-        expected = certificate(moments, rj.patch_mask(ratio, (2, 2), SHAPE), [4])
+        expected = certificate(moments, rn.patch_mask(ratio, (2, 2), SHAPE), [4])
         assert float(found) == pytest.approx(expected.largest_change[0], abs=1e-9)
 
 
@@ -492,8 +496,8 @@ def test_float32(float32):
     images, labels = oracle.dataset("plain")
     moments = rj.moments(images.astype(np.float32), labels)
     assert moments.second_moment.dtype == jnp.float32
-    assert certificate(moments, rj.gaussian(0.5)).verdict == "never"
-    found = certificate(moments, rj.patch_mask(0.75, (2, 2), SHAPE), [1, 4, 16])
+    assert certificate(moments, rn.gaussian(0.5)).verdict == "never"
+    found = certificate(moments, rn.patch_mask(0.75, (2, 2), SHAPE), [1, 4, 16])
     x, y = oracle.centered(images, labels)
     plain, features = (
         x @ oracle.encoder(one, np.inf)
@@ -506,7 +510,7 @@ def test_float32(float32):
 def test_new_latent_dims_seldom_compile():
     images, labels = oracle.dataset("plain")
     moments = rj.moments(images, labels)
-    noise = rj.patch_mask(0.75, (2, 2), SHAPE)
+    noise = rn.patch_mask(0.75, (2, 2), SHAPE)
     certificate(moments, noise, [5])
     before = angles._largest_angle._cache_size()
     certificate(moments, noise, [6, 7, 8])
@@ -516,7 +520,7 @@ def test_new_latent_dims_seldom_compile():
 def test_a_shared_decomposition_gives_the_same():
     images, labels = oracle.dataset("low rank")
     moments = rj.moments(images, labels)
-    noise = rj.patch_mask(0.75, (2, 2), SHAPE)
+    noise = rn.patch_mask(0.75, (2, 2), SHAPE)
     alone = certificate(moments, noise)
     shared = certificate(moments, noise, principal=rj.spectrum(moments))
     np.testing.assert_array_equal(alone.largest_change, shared.largest_change)
@@ -534,7 +538,7 @@ def test_a_shared_decomposition_gives_the_same():
 def test_latent_dims_out_of_range(dims, words):
     moments = rj.moments(*oracle.dataset("low rank"))
     with pytest.raises(ValueError) as error:
-        certificate(moments, rj.gaussian(0.5), dims)
+        certificate(moments, rn.gaussian(0.5), dims)
     assert all(word in str(error.value) for word in words)
     assert "\n" not in str(error.value)
 
@@ -542,12 +546,12 @@ def test_latent_dims_out_of_range(dims, words):
 def test_a_noise_for_other_images():
     moments = rj.moments(*oracle.dataset("plain"))
     with pytest.raises(ValueError, match="64 features; the moments have 32"):
-        certificate(moments, rj.patch_mask(0.5, (2, 2), (8, 8)))
+        certificate(moments, rn.patch_mask(0.5, (2, 2), (8, 8)))
 
 
 @pytest.mark.slow
 def test_one_direction_only():
     """With a single direction there is nothing to turn to."""
     x = np.random.default_rng(0).normal(size=(20, 1)) * np.array([1.0, 2.0])
-    found = certificate(rj.moments(x, np.arange(20) % 2), rj.pixel_dropout(0.5, (2,)))
+    found = certificate(rj.moments(x, np.arange(20) % 2), rn.pixel_dropout(0.5, (2,)))
     assert (found.verdict, found.rank) == ("never", 1)

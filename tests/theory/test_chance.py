@@ -16,7 +16,7 @@ threadpool_limits(1)
 
 
 def curves(x, labels, weights):
-    """Explained share, Eq. 7 and its other conventions at every K, of one labelling."""
+    """Explained share, Eq. 7 and its other conventions at every K, of one labeling."""
     unit = weights[labels] / weights[labels].sum()
     y = np.eye(len(weights))[labels]
     x, mean = x - unit @ x, unit @ y
@@ -74,7 +74,7 @@ def test_rare_classes_that_weigh_as_much_as_all_others(
     samples, positives, features, latent_dim, expected
 ):
     x, labels = rare(samples, positives, features)
-    weights = reconjax.balanced_class_weight(labels, 2)
+    weights = reconjax.summary.balanced_class_weight(labels, 2)
     moments, drawn, _ = check(x, labels, weights)
     curve = reconjax.alignment(reconjax.spectrum(moments))
     np.testing.assert_allclose(curve.r2_chance, drawn.r2, rtol=1e-12)
@@ -98,7 +98,7 @@ def test_random_weights_counts_and_spectra(seed):
 
 def test_fewer_samples_than_features():
     x, labels = rare(14, 3, 20)
-    weights = reconjax.balanced_class_weight(labels, 2)
+    weights = reconjax.summary.balanced_class_weight(labels, 2)
     _, drawn, _ = check(x, labels, weights)
     assert len(drawn.r2) == 13
     np.testing.assert_allclose(drawn.r2[-1], 1)
@@ -127,7 +127,7 @@ def leaves(moments):
 def test_parts_batches_and_folds_keep_what_chance_needs():
     x, labels = rare(90, 12, 5)
     x = x + 3
-    weights = reconjax.balanced_class_weight(labels, 2)
+    weights = reconjax.summary.balanced_class_weight(labels, 2)
     whole = reconjax.moments(x, labels, class_weight=weights)
     order = np.random.default_rng(2).permutation(90)
     x, labels = x[order], labels[order]

@@ -9,7 +9,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 import reconjax
-from reconjax.linalg.eigen import at_no_tie, nested_eigh, ties, whitening
+from reconjax.linalg.eigen import at_no_tie, nested_eigh, ties
+from reconjax.linalg.whitening import whitening_vectors
 
 DIM = 16
 
@@ -27,7 +28,7 @@ def finite_difference(function, at, step=1e-4):
 
 def masked(moments, patch, curve="r2", latent_dim=DIM, **options):
     def value(ratio):
-        noise = reconjax.patch_mask(ratio, patch, (8, 8, 1))
+        noise = reconjax.noise.patch_mask(ratio, patch, (8, 8, 1))
         solution = reconjax.solve(reconjax.problem(moments, noise), **options)
         return getattr(solution, curve)[latent_dim - 1]
 
@@ -61,7 +62,7 @@ def test_losses_for_every_weight_and_readout(curve, readout, weight):
 
 
 def test_the_weight_has_a_gradient():
-    posed = reconjax.problem(digits(), reconjax.patch_mask(0.5, 2, (8, 8, 1)))
+    posed = reconjax.problem(digits(), reconjax.noise.patch_mask(0.5, 2, (8, 8, 1)))
     value = jax.jit(lambda weight: reconjax.solve(posed, weight).r2[DIM - 1])
     np.testing.assert_allclose(
         float(jax.grad(value)(2.0)), finite_difference(value, 2.0), rtol=1e-5
@@ -87,7 +88,7 @@ def made(eigenvalues, seed=0, targets=3):
 
 def noisy_share(moments, latent_dim):
     def value(std):
-        noise = reconjax.gaussian(std)
+        noise = reconjax.noise.gaussian(std)
         return reconjax.solve(reconjax.problem(moments, noise)).r2[latent_dim - 1]
 
     return value
@@ -176,7 +177,7 @@ def test_whitening_follows_a_null_space():
     changed = directions(moments)
 
     def inverse(t):
-        whitener, _ = whitening(changed(t).second_moment)
+        whitener, _ = whitening_vectors(changed(t).second_moment)
         return whitener @ whitener.T
 
     step = 1e-5

@@ -12,7 +12,7 @@ from reconjax.evidence.comparison import compare
 from reconjax.noise.families import Family
 from reconjax.summary.moments import Moments
 from reconjax.theory.held_out import held_out
-from reconjax.theory.learned_mask import leading, learned_mask, r2_at
+from reconjax.theory.mask_learning import leading, learned_mask, r2_at
 
 SHAPE, PATCH = (4, 4, 1), 2
 
@@ -55,7 +55,7 @@ def planted():
 def share(moments, latent_dim):
     """The r2 as a function of the drop probabilities."""
 
-    mask = reconjax.patch_mask(np.full(4, 0.5), PATCH, SHAPE)
+    mask = reconjax.noise.patch_mask(np.full(4, 0.5), PATCH, SHAPE)
 
     def found(ratio):
         # Past the checks of the constructor, so that differences may be taken at 0.
@@ -71,7 +71,7 @@ def differences(function, point, step=1e-5):
 
 @pytest.mark.parametrize("latent_dim", [1, 3, 16])
 def test_the_share_is_that_of_the_solver(planted, latent_dim):
-    noise = reconjax.patch_mask(np.array([0.2, 0.7, 0.4, 0.9]), PATCH, SHAPE)
+    noise = reconjax.noise.patch_mask(np.array([0.2, 0.7, 0.4, 0.9]), PATCH, SHAPE)
     wanted = reconjax.solve(reconjax.problem(planted, noise)).r2[latent_dim - 1]
     found = float(r2_at(planted, noise, latent_dim))
     assert found == pytest.approx(float(wanted), abs=1e-9)
@@ -102,7 +102,7 @@ def test_equal_eigenvalues_on_one_side_do_no_harm():
 
     # The derivative of the eigenvectors themselves, by which one would go otherwise, is useless.
     def by_eigenvectors(ratio):
-        posed = reconjax.problem(moments, reconjax.patch_mask(ratio, PATCH, SHAPE))
+        posed = reconjax.problem(moments, reconjax.noise.patch_mask(ratio, PATCH, SHAPE))
         root = jnp.linalg.cholesky(posed.noisy_second_moment)
         white = jnp.linalg.solve(root, posed.noisy_input_moment)
         vectors = jnp.linalg.solve(root.T, jnp.linalg.eigh(white @ white.T)[1][:, -6:])
@@ -159,7 +159,7 @@ def test_a_learned_mask_drops_what_is_planted_as_nuisance(planted):
     # On samples of its own, it beats every uniform ratio of the same patches.
     folds = [reconjax.moments(*nuisance(100, seed), num_classes=3) for seed in range(1, 6)]
     ratios = (0.1, 0.5, 0.9)
-    noises = (*(reconjax.patch_mask(p, PATCH, SHAPE) for p in ratios), mask.noise)
+    noises = (*(reconjax.noise.patch_mask(p, PATCH, SHAPE) for p in ratios), mask.noise)
     family = Family("both", (*map(str, ratios), "learned"), noises)
     found = compare(planted, held_out(folds, planted), [family], np.array([2]))
     assert found.held_out[3, 0] > found.held_out[:3, 0].max() + 0.1

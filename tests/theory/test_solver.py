@@ -11,6 +11,7 @@ import pytest
 from oracle import SHAPE
 
 import reconjax as rj
+from reconjax import noise as rn
 from reconjax.theory.solver import _solve
 
 WEIGHTS = [0.0, 1e-3, 1.0, 1e3, np.inf]
@@ -18,7 +19,7 @@ DATA = ["plain", "short", "constant pixels", "low rank", "unbalanced"]
 
 
 def bernoulli(ratio, patch, share_channels=True):
-    noise = rj.patch_mask(ratio, patch, SHAPE, share_channels=share_channels, partial=True)
+    noise = rn.patch_mask(ratio, patch, SHAPE, share_channels=share_channels, partial=True)
     groups = oracle.patch_groups(SHAPE, patch, share_channels)
     masks = oracle.bernoulli_masks(groups.max() + 1, ratio)
     return noise, lambda clean: oracle.with_masks(clean, groups, *masks)
@@ -28,24 +29,24 @@ def exact(ratio, patch):
     groups = oracle.patch_groups(SHAPE, patch)
     count = groups.max() + 1
     masks = oracle.exact_masks(count, round((1 - ratio) * count))
-    noise = rj.exact_patch_mask(ratio, patch, SHAPE)
+    noise = rn.exact_patch_mask(ratio, patch, SHAPE)
     return noise, lambda clean: oracle.with_masks(clean, groups, *masks)
 
 
 def dropout(ratio, patch=None):
     if patch is None:
-        noise, groups = rj.pixel_dropout(ratio, SHAPE), np.arange(32)
+        noise, groups = rn.pixel_dropout(ratio, SHAPE), np.arange(32)
     else:
-        noise, groups = rj.patch_mask(ratio, patch, SHAPE), oracle.patch_groups(SHAPE, patch)
+        noise, groups = rn.patch_mask(ratio, patch, SHAPE), oracle.patch_groups(SHAPE, patch)
     return noise, lambda clean: oracle.with_dropout(clean, groups, ratio)
 
 
 def additive(std):
-    return rj.gaussian(std), lambda clean: oracle.with_gaussian(clean, std)
+    return rn.gaussian(std), lambda clean: oracle.with_gaussian(clean, std)
 
 
 def after(first, second):
-    return rj.chain(first[0], second[0]), lambda clean: second[1](first[1](clean))
+    return rn.chain(first[0], second[0]), lambda clean: second[1](first[1](clean))
 
 
 # name: (noise of the library, the oracle's noisy moments from the clean ones)
@@ -149,7 +150,7 @@ def test_little_noise_on_data_without_full_rank_is_harmless(data, std):
     # Whitening magnifies rounding where there is no data: no K may be spent on it.
     images, labels, x, y = arrays(data)
     noisy = oracle.with_gaussian(oracle.noiseless(x, y), std)
-    problem = rj.problem(rj.moments(images, labels), rj.gaussian(std))
+    problem = rj.problem(rj.moments(images, labels), rn.gaussian(std))
     expected = oracle.curves(x, y, noisy, np.inf)
     assert_losses(rj.solve(problem), expected, "clean", x, y, 1e-7)
     for weight in (0.0, 1e-12, 1e-9, 1e-6):
@@ -197,7 +198,7 @@ def test_encoder_head_and_decoder_give_the_reported_losses_on_masked_samples(dat
     images, labels, x, y = arrays(data)
     groups = oracle.patch_groups(SHAPE, (2, 2))
     masks, chances = oracle.bernoulli_masks(4, 0.4)
-    problem = rj.problem(rj.moments(images, labels), rj.patch_mask(0.4, 2, SHAPE))
+    problem = rj.problem(rj.moments(images, labels), rn.patch_mask(0.4, 2, SHAPE))
     found = rj.solve(problem, weight, readout=readout)
     for latent_dim in (1, 2, 5, 11, 32):
         losses = plugged_in(found, latent_dim, x, y, (masks[:, groups], chances))
@@ -232,7 +233,7 @@ def test_weights_of_theorem1_give_the_reported_losses_on_samples(data, weight):
 def test_gaussian_losses_follow_from_the_weights_and_the_variance_of_the_noise(std):
     # E‖A(x + σε) − t‖² = E‖Ax − t‖² + σ²‖A‖².
     images, labels, x, y = arrays("plain")
-    problem = rj.problem(rj.moments(images, labels), rj.gaussian(std))
+    problem = rj.problem(rj.moments(images, labels), rn.gaussian(std))
     found = rj.solve(problem, 0.7, readout="noisy")
     for latent_dim in (1, 4, 32):
         to_labels = found.encoder[:, :latent_dim] @ found.head(latent_dim)
@@ -303,7 +304,7 @@ def descend(weight, chances, steps=4000):
 @pytest.mark.parametrize("weight", [0.3, 3.0])
 def test_gradient_descent_reaches_the_closed_form_and_never_beats_it(weight, ratio):
     x, labels, *_ = tiny()
-    noise = rj.patch_mask(ratio, (1, 2), (3, 2, 1)) if ratio else None
+    noise = rn.patch_mask(ratio, (1, 2), (3, 2, 1)) if ratio else None
     found = rj.solve(rj.problem(rj.moments(x, labels), noise), weight, readout="noisy")
     closed = found.supervised_loss[1] + weight * found.reconstruction_loss[1]
     with jax.numpy_dtype_promotion("standard"):  # optax counts its steps in int32
@@ -350,7 +351,7 @@ def test_corollary_3_1_gaussian_noise_changes_no_supervised_loss_of_clean_inputs
     moments = rj.moments(images, labels)
     without = rj.solve(rj.problem(moments))
     for std in (1e-3, 0.3, 1.0, 30.0):
-        problem = rj.problem(moments, rj.gaussian(std))
+        problem = rj.problem(moments, rn.gaussian(std))
         found = rj.solve(problem)
         close(found.supervised_loss, without.supervised_loss, atol=1e-8)
         noisy = rj.solve(problem, readout="noisy").supervised_loss
@@ -361,7 +362,7 @@ def test_corollary_3_1_gaussian_noise_changes_no_supervised_loss_of_clean_inputs
 def test_corollary_3_1_holds_for_reconstruction_alone():
     moments = rj.moments(*oracle.dataset("plain"))
     without = rj.solve(rj.problem(moments), 1.0).supervised_loss
-    found = rj.solve(rj.problem(moments, rj.gaussian(1.0)), 1.0).supervised_loss
+    found = rj.solve(rj.problem(moments, rn.gaussian(1.0)), 1.0).supervised_loss
     assert jnp.max(jnp.abs(found - without)) > 1e-3
 
 
@@ -375,9 +376,9 @@ def test_exact_masks_are_bernoulli_masks_at_a_higher_ratio_for_clean_inputs(patc
     count = 16 // (patch[0] * patch[1])
     kept = round((1 - ratio) * count)
     equal = (count - kept) / (count - 1)
-    exact = rj.problem(moments, rj.exact_patch_mask(ratio, patch, SHAPE))
-    bernoulli = rj.problem(moments, rj.patch_mask(equal, patch, SHAPE))
-    plain = rj.problem(moments, rj.patch_mask(ratio, patch, SHAPE))
+    exact = rj.problem(moments, rn.exact_patch_mask(ratio, patch, SHAPE))
+    bernoulli = rj.problem(moments, rn.patch_mask(equal, patch, SHAPE))
+    plain = rj.problem(moments, rn.patch_mask(ratio, patch, SHAPE))
     # x' / q has the same moments for both, and a scale of x' changes nothing.
     if 0 < weight < np.inf:
         share = kept / count / (1 - equal)
@@ -392,7 +393,7 @@ def test_a_ratio_towards_zero_gives_pca():
     pca = rj.solve(rj.problem(moments)).supervised_loss
     gaps = [
         jnp.max(
-            jnp.abs(rj.solve(rj.problem(moments, rj.patch_mask(p, 2, SHAPE))).supervised_loss - pca)
+            jnp.abs(rj.solve(rj.problem(moments, rn.patch_mask(p, 2, SHAPE))).supervised_loss - pca)
         )
         for p in (1e-2, 1e-4, 0.0)
     ]
@@ -403,10 +404,10 @@ def test_a_ratio_towards_zero_gives_pca():
 @pytest.mark.parametrize("ratio", [0.3, 0.9])
 def test_masking_the_whole_image_at_once_changes_no_representation(ratio):
     moments = rj.moments(*oracle.dataset("plain"))
-    found = rj.solve(rj.problem(moments, rj.patch_mask(ratio, (4, 4), SHAPE)), 1.0)
+    found = rj.solve(rj.problem(moments, rn.patch_mask(ratio, (4, 4), SHAPE)), 1.0)
     without = rj.solve(rj.problem(moments), 1.0)
     close(found.supervised_loss, without.supervised_loss, atol=1e-9)
-    apart = rj.patch_mask(ratio, (4, 4), SHAPE, share_channels=False)
+    apart = rn.patch_mask(ratio, (4, 4), SHAPE, share_channels=False)
     other = rj.solve(rj.problem(moments, apart), 1.0)
     assert jnp.max(jnp.abs(other.supervised_loss - without.supervised_loss)) > 1e-4
 
@@ -414,7 +415,7 @@ def test_masking_the_whole_image_at_once_changes_no_representation(ratio):
 @pytest.mark.parametrize("factor", [1e-4, 1e4])
 def test_a_common_scale_of_the_inputs_changes_nothing_but_the_unit(factor):
     images, labels = oracle.dataset("plain")
-    noise = rj.patch_mask(0.5, 2, SHAPE)
+    noise = rn.patch_mask(0.5, 2, SHAPE)
     found = rj.solve(rj.problem(rj.moments(images * factor, labels), noise))
     one = rj.solve(rj.problem(rj.moments(images, labels), noise))
     close(found.supervised_loss, one.supervised_loss, atol=1e-9)
@@ -469,13 +470,13 @@ def masked_loss(parameters):
     moments = generic()
     change = 0.1 * jnp.sin(jnp.arange(32.0 * 4)).reshape(32, 4)
     moved = dataclasses.replace(moments, cross_moment=moments.cross_moment + step * change)
-    problem = rj.problem(moved, rj.patch_mask(ratio, 2, SHAPE))
+    problem = rj.problem(moved, rn.patch_mask(ratio, 2, SHAPE))
     return rj.solve(problem, weight).supervised_loss[4]
 
 
 def gaussian_loss(parameters):
     std, weight = parameters
-    problem = rj.problem(generic(), rj.gaussian(std))
+    problem = rj.problem(generic(), rn.gaussian(std))
     return rj.solve(problem, weight, readout="noisy").supervised_loss[4]
 
 
@@ -501,7 +502,7 @@ def test_vmap_over_the_mask_ratio_equals_one_by_one():
     moments = generic()
 
     def curve(ratio):
-        return rj.solve(rj.problem(moments, rj.patch_mask(ratio, 2, SHAPE)), 1.0).supervised_loss
+        return rj.solve(rj.problem(moments, rn.patch_mask(ratio, 2, SHAPE)), 1.0).supervised_loss
 
     together = jax.vmap(curve)(ratios)
     for row, ratio in zip(together, ratios, strict=True):
@@ -510,10 +511,10 @@ def test_vmap_over_the_mask_ratio_equals_one_by_one():
 
 def test_other_weights_and_ratios_do_not_compile_again():
     moments = generic()
-    rj.solve(rj.problem(moments, rj.patch_mask(0.1, 2, SHAPE)), 0.1)
+    rj.solve(rj.problem(moments, rn.patch_mask(0.1, 2, SHAPE)), 0.1)
     size = _solve._cache_size()
     for ratio, weight in ((0.3, 0), (0.5, 1), (0.7, np.inf)):
-        rj.solve(rj.problem(moments, rj.patch_mask(ratio, 1, SHAPE)), weight)
+        rj.solve(rj.problem(moments, rn.patch_mask(ratio, 1, SHAPE)), weight)
     assert _solve._cache_size() == size
     rj.solve(rj.problem(moments), 0.1, readout="noisy")
     rj.solve(rj.problem(rj.moments(np.eye(5), np.arange(5), num_classes=5)), 0.1)
@@ -585,8 +586,8 @@ def test_codes_need_matrices_of_one_length():
             rj.optimal_codes(x, y, 1.0, 1)
 
 
-@pytest.mark.parametrize("wrap", [lambda n: n, lambda n: rj.chain(rj.gaussian(1.0), n)])
+@pytest.mark.parametrize("wrap", [lambda n: n, lambda n: rn.chain(rn.gaussian(1.0), n)])
 def test_a_noise_for_other_images_is_refused(wrap):
-    noise = wrap(rj.patch_mask(0.5, 2, (4, 4, 3)))
+    noise = wrap(rn.patch_mask(0.5, 2, (4, 4, 3)))
     with pytest.raises(ValueError, match="noise: made for 48 features; the moments have 32"):
         rj.problem(generic(), noise)

@@ -167,7 +167,7 @@ def test_a_step_is_pure_and_needs_no_mapped_axis(images):
 
 
 def noisy_guided():
-    return guided(0.5, reconjax.patch_mask(0.5, (2, 2), (4, 4, 1)))
+    return guided(0.5, reconjax.noise.patch_mask(0.5, (2, 2), (4, 4, 1)))
 
 
 def test_a_step_is_that_of_plain_jax_on_the_whole_batch(images):
@@ -292,7 +292,7 @@ def test_a_linear_autoencoder_finds_the_optimum_of_theorem_1(vectors):
 
 
 def test_a_linear_autoencoder_finds_the_optimum_of_theorem_3(vectors):
-    noise = reconjax.pixel_dropout(0.5, (8,))
+    noise = reconjax.noise.pixel_dropout(0.5, (8,))
     trained = fit(
         linear(8, 3), vectors, denoising(noise), epochs=600, batch_size=256,
         learning_rate=2e-2, weight_decay=0, devices=jax.devices()[:1], evaluate_at=[],
@@ -573,7 +573,7 @@ def test_a_network_of_the_same_kind_is_not_compiled_again(images):
     how = {"epochs": 2, "batch_size": 12, "devices": jax.devices()[:2]}
     fit(Normed(16, 3, nnx.Rngs(0)), images, noisy_guided(), **how)
     compiled = parallel.training.cache_info().misses, parallel.evaluation.cache_info().misses
-    objective = guided(0.1, reconjax.patch_mask(0.9, (2, 2), (4, 4, 1)))
+    objective = guided(0.1, reconjax.noise.patch_mask(0.9, (2, 2), (4, 4, 1)))
     other = fit(Normed(16, 3, nnx.Rngs(1)), images, objective, seed=1, learning_rate=1e-2, **how)
     assert other.step == 8
     again = parallel.training.cache_info().misses, parallel.evaluation.cache_info().misses
@@ -703,7 +703,7 @@ class Agreement:
 
 
 def test_another_objective_with_a_head_of_its_own_needs_no_other_change(images, tmp_path):
-    objective = Agreement(reconjax.patch_mask(0.5, (2, 2), (4, 4, 1)))
+    objective = Agreement(reconjax.noise.patch_mask(0.5, (2, 2), (4, 4, 1)))
     how = {"epochs": 30, "batch_size": 24, "learning_rate": 1e-2, "out": tmp_path}
     trained = fit(normed(), images, objective, **how)
     losses = [row["loss"] for row in trained.history if row["split"] == "train"]

@@ -11,7 +11,7 @@ harm, where the derivative of an eigenvector (`jnp.linalg.eigh`) is infinite. At
 θ_K = θ_{K+1} there is no derivative; such pairs are left out.
 
 `learned_mask` climbs that gradient in the drop probabilities of the patches. Whether it has found
-more than a uniform ratio does must be judged on other samples (`reconjax.compare`).
+more than a uniform ratio does shows on other samples alone (`reconjax.compare`).
 """
 
 import functools
@@ -25,9 +25,11 @@ from jax import Array
 
 from reconjax.linalg.eigen import eigh_descending
 from reconjax.linalg.precision import highest
-from reconjax.noise import Mask, patch_mask
+from reconjax.linalg.whitening import ridged, whiten_regular
+from reconjax.noise import Mask, Noise, patch_mask
 from reconjax.summary.moments import Moments
-from reconjax.theory.solver import check_latent_dim, problem
+from reconjax.theory.checks import check_latent_dim
+from reconjax.theory.solver import problem
 
 # Ratios are LARGEST times the logistic function of what is learned.
 LARGEST = 0.999
@@ -47,7 +49,7 @@ class LearnedMask(NamedTuple):
     r2: np.ndarray
 
 
-def r2_at(moments: Moments, noise: Any, latent_dim: int) -> Array:
+def r2_at(moments: Moments, noise: Noise, latent_dim: int) -> Array:
     """Share of the label variance that K latent dimensions explain (Theorem 3, clean read-out).
 
     The same as `solve(problem(moments, noise)).r2[K - 1]`, up to a ridge of rounding on G,
@@ -64,6 +66,14 @@ def r2_at(moments: Moments, noise: Any, latent_dim: int) -> Array:
 
     Raises:
       ValueError: K out of range, as `problem`.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.moments(x, y)
+      >>> noise = reconjax.noise.patch_mask(0.5, 1, (2, 3, 1))
+      >>> solution = reconjax.solve(reconjax.problem(moments, noise))
+      >>> bool(np.isclose(reconjax.theory.r2_at(moments, noise, 2), solution.r2[1]))
+      True
     """
     check_latent_dim(latent_dim, moments.features)
     columns = min(-(-latent_dim // 16) * 16, moments.features)
@@ -98,6 +108,13 @@ def learned_mask(
 
     Raises:
       ValueError: K, start, steps or learning rate out of range; as `patch_mask`.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> moments = reconjax.moments(x, y)
+      >>> mask = reconjax.theory.learned_mask(moments, 1, (2, 3, 1), 2, steps=2)
+      >>> mask.noise.ratio.shape, bool(mask.r2.max() >= mask.r2[0])
+      ((6,), True)
     """
     import optax
 
@@ -132,18 +149,18 @@ def learned_mask(
             change, state = optimizer.update(gradient, state)
         return -value, optax.apply_updates(logits, change), state
 
-    found, reached, best = [], -np.inf, logits
-    # The last step is not taken, only where it would start is judged.
+    curve, reached, best = [], -np.inf, logits
+    # The last step is not taken, only the share where it would start is kept.
     for _ in range(steps + 1):
         value, further, state = step(logits, state, moments, jnp.int32(latent_dim))
-        found.append(float(value))
-        if found[-1] > reached:
-            reached, best = found[-1], logits
+        curve.append(float(value))
+        if curve[-1] > reached:
+            reached, best = curve[-1], logits
         logits = further
         if progress is not None:
             progress()
     noise = patch_mask(np.asarray(_ratio(best)), patch_shape, image_shape)
-    return LearnedMask(noise, latent_dim, np.asarray(found))
+    return LearnedMask(noise, latent_dim, np.asarray(curve))
 
 
 def _ratio(logits: Array) -> Array:
@@ -152,13 +169,10 @@ def _ratio(logits: Array) -> Array:
 
 @functools.partial(jax.jit, static_argnames="columns")
 @highest
-def _explained_share(moments: Moments, noise: Any, latent_dim: Array, columns: int) -> Array:
+def _explained_share(moments: Moments, noise: Noise, latent_dim: Array, columns: int) -> Array:
     posed = problem(moments, noise)
-    noisy = posed.noisy_second_moment
-    diagonal = jnp.diagonal(noisy)
-    ridge = 64 * noisy.shape[0] * float(jnp.finfo(noisy.dtype).eps)
-    ridge = jax.lax.stop_gradient(ridge * (diagonal + jnp.mean(diagonal)))
-    encoder = leading(noisy + jnp.diag(ridge), posed.noisy_input_moment, latent_dim, columns)
+    noisy = ridged(posed.noisy_second_moment)
+    encoder = leading(noisy, posed.noisy_input_moment, latent_dim, columns)
     dropped = jnp.arange(columns, dtype=jnp.int32) >= latent_dim
     gram = encoder.T @ posed.second_moment @ encoder
     gram = gram + jnp.diag(dropped.astype(gram.dtype))
@@ -183,10 +197,10 @@ def leading(noisy: Array, inputs: Array, latent_dim: Array, columns: int) -> Arr
 
 
 def _leading(noisy: Array, inputs: Array, latent_dim: Array, columns: int) -> tuple[Array, Any]:
-    factor = jnp.linalg.cholesky(noisy, symmetrize_input=False)
-    whitened = jax.scipy.linalg.solve_triangular(factor, inputs, lower=True)
+    whitening = whiten_regular(noisy)
+    whitened = whitening.apply(inputs)
     theta, rotation = eigh_descending(whitened @ whitened.T)
-    vectors = jax.scipy.linalg.solve_triangular(factor, rotation, trans="T", lower=True)
+    vectors = whitening.transposed(rotation)
     kept = jnp.arange(columns, dtype=jnp.int32) < latent_dim
     encoder = jnp.where(kept, vectors[:, :columns], 0.0)
     return encoder, (theta, vectors, encoder, inputs, latent_dim)
@@ -202,9 +216,9 @@ def _leading_backward(columns: int, saved: Any, gradient: Array) -> tuple[Any, .
     between = between & (gap > rounding)
     with highest:
         along = vectors.T @ gradient
-        moved = vectors @ jnp.where(between, along / jnp.where(between, gap, 1.0), 0.0)
-        by_noisy = -(moved * theta[:columns]) @ encoder.T
-        by_inputs = moved @ (encoder.T @ inputs) + encoder @ (moved.T @ inputs)
+        change = vectors @ jnp.where(between, along / jnp.where(between, gap, 1.0), 0.0)
+        by_noisy = -(change * theta[:columns]) @ encoder.T
+        by_inputs = change @ (encoder.T @ inputs) + encoder @ (change.T @ inputs)
     return (by_noisy + by_noisy.T) / 2, by_inputs, np.zeros((), jax.dtypes.float0)
 
 

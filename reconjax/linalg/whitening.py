@@ -1,0 +1,175 @@
+"""Whitening: W with W G Wᵀ = I on the range of a positive semi-definite G, found once, used often.
+
+`whiten` makes it of any G, `whiten_regular` of one that is known to be positive definite, as
+`ridged` makes it. What is kept, up to which cut-off, is decided here and nowhere else.
+
+`whitening_vectors` stays apart from them: it is the one with a derivative, which needs G's own
+eigenvectors and a null space that is told from rounding in G's own units.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from reconjax.linalg.eigen import eigh_descending, inverse_root, significant
+
+# Another cut-off, times the usual one, for a second whitening that shows what depends on it.
+OTHER_CUT = 30.0
+
+
+class Whitening(NamedTuple):
+    """A factorization of G (m, m), to be applied to any number of matrices.
+
+    Attributes:
+      factor: (m, m) lower Cholesky factor of U G U where that is regular; else V, Vᵀ U G U V = I
+        on the range.
+      unit: (m,) the diagonal of U, in whose units G has diagonal 1; 0 for features that are left
+        out. None: the units of G itself.
+      regular: which of the two; None: the Cholesky factor, for certain.
+      magnified: how much whitening may have magnified the rounding of G, at most. NaN: not known.
+    """
+
+    factor: Array
+    unit: Array | None = None
+    regular: Array | None = None
+    magnified: ArrayLike = math.nan
+
+    def apply(self, matrix: Array) -> Array:
+        """W A (m, n) of A (m, n)."""
+        scaled = matrix if self.unit is None else self.unit[:, None] * matrix
+
+        def triangular() -> Array:
+            return jax.scipy.linalg.solve_triangular(self.factor, scaled, lower=True)
+
+        if self.regular is None:
+            return triangular()
+        return jax.lax.cond(self.regular, triangular, lambda: self.factor.T @ scaled)
+
+    def transposed(self, matrix: Array) -> Array:
+        """Wᵀ A (m, n) of A (m, n)."""
+
+        def triangular() -> Array:
+            return jax.scipy.linalg.solve_triangular(self.factor, matrix, trans="T", lower=True)
+
+        if self.regular is None:
+            result = triangular()
+        else:
+            result = jax.lax.cond(self.regular, triangular, lambda: self.factor @ matrix)
+        return result if self.unit is None else self.unit[:, None] * result
+
+    def solve(self, matrix: Array) -> Array:
+        """G⁺ A = Wᵀ W A (m, n) of A (m, n)."""
+        return self.transposed(self.apply(matrix))
+
+
+def whiten(
+    moment: Array, *, negligible: ArrayLike = 0.0, other_rounding: bool = False
+) -> Whitening:
+    """The whitening of G by its Cholesky factor; where that is nearly singular, by eigenvectors.
+
+    Args:
+      moment: (m, m) G, symmetric, positive semi-definite.
+      negligible: features of up to this variance are left out. In units in which G has diagonal 1,
+        no other one is too small to be seen.
+      other_rounding: with a higher cut-off and a G that is off by rounding, to see what depends on
+        them.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from reconjax.linalg.whitening import whiten
+      >>> x = np.random.default_rng(0).normal(size=(9, 3))
+      >>> moment = x.T @ x
+      >>> whitening = whiten(jnp.asarray(moment))
+      >>> bool(np.allclose(whitening.apply(whitening.apply(moment).T), np.eye(3)))
+      True
+    """
+    variance = jnp.diagonal(moment)
+    varies = variance > negligible
+    unit = jnp.where(varies, jax.lax.rsqrt(jnp.where(varies, variance, 1.0)), 0.0)
+    scaled = moment * (unit[:, None] * unit)
+    size, epsilon = scaled.shape[0], float(jnp.finfo(scaled.dtype).eps)
+    if other_rounding:
+        off = jax.random.normal(jax.random.key(0), scaled.shape, scaled.dtype)
+        scaled = scaled + jnp.where(varies[:, None] & varies, epsilon * (off + off.T), 0.0)
+
+    # What is left out carries nothing; 1 keeps G regular there.
+    outside = jnp.diag(jnp.where(varies, 0.0, 1.0).astype(scaled.dtype))
+    factor = jnp.linalg.cholesky(scaled + outside, symmetrize_input=False)
+    pivots = jnp.min(jnp.diagonal(factor))  # NaN where it fails
+    regular = jnp.isfinite(pivots) & (pivots**2 > 64 * size * epsilon)
+
+    def by_cholesky() -> tuple[Array, Array]:
+        norm = jnp.max(jnp.sum(jnp.abs(scaled), axis=0))
+        return factor, epsilon * norm / pivots**2
+
+    def by_eigenvectors() -> tuple[Array, Array]:
+        eigenvalues, vectors = eigh_descending(scaled)
+        cut = jnp.maximum(significant(eigenvalues), 8 * epsilon * eigenvalues[0])
+        cut = OTHER_CUT * cut if other_rounding else cut
+        kept = jnp.where(eigenvalues > cut, eigenvalues, 0.0)
+        least = jnp.min(jnp.where(kept > 0, kept, eigenvalues[0]))
+        return vectors * inverse_root(kept), epsilon * eigenvalues[0] / least
+
+    factor, magnified = jax.lax.cond(regular, by_cholesky, by_eigenvectors)
+    return Whitening(factor, unit, regular, magnified)
+
+
+def whiten_regular(moment: Array) -> Whitening:
+    """The whitening of a positive definite G (m, m) by its Cholesky factor; else it is NaN."""
+    return Whitening(jnp.linalg.cholesky(moment, symmetrize_input=False))
+
+
+def ridged(moment: Array) -> Array:
+    """G (m, m) with a ridge of rounding, so that it is positive definite; a constant for gradients.
+
+    For what may be bent by it a little: the basis of a subspace, the start of a gradient.
+    """
+    diagonal = jnp.diagonal(moment)
+    epsilon = 64 * moment.shape[0] * float(jnp.finfo(moment.dtype).eps)
+    ridge = jax.lax.stop_gradient(epsilon * (diagonal + jnp.mean(diagonal)))
+    return moment + jnp.diag(ridge)
+
+
+@jax.custom_jvp
+def whitening_vectors(moment: Array) -> tuple[Array, Array]:
+    """W (m, m) with Wᵀ G W = I on the range of G, 0 in the columns past its rank; and G's eigh.
+
+    For functions that no rotation W Q of the whitened coordinates changes: among these derivatives
+    the one taken is dW = −½ W (Wᵀ dG W), which no eigenvalues divide, and into the null space of G
+    that which keeps its dimension.
+
+    Args:
+      moment: (m, m) G, symmetric, positive semi-definite.
+
+    Returns:
+      W, and (m,) eigenvalues of G, largest first, 0 up to `significant`; of these no
+      derivative is taken.
+    """
+    eigenvalues, vectors = eigh_descending(moment)
+    kept = eigenvalues > significant(eigenvalues)
+    whitener = jnp.where(kept, vectors / jnp.sqrt(jnp.where(kept, eigenvalues, 1.0)), 0.0)
+    return whitener, jnp.where(kept, eigenvalues, 0.0)
+
+
+@whitening_vectors.defjvp
+def _whitening_vectors_jvp(
+    primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    (moment,) = primals
+    whitener, eigenvalues = whitening_vectors(moment)
+    change = _product((tangents[0] + tangents[0].T) / 2, whitener)
+    inside = _product(whitener.T, change)
+    # The part of dG W / d outside the range, whose projector is W Wᵀ G = W D Wᵀ.
+    outward = change * inverse_root(eigenvalues) ** 2
+    outward = outward - _product(whitener * eigenvalues, _product(whitener.T, outward))
+    outward = jnp.where(jnp.all(eigenvalues > 0), 0.0, outward)
+    whitener_change = outward - _product(whitener, inside) / 2
+    return (whitener, eigenvalues), (whitener_change, jnp.zeros_like(eigenvalues))
+
+
+def _product(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision="highest")
