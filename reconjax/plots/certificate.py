@@ -28,9 +28,9 @@ def certificate_figure(result: xarray.Dataset, *, title: str | None = None) -> F
             hollow = {"markeredgecolor": color, "markerfacecolor": "white", "markersize": 4}
             change.plot(dims[unclear], largest[unclear], "o", zorder=3, **hollow)
             overlap.plot(every, row.overlap.values, **line)
-        random = {"color": "grey", "linestyle": ":", "linewidth": 1.1}
+        random = {"color": "gray", "linestyle": ":", "linewidth": 1.1}
         overlap.plot(every, every / every[-1], **random, label="spaces at random")
-        hollow = {"color": "grey", "markerfacecolor": "white", "markersize": 4}
+        hollow = {"color": "gray", "markerfacecolor": "white", "markersize": 4}
         overlap.plot([], [], "o", **hollow, label="K cuts near-equal eigenvalues")
         change.set_title("largest possible change of r2, for any label")
         overlap.set_title("mean squared cosine of the two representations")

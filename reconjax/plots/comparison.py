@@ -12,7 +12,7 @@ from reconjax.evidence.bootstrap import interval_reach
 from reconjax.evidence.places import Place
 from reconjax.plots.style import STYLE
 
-BETTER, WORSE, UNSURE = "C0", "C3", "grey"
+BETTER, WORSE, UNSURE = "C0", "C3", "gray"
 ROUNDING = 1e-6  # of a gain: far below any that matters
 
 
@@ -59,7 +59,7 @@ def comparison_figure(
                     fontsize=7,
                     ha="right",
                     va="center",
-                    color="grey",
+                    color="gray",
                 )
             axes.set_yticks(range(len(names)), names)
             axes.xaxis.set_major_locator(MaxNLocator(4))

@@ -64,11 +64,11 @@ def alignment_figure(
         for axes in (by_dim, by_share, r2):
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
             axes.set_ylim(bottom=0)
-        by_dim.plot([], [], color="grey", linestyle=":", linewidth=1.1, label="chance")
+        by_dim.plot([], [], color="gray", linestyle=":", linewidth=1.1, label="chance")
         if held_out:
-            by_dim.plot([], [], color="grey", label="held-out", **HELD_OUT)
+            by_dim.plot([], [], color="gray", label="held-out", **HELD_OUT)
         if any(bands.values()):
-            by_dim.fill_between([], [], color="grey", label="90 % interval", **BAND)
+            by_dim.fill_between([], [], color="gray", label="90 % interval", **BAND)
         figure.legend(*by_dim.get_legend_handles_labels(), loc="outside right center")
         if title:
             figure.suptitle(title)
@@ -141,9 +141,9 @@ def sweep_figure(
                 axes.label_outer()
             panels[p, 0].set_ylabel(f"change of {quantity}")
         if tested is not None:
-            panels[0, 0].plot([], [], color="grey", label="held-out", **HELD_OUT)
+            panels[0, 0].plot([], [], color="gray", label="held-out", **HELD_OUT)
         if bands is not None:
-            panels[0, 0].fill_between([], [], color="grey", label="90 % interval", **BAND)
+            panels[0, 0].fill_between([], [], color="gray", label="90 % interval", **BAND)
         handles, labels = panels[0, 0].get_legend_handles_labels()
         name = {"std": "noise std", "ratio": "mask ratio"}[strength]
         figure.legend(handles, labels, title=name, loc="outside right upper")

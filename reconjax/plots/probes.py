@@ -36,7 +36,7 @@ def probe_figure(
         figure = Figure(figsize=(12, 1.6 + 0.55 * max(len(probes), 4)), layout="constrained")
         bars, path = figure.subplots(1, 2, width_ratios=(1.1, 1))
         _bars(bars, rows, probes, split)
-        bars.axvline(chance, color="grey", linestyle=":", linewidth=1.1, label="largest class")
+        bars.axvline(chance, color="gray", linestyle=":", linewidth=1.1, label="largest class")
         bars.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
         for index, (features, ridge) in enumerate(paths.items()):
             _path(path, ridge, features, f"C{index}")

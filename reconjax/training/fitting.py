@@ -112,7 +112,7 @@ def fit_runs(
       batch_size: of the whole batch of a run; the number of devices must divide it. By default 128,
         or as many as there are.
       weight_decay: of AdamW, >= 0.
-      augment: of "crop", "flip", "greyscale".
+      augment: of "crop", "flip", "grayscale".
       out: a folder for settings, metrics and checkpoints of all runs. A training that is there
         already goes on.
       record: plain values to keep in the settings and to compare with; with "net": the keyword
