@@ -202,7 +202,7 @@ def _of_run(request: _Request) -> tuple[Dataset, dict[str, Dataset]]:
         text = settings["noise"]
         noise = None if text is None else parse_noise(text, pixels.example_shape)
         size = min(size, pixels.features)
-        kinds[f"closed form, {size}"] = closed_form_features(pixels, size, noise)
+        kinds[f"closed form, K = {size}"] = closed_form_features(pixels, size, noise)
     return pixels, kinds
 
 
