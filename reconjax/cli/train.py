@@ -176,11 +176,10 @@ def _dataset(data: str, reading: ReadOptions) -> "Dataset":
     from reconjax.studies.source import Source
 
     source = Source(data, labels=False, **reading.keywords())
-    test, size = source.test, reading.max_samples
-    if test is not None and size is not None:
-        test = test.sample(size, reading.seed)
-    assert source.dataset is not None
-    return dataclasses.replace(source.dataset, train=source.train, test=test)
+    dataset, size = source.sampled(), reading.max_samples
+    if dataset.test is None or size is None:
+        return dataset
+    return dataclasses.replace(dataset, test=dataset.test.sample(size, reading.seed))
 
 
 def _net(options: TrainOptions) -> dict[str, Any]:

@@ -79,6 +79,10 @@ class Source:
             raise TypeError(f"{unknown[0]}: no such option; {', '.join(Reading.__annotations__)}")
         self.reading = Reading(**reading)  # type: ignore[typeddict-item]
         self.seed = reading.get("seed", 0)
+        check_whole("seed", self.seed, 0)
+        check_whole("max_samples", reading.get("max_samples"), 1)
+        if (memory := reading.get("memory")) is not None and not memory > 0:
+            raise ValueError(f"memory: {memory}; GiB > 0 are needed")
         self.class_weight = reading.get("class_weight")
         self.standardize = reading.get("standardize", False)
         self.started = time.monotonic()
@@ -144,6 +148,12 @@ class Source:
         size = self.reading.get("max_samples")
         train = self.dataset.train
         return train if size is None else train.sample(size, self.seed)
+
+    def sampled(self) -> Dataset:
+        """The data set, with the part of its training split that `max_samples` leaves."""
+        if self.dataset is None:
+            raise ValueError("data: moments; a data set with samples is needed")
+        return dataclasses.replace(self.dataset, train=self.train)
 
     @property
     def test(self) -> Split | None:
@@ -265,6 +275,7 @@ class Source:
         return count if count > 1 else 0
 
     def _fold_count(self, folds: int | None, cheap: int) -> int:
+        check_whole("bootstrap", folds)
         several = jax.process_count() > 1
         if self.given is not None:
             if folds:
@@ -308,6 +319,19 @@ class Source:
                 "devices": local if len(local) > 1 else None,
                 "progress": count,
             }
+
+
+def check_whole(name: str, value: object, least: int | None = None) -> None:
+    """Raises ValueError unless the value is None, or a whole number that is large enough.
+
+    2.5 is not rounded, and True is no number.
+    """
+    if value is None:
+        return
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or (least is not None and value < least):  # type: ignore[operator]
+        wanted = "a whole number" if least is None else f"a whole number, at least {least},"
+        raise ValueError(f"{name}: {value}; {wanted} is needed")
 
 
 def _counted(

@@ -466,7 +466,7 @@ def test_the_command_says_in_one_line_what_is_wrong(run, tmp_path):
         ([tmp_path / "a.npz", "--knn", "12"], "knn: 12; 1 .. 11 with 12 training samples"),
         ([tmp_path / "a.npz", "--untrained"], "untrained: does not apply"),
         ([tmp_path / "a.npz", tmp_path / "b.npz"], "labels are not those of"),
-        ([tmp_path / "a.npz", "--max-samples", "0"], "count is 0"),
+        ([tmp_path / "a.npz", "--max-samples", "0"], "max_samples: 0; a whole number, at least 1"),
     ):
         status, out, err = run(*argv)
         assert (status, out) == (2, ""), argv

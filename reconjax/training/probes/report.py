@@ -9,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from flax import nnx
 
-from reconjax.data import Dataset, load
+from reconjax.data import Dataset
 from reconjax.nets import make
 from reconjax.noise import parse_noise
 from reconjax.studies.progress import progress_bar
+from reconjax.studies.source import Source
 from reconjax.training.features import feature_set, load_features
 from reconjax.training.probes.baselines import closed_form_features, majority, pca_features
 from reconjax.training.probes.mlp import mlp_probe
@@ -77,10 +78,11 @@ def probe(
         images that are not those of the features.
 
     Example:
-      >>> images = reconjax.data.load("digits")
-      >>> x, y = images.train.examples(np.arange(200))
-      >>> np.savez("/tmp/reconjax-features.npz", x_train=x.reshape(200, -1) / 16, y_train=y)
-      >>> table = reconjax.training.probe("/tmp/reconjax-features.npz", progress=False)
+      >>> import tempfile
+      >>> x, y = reconjax.data.load("digits").train.examples(np.arange(200))
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     np.savez(folder + "/pixels.npz", features_train=x.reshape(200, -1), labels_train=y)
+      ...     table = reconjax.training.probe(folder + "/pixels.npz", knn=[1])
       >>> [row["probe"] for row in table["probes"]][:2]
       ['linear, ridge', 'linear, softmax']
     """
@@ -142,17 +144,12 @@ class _Request:
     seed: int
     arrays: dict[str, Any]
 
-    def open(self, name: str, **kept: Any) -> Dataset:
-        """A data set, its arrays understood as the options say, else as the run did."""
+    def open(self, data: str | Dataset, **kept: Any) -> Dataset:
+        """A part of a data set, its arrays understood as the options say, else as the run did."""
         given = {key: value for key, value in self.arrays.items() if value is not None}
-        return self.part(load(name, data_dir=self.data_dir, **{**kept, **given}))
-
-    def part(self, data: Dataset) -> Dataset:
-        """The data set, with the part of its training split that `max_samples` leaves."""
-        if self.max_samples is None:
-            return data
-        train = data.train.sample(self.max_samples, self.seed)
-        return dataclasses.replace(data, train=train)
+        arrays = {**kept, **given} if isinstance(data, str) else {}
+        part = {"max_samples": self.max_samples, "seed": self.seed}
+        return Source(data, labels=False, data_dir=self.data_dir, **part, **arrays).sampled()
 
 
 def _pixels_and_features(request: _Request) -> tuple[Dataset | None, dict[str, Dataset]]:
@@ -162,7 +159,7 @@ def _pixels_and_features(request: _Request) -> tuple[Dataset | None, dict[str, D
         for name, given in (("untrained", request.untrained), ("run", request.run is not None)):
             if given:
                 raise ValueError(f"{name}: does not apply to features in a file")
-        main = request.part(load_features(path))
+        main = request.open(load_features(path))
         kinds = {path.stem: main}
         if request.data is None:
             return None, kinds
