@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
+from jax.typing import DTypeLike
 
 from reconjax.nets import convolution
 
@@ -30,7 +31,9 @@ Shape = Sequence[int]
 class Net(nnx.Module):
     """A net for centered examples of one shape."""
 
-    def __init__(self, example_shape: Shape, dtype: Any, param_dtype: Any) -> None:
+    def __init__(
+        self, example_shape: Shape, dtype: DTypeLike | None, param_dtype: DTypeLike
+    ) -> None:
         """Keeps the shape of an example and the dtypes; `dtype` None means `param_dtype`."""
         self.example_shape = tuple(positive("example_shape", size) for size in example_shape)
         self.dtype = param_dtype if dtype is None else dtype
@@ -62,7 +65,7 @@ class BatchNorm(nnx.BatchNorm):
     whatever the dtype of the net, and returned in the dtype of the input.
     """
 
-    def __init__(self, features: int, *, param_dtype: Any, rngs: nnx.Rngs) -> None:
+    def __init__(self, features: int, *, param_dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         """Running moments have momentum 0.9, and are kept in `param_dtype` as everything else."""
         super().__init__(
             features, momentum=0.9, dtype=param_dtype, param_dtype=param_dtype, rngs=rngs
@@ -166,8 +169,8 @@ class Layers:
     """Makes layers in these dtypes, with keys from `rngs`."""
 
     rngs: nnx.Rngs
-    dtype: Any
-    param_dtype: Any
+    dtype: DTypeLike | None
+    param_dtype: DTypeLike
 
     def linear(self, inputs: int, outputs: int, *, relu: bool = False, bias: bool = True) -> Any:
         """(N, inputs) to (N, outputs)."""
@@ -216,7 +219,7 @@ class Layers:
         }
 
 
-def kernel(gain: float, key: Array, shape: Shape, dtype: Any) -> Array:
+def kernel(gain: float, key: Array, shape: Shape, dtype: DTypeLike) -> Array:
     """Normal numbers of variance gain / inputs; `shape` is (..., inputs, outputs).
 
     They are drawn by NumPy, from a seed that the key gives: JAX would compile a program for each

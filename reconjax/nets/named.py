@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from reconjax.nets.autoencoder import Autoencoder, MLPAutoencoder
 from reconjax.nets.classifiers import Classifier, MLPClassifier, ResNet9
@@ -42,8 +43,8 @@ def make(
     latent_dim: int | None = None,
     num_classes: int | None = None,
     rngs: nnx.Rngs,
-    dtype: Any = None,
-    param_dtype: Any = jnp.float32,
+    dtype: DTypeLike | None = None,
+    param_dtype: DTypeLike = jnp.float32,
     **options: Any,
 ) -> Autoencoder | Classifier:
     """The net of this name, one of `NAMES`.

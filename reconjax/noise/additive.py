@@ -17,7 +17,14 @@ from reconjax.noise.base import (
     pytree,
     static,
 )
-from reconjax.noise.rays import Colored, FeatureVariance, Independent, Isotropic, RayPoint, added
+from reconjax.noise.rays import (
+    Colored,
+    FeatureVariance,
+    Independent,
+    Isotropic,
+    RayPoint,
+    additive_point,
+)
 
 
 @pytree
@@ -47,7 +54,7 @@ class Gaussian(Noise):
 
     def ray(self) -> RayPoint:
         """τ = std², B = I."""
-        return added(Isotropic(), jnp.asarray(self.std) ** 2)
+        return additive_point(Isotropic(), jnp.asarray(self.std) ** 2)
 
 
 @pytree
@@ -87,7 +94,7 @@ class ColoredGaussian(Noise):
 
     def ray(self) -> RayPoint:
         """τ = std², B = L Lᵀ."""
-        return added(Colored(self.factor), self.std**2)
+        return additive_point(Colored(self.factor), self.std**2)
 
 
 @pytree
@@ -120,7 +127,7 @@ class Speckle(Noise):
 
     def ray(self) -> RayPoint:
         """τ = std², B = diag(M)."""
-        return added(FeatureVariance(), self.std**2)
+        return additive_point(FeatureVariance(), self.std**2)
 
 
 @pytree
@@ -186,7 +193,7 @@ class Thinning(Noise):
 
     def ray(self) -> RayPoint:
         """B = diag(mean image); τ = 1 / (photons (1 - p)), times p where binomial."""
-        return added(Independent(self.intensity), self._variance(), 1 - self.ratio)
+        return additive_point(Independent(self.intensity), self._variance(), 1 - self.ratio)
 
     def _variance(self) -> Array:
         """Of x' / (1 - p) by counting, at intensity 1."""

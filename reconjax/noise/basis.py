@@ -1,7 +1,5 @@
 """Noise on the coordinates in another basis, such as the principal directions."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -23,7 +21,7 @@ class InBasis(Noise):
     """
 
     basis: Array
-    noise: Any
+    noise: Noise
 
     @property
     def features(self) -> int:
@@ -75,7 +73,7 @@ class InBasis(Noise):
         return inner._replace(direction=Rotated(self.basis, inner.direction))
 
 
-def in_basis(noise: Any, basis: ArrayLike) -> InBasis:
+def in_basis(noise: Noise, basis: ArrayLike) -> InBasis:
     """A noise on the coordinates of x in an orthonormal basis, such as the principal directions.
 
     Args:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from reconjax.noise.base import Noise, Shape, check, check_ratio, flat, image_size, pytree, static
 from reconjax.noise.groups import group_fields, patch_groups, value_groups
@@ -38,7 +38,7 @@ class GroupMask(Noise):
         """(*shape, n) bool, which groups of each example are kept."""
         raise NotImplementedError
 
-    def visibility(self, dtype: Any) -> tuple[Array, Array]:
+    def visibility(self, dtype: DTypeLike) -> tuple[Array, Array]:
         """Q, (D,) or a scalar where it is the same for all, and V (D, D)."""
         raise NotImplementedError
 
@@ -101,7 +101,7 @@ class Mask(GroupMask):
         drawn = jax.random.uniform(key, (*shape, self.count), jnp.float32)
         return drawn >= self.ratio.astype(jnp.float32)
 
-    def visibility(self, dtype: Any) -> tuple[Array, Array]:
+    def visibility(self, dtype: DTypeLike) -> tuple[Array, Array]:
         """1 - p; within a group 1 - p, and the product between groups."""
         keep = 1 - jnp.asarray(self.ratio, dtype)
         if keep.ndim == 0:

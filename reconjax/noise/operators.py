@@ -8,23 +8,21 @@ Those on images act on rows and columns, T_a = R ⊗ C ⊗ I, drawn independentl
 D x D is ever made for T, and the moments cost H + W of a matrix product each.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from reconjax.linalg.precision import highest
 from reconjax.noise.base import (
     Noise,
     Shape,
     check,
-    chosen,
     flat,
     image_size,
     pytree,
+    random_index,
     static,
     window_size,
 )
@@ -75,7 +73,7 @@ class ImageOperator(Noise):
 
     image: tuple[int, int, int] = static()
 
-    def operators(self, dtype: Any) -> list[tuple[Array, Array]]:
+    def operators(self, dtype: DTypeLike) -> list[tuple[Array, Array]]:
         """For rows, then columns: (A, size, size) operators and their (A,) probabilities."""
         raise NotImplementedError
 
@@ -98,7 +96,7 @@ class ImageOperator(Noise):
             if len(each) == 1:
                 images = jnp.einsum(sums.replace("nij", "ij"), each[0], images)
             else:
-                which = chosen(subkey, chances, images.shape[:1])
+                which = random_index(subkey, chances, images.shape[:1])
                 images = jnp.einsum(sums, each[which], images)
         return images.reshape(x.shape)
 
@@ -127,7 +125,7 @@ class ImageOperator(Noise):
             found = _both_sides(found.reshape(view), each, chances).reshape(size, size)
         return found if through is None else found - through[:, None] * through
 
-    def _averages(self, dtype: Any) -> list[Array]:
+    def _averages(self, dtype: DTypeLike) -> list[Array]:
         return [jnp.einsum("aij,a->ij", *one) for one in self.operators(dtype)]
 
     def _expected(self, moment: Array, rows: Array, columns: Array) -> Array:
@@ -145,7 +143,7 @@ class Blur(ImageOperator):
 
     std: Array
 
-    def operators(self, dtype: Any) -> list[tuple[Array, Array]]:
+    def operators(self, dtype: DTypeLike) -> list[tuple[Array, Array]]:
         """One for the rows, one for the columns."""
         std = self.std.astype(dtype)
         wide = std > 0
@@ -171,7 +169,7 @@ class Shift(ImageOperator):
     largest: int = static()
     wrap: bool = static()
 
-    def operators(self, dtype: Any) -> list[tuple[Array, Array]]:
+    def operators(self, dtype: DTypeLike) -> list[tuple[Array, Array]]:
         """2 largest + 1 for the rows, and for the columns."""
         steps = range(-self.largest, self.largest + 1)
         chances = jnp.full(len(steps), 1 / len(steps), dtype)
@@ -197,7 +195,7 @@ class Flip(ImageOperator):
     probability: Array
     vertical: bool = static()
 
-    def operators(self, dtype: Any) -> list[tuple[Array, Array]]:
+    def operators(self, dtype: DTypeLike) -> list[tuple[Array, Array]]:
         """The identity and the flip of one axis."""
         found = []
         for size, flips in zip(self.image[:2], (self.vertical, not self.vertical), strict=True):
@@ -220,7 +218,7 @@ class Crop(ImageOperator):
 
     window: tuple[int, int] = static()
 
-    def operators(self, dtype: Any) -> list[tuple[Array, Array]]:
+    def operators(self, dtype: DTypeLike) -> list[tuple[Array, Array]]:
         """One for each first row, and each first column, of the window."""
         found = []
         for size, window in zip(self.image[:2], self.window, strict=True):

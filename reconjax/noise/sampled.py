@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from reconjax.linalg.eigen import eigh_descending, significant
 from reconjax.linalg.precision import highest
@@ -130,7 +130,7 @@ def from_function(function: Draw) -> Function:
 
 
 def estimated(
-    noise: Any,
+    noise: Noise,
     x: ArrayLike,
     *,
     key: Array,
@@ -222,7 +222,7 @@ class _Sums(NamedTuple):
     cross: Array
 
     @classmethod
-    def zeros(cls, samples: int, features: int, dtype: Any) -> "_Sums":
+    def zeros(cls, samples: int, features: int, dtype: DTypeLike) -> "_Sums":
         zero, square = jnp.zeros((), dtype), jnp.zeros((features, features), dtype)
         last = jnp.zeros((samples, features), dtype)
         return cls(zero, square, square, square, square, last, zero)

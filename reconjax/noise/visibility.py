@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from reconjax.noise.base import (
     Shape,
     check_probabilities,
-    chosen,
     image_size,
     pytree,
+    random_index,
     static,
     window_size,
 )
@@ -46,7 +46,7 @@ class BlockMask(GroupMask):
         rows, columns = hidden
         return ~(rows[..., :, None] & columns[..., None, :]).reshape(*shape, self.count)
 
-    def visibility(self, dtype: Any) -> tuple[Array, Array]:
+    def visibility(self, dtype: DTypeLike) -> tuple[Array, Array]:
         """1 - P(i hidden), and 1 - P(i hidden) - P(j hidden) + P(both hidden)."""
         once, twice = [], []
         for axis, place in enumerate((self.groups // self.image[1], self.groups % self.image[1])):
@@ -79,14 +79,14 @@ class MaskSet(GroupMask):
 
     def draw(self, key: Array, shape: tuple[int, ...]) -> Array:
         """One of the masks."""
-        return self.masks[chosen(key, self.probabilities, shape)]
+        return self.masks[random_index(key, self.probabilities, shape)]
 
-    def visibility(self, dtype: Any) -> tuple[Array, Array]:
+    def visibility(self, dtype: DTypeLike) -> tuple[Array, Array]:
         """The averages over the masks."""
         pairs = self._pairs(dtype)
         return jnp.diagonal(pairs)[self.groups], pairs[self.groups[:, None], self.groups]
 
-    def _pairs(self, dtype: Any = None) -> Array:
+    def _pairs(self, dtype: DTypeLike | None = None) -> Array:
         """(n, n) V of the groups."""
         dtype = jnp.result_type(float) if dtype is None else dtype
         masks = self.masks.astype(dtype)
@@ -126,7 +126,7 @@ class PairMask(GroupMask):
         thresholds = jax.scipy.special.ndtri(jnp.diagonal(self.pairs)).astype(jnp.float32)
         return latent <= thresholds
 
-    def visibility(self, dtype: Any) -> tuple[Array, Array]:
+    def visibility(self, dtype: DTypeLike) -> tuple[Array, Array]:
         """Q and V, by feature."""
         pairs = jnp.asarray(self.pairs, dtype)
         return jnp.diagonal(pairs)[self.groups], pairs[self.groups[:, None], self.groups]
