@@ -137,7 +137,7 @@ def _print(records: list[dict[str, Any]]) -> None:
 
 
 def _margins(noise: dict[str, Any]) -> str:
-    """What the verdict was judged by."""
+    """The numbers behind the verdict."""
     text = (
         f"commutator {noise['commutator']:.1e}, mixing {noise['mixing']:.1e}"
         f" (0 is up to {noise['tolerance']:.1e})"

@@ -1,7 +1,7 @@
 """What the nets are made of: layers that share their dtypes, pooling, and checks of sizes.
 
 Parameters are kept in `param_dtype` (float32), and a net computes in `dtype` (by default the same;
-bfloat16 on accelerators). Nothing is float64 unless it is asked for, whatever the default of JAX.
+bfloat16 on accelerators). Nothing is float64 unless `dtype` says so, whatever the default of JAX.
 Kernels start from a normal distribution of variance 2 / inputs where a ReLU follows (He et al.,
 2015), else of 1 / inputs; biases from 0.
 """

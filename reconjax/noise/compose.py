@@ -64,7 +64,7 @@ class Chain(Noise):
         return moment
 
     def second_moment(self, moment: Array, mean: Array | None = None) -> Array:
-        """The composition of the second moments, each told where the ones before it moved E x."""
+        """The composition of the second moments, each given the E x after those before it."""
         for noise in self.noises:
             moment = noise.second_moment(moment, mean)
             mean = mean_after(noise, mean)

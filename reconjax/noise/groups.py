@@ -42,7 +42,7 @@ def patch_groups(
 
 
 def usual_patches(image_shape: Shape) -> tuple[list[tuple[int, int]], bool]:
-    """Patch shapes that suit images when none is asked for, and whether they need `partial`.
+    """Patch shapes that suit images by default, and whether they need `partial`.
 
     1 x 1, 2 x 2 and 4 x 4, cut to the image where it is lower or narrower: those that divide it and
     are more than one. Where only 1 x 1 divides it, as with 11 x 13 pixels, the others come with

@@ -64,14 +64,14 @@ class GroupMask(Noise):
     def second_moment(self, moment: Array, mean: Array | None = None) -> Array:
         """V ∘ G, and (V - q qᵀ) ∘ (E x - c)(E x - c)ᵀ where that is not 0."""
         single, pairs = self.visibility(moment.dtype)
-        found = pairs * moment
+        covariance = pairs * moment
         if self.fill is None and mean is None:
-            return found
+            return covariance
         away = jnp.zeros_like(moment[0]) if mean is None else mean
         if self.fill is not None:
             away = away - self.fill.astype(moment.dtype)
         single = jnp.broadcast_to(single, away.shape)
-        return found + (pairs - single[:, None] * single) * (away[:, None] * away)
+        return covariance + (pairs - single[:, None] * single) * (away[:, None] * away)
 
     @jax.jit
     def offset(self) -> Array | None:
@@ -145,8 +145,8 @@ class SaltAndPepper(Mask):
         """That of the mask, and p a² within groups."""
         dropped = 1 - self.visibility(moment.dtype)[0]
         power = jnp.broadcast_to(dropped * self.amplitude.astype(moment.dtype) ** 2, moment.shape)
-        found = GroupMask.second_moment(self, moment, mean)
-        return found + jnp.where(same_group(self.groups), power, 0.0)
+        covariance = GroupMask.second_moment(self, moment, mean)
+        return covariance + jnp.where(same_group(self.groups), power, 0.0)
 
     def ray(self) -> RayPoint | None:
         """B = M + c cᵀ + a² / (1 - p) within groups: one ray for a² / (1 - p) that is the same."""

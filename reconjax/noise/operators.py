@@ -120,13 +120,13 @@ class ImageOperator(Noise):
             (1, height, width * channels, 1, height, width * channels),
             (height, width, channels, height, width, channels),
         ]
-        found = moment
+        whole = moment
         for (each, chances), view in zip(self.operators(moment.dtype), views, strict=True):
-            found = _both_sides(found.reshape(view), each, chances).reshape(size, size)
-        return found if through is None else found - through[:, None] * through
+            whole = _both_sides(whole.reshape(view), each, chances).reshape(size, size)
+        return whole if through is None else whole - through[:, None] * through
 
     def _averages(self, dtype: DTypeLike) -> list[Array]:
-        return [jnp.einsum("aij,a->ij", *one) for one in self.operators(dtype)]
+        return [jnp.einsum("aij,a->ij", *axis) for axis in self.operators(dtype)]
 
     def _expected(self, moment: Array, rows: Array, columns: Array) -> Array:
         images = moment.reshape(*self.image, -1)
@@ -147,14 +147,14 @@ class Blur(ImageOperator):
         """One for the rows, one for the columns."""
         std = self.std.astype(dtype)
         wide = std > 0
-        found = []
+        axes = []
         for size in self.image[:2]:
             place = jnp.arange(size, dtype=dtype)
             distance = (place[:, None] - place) / jnp.where(wide, std, 1.0)
             weights = jnp.where(wide, jnp.exp(-(distance**2) / 2), jnp.eye(size, dtype=dtype))
             weights = weights / jnp.sum(weights, axis=1, keepdims=True)
-            found.append((weights[None], jnp.ones(1, dtype)))
-        return found
+            axes.append((weights[None], jnp.ones(1, dtype)))
+        return axes
 
 
 @pytree
@@ -173,14 +173,14 @@ class Shift(ImageOperator):
         """2 largest + 1 for the rows, and for the columns."""
         steps = range(-self.largest, self.largest + 1)
         chances = jnp.full(len(steps), 1 / len(steps), dtype)
-        found = []
+        axes = []
         for size in self.image[:2]:
             eye = np.eye(size)
             shifted = [
                 np.roll(eye, step, axis=0) if self.wrap else np.eye(size, k=-step) for step in steps
             ]
-            found.append((jnp.asarray(np.stack(shifted), dtype), chances))
-        return found
+            axes.append((jnp.asarray(np.stack(shifted), dtype), chances))
+        return axes
 
 
 @pytree
@@ -197,15 +197,15 @@ class Flip(ImageOperator):
 
     def operators(self, dtype: DTypeLike) -> list[tuple[Array, Array]]:
         """The identity and the flip of one axis."""
-        found = []
+        axes = []
         for size, flips in zip(self.image[:2], (self.vertical, not self.vertical), strict=True):
             eye = jnp.eye(size, dtype=dtype)
             if flips:
                 chance = self.probability.astype(dtype)
-                found.append((jnp.stack([eye, eye[::-1]]), jnp.stack([1 - chance, chance])))
+                axes.append((jnp.stack([eye, eye[::-1]]), jnp.stack([1 - chance, chance])))
             else:
-                found.append((eye[None], jnp.ones(1, dtype)))
-        return found
+                axes.append((eye[None], jnp.ones(1, dtype)))
+        return axes
 
 
 @pytree
@@ -220,19 +220,19 @@ class Crop(ImageOperator):
 
     def operators(self, dtype: DTypeLike) -> list[tuple[Array, Array]]:
         """One for each first row, and each first column, of the window."""
-        found = []
+        axes = []
         for size, window in zip(self.image[:2], self.window, strict=True):
             # Pixel centers of the enlarged window, in pixels of the window.
             at = np.clip((np.arange(size) + 0.5) * window / size - 0.5, 0, window - 1)
             near = np.minimum(at.astype(int), max(window - 2, 0))
             each = np.zeros((size - window + 1, size, size))
-            for start, one in enumerate(each):
-                np.add.at(one, (np.arange(size), start + near), 1 - (at - near))
+            for start, matrix in enumerate(each):
+                np.add.at(matrix, (np.arange(size), start + near), 1 - (at - near))
                 far = start + np.minimum(near + 1, window - 1)
-                np.add.at(one, (np.arange(size), far), at - near)
+                np.add.at(matrix, (np.arange(size), far), at - near)
             chances = jnp.full(len(each), 1 / len(each), dtype)
-            found.append((jnp.asarray(each, dtype), chances))
-        return found
+            axes.append((jnp.asarray(each, dtype), chances))
+        return axes
 
 
 def linear(matrix: ArrayLike) -> Linear:
@@ -323,9 +323,9 @@ def crop(window: int | Shape, image_shape: Shape) -> Crop:
 def _both_sides(moment: Array, each: Array, chances: Array) -> Array:
     """Σ w_a T_a G T_aᵀ, T_a on axes 1 and 4 of G."""
 
-    def add(total: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
-        operator, chance = one
-        found = jnp.einsum("ij,ajbckd->aibckd", operator, moment)
-        return total + chance * jnp.einsum("kl,aibcld->aibckd", operator, found), None
+    def add(total: Array, term: tuple[Array, Array]) -> tuple[Array, None]:
+        operator, chance = term
+        rows = jnp.einsum("ij,ajbckd->aibckd", operator, moment)
+        return total + chance * jnp.einsum("kl,aibcld->aibckd", operator, rows), None
 
     return jax.lax.scan(add, jnp.zeros_like(moment), (each, chances))[0]

@@ -2,7 +2,7 @@
 
 E[x' x'ᵀ] = g ((1 - ρ) M + ρ B) with one direction B and a share ρ in [0, 1] that grows with the
 strength. Divided by q, x' is x with additive noise of covariance τ B (up to a multiple of M), and
-one factorisation of (M, B) serves the whole family (`reconjax.ray`). The leaves of a direction have
+one factorization of (M, B) serves the whole family (`reconjax.ray`). The leaves of a direction have
 D as their first size.
 """
 

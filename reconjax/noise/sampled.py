@@ -1,7 +1,7 @@
 """Noises given as a plain function (key, x) -> x', with moments measured by Monte Carlo."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -268,16 +268,16 @@ def _fitted(
 
 def _drawn(function: Draw, key: Array, x: Array) -> Array:
     """function(key, x), checked."""
-    found: Any = function(key, x)
-    if np.shape(found) != x.shape:
+    drawn: ArrayLike = function(key, x)
+    if np.shape(drawn) != x.shape:
         raise ValueError(
-            f"noise: {_name(function)} returned shape {np.shape(found)} for x of shape {x.shape};"
+            f"noise: {_name(function)} returned shape {np.shape(drawn)} for x of shape {x.shape};"
             " it must keep the shape"
         )
-    found = jnp.asarray(found).astype(x.dtype)
-    if not isinstance(found, jax.core.Tracer) and not bool(jnp.all(jnp.isfinite(found))):
+    drawn = jnp.asarray(drawn).astype(x.dtype)
+    if not isinstance(drawn, jax.core.Tracer) and not bool(jnp.all(jnp.isfinite(drawn))):
         raise ValueError(f"noise: {_name(function)} returned NaN or inf")
-    return found
+    return drawn
 
 
 def _name(function: Draw) -> str:

@@ -267,8 +267,8 @@ def _latent_factor(pairs: np.ndarray) -> np.ndarray | None:
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     correlation = np.eye(len(pairs))
     independent = np.abs(wanted - single[first] * single[second]) < 1e-12
-    found = np.where(independent, 0.0, np.sin((low + high) / 2))
-    correlation[first, second] = correlation[second, first] = found
+    entries = np.where(independent, 0.0, np.sin((low + high) / 2))
+    correlation[first, second] = correlation[second, first] = entries
     values, vectors = np.linalg.eigh(correlation)
     if values[0] < -1e-6:
         return None

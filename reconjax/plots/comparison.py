@@ -70,7 +70,7 @@ def comparison_figure(
             axes.set_xlabel("gain in r2, held out")
         for color, label in (
             (BETTER, f"better: p ≤ {chance:.2g} for all tried"),
-            (UNSURE, "not told from no noise"),
+            (UNSURE, "no clear change"),
             (WORSE, f"worse: {level:.0%} interval (◂ far worse)"),
         ):
             panels[0].errorbar([], [], xerr=[], fmt="o", color=color, markersize=5, label=label)

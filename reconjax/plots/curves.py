@@ -240,7 +240,7 @@ def projection_figure(
         99 % of their values fit.
       rows: three row titles.
       names: (n,) titles of the images.
-      title: above the figure; it is told which channels are shown, where these are not all.
+      title: above the figure; where not all channels are shown, it is followed by those that are.
       channel: the only one that is shown, 0 .. C - 1; by default as `picture_rows` chooses.
 
     Raises:

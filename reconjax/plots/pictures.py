@@ -58,7 +58,7 @@ def picture_rows(
     images = np.asarray(images)
     count, *_, channels = images.shape
     some = shown_channels(channels)
-    views = [slice(None)] if some is None else [slice(one, one + 1) for one in some]
+    views = [slice(None)] if some is None else [slice(channel, channel + 1) for channel in some]
     height = 1.45 * len(rows) * len(views) + 0.5 + 0.25 * (names is not None)
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(1.35 * count + 1.5, height), layout="constrained")

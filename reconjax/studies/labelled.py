@@ -86,7 +86,7 @@ def labelled(
       variables: name -> (dimensions, array).
       coordinates: dimension -> values.
       facts: what the study says of the whole: numbers, texts, lists of them.
-      settings: what it was asked; kept as JSON in the attribute `settings`.
+      settings: its arguments; kept as JSON in the attribute `settings`.
     """
     device = jax.devices()[0]
     attributes: dict[str, Any] = {
@@ -116,7 +116,7 @@ def labelled(
 
 
 def settings_text(source: Source, settings: Mapping[str, Any]) -> str:
-    """What a study was asked, and how it read its data, as JSON."""
+    """The arguments of a study, and how it read its data, as JSON."""
     reading = {k: v for k, v in source.reading.items() if k not in ("progress", "data_dir")}
     return json.dumps({**reading, **settings}, default=str)
 

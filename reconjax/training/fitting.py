@@ -32,7 +32,7 @@ from reconjax.training.optimizer import one_cycle
 from reconjax.training.runs import Row, RunFolder, Trained, fill, merged, named
 from reconjax.training.step import State, start, weighted
 
-# Of a batch, where none is asked for.
+# Of a batch by default.
 BATCH_SIZE = 128
 
 
@@ -259,7 +259,7 @@ def fit_runs(
 
 
 def usual_batch_size(samples: int, devices: int) -> int:
-    """The batch size when none is asked for: 128, or the largest that few samples fill.
+    """The batch size by default: 128, or the largest that few samples fill.
 
     A multiple of the number of devices, which may be more than the samples where those are fewer.
     """

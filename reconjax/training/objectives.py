@@ -25,7 +25,7 @@ Terms = dict[str, Array]
 
 
 class Objective(Protocol):
-    """What training asks of an objective; another one is a file of its own, and nothing else."""
+    """What training needs of an objective; another one is a file of its own, and nothing else."""
 
     @property
     def name(self) -> str:

@@ -734,7 +734,7 @@ def test_every_epoch_has_its_own_order_and_all_examples_take_part():
     )
 
 
-def test_augmentations_are_windows_mirrors_and_greys():
+def test_augmentations_are_windows_mirrors_and_grays():
     rng = np.random.default_rng(0)
     image = jnp.asarray(rng.uniform(0.1, 1, (16, 16, 3)), jnp.float32)
     keys = jax.random.split(jax.random.key(0), 200)
@@ -750,11 +750,11 @@ def test_augmentations_are_windows_mirrors_and_greys():
     flips = [np.array_equal(one, mirrored) for one in flipped]
     assert 70 < sum(flips) < 130
     assert all(np.array_equal(o, image) for o, f in zip(flipped, flips, strict=True) if not f)
-    grey = image @ jnp.asarray([0.299, 0.587, 0.114], jnp.float32)
+    gray = image @ jnp.asarray([0.299, 0.587, 0.114], jnp.float32)
     drawn = draw("grayscale")
-    greys = [np.ptp(one, axis=-1).max() == 0 for one in drawn]
-    assert 20 < sum(greys) < 65
-    np.testing.assert_allclose(drawn[greys.index(True)][..., 0], grey, rtol=1e-5)
+    grays = [np.ptp(one, axis=-1).max() == 0 for one in drawn]
+    assert 20 < sum(grays) < 65
+    np.testing.assert_allclose(drawn[grays.index(True)][..., 0], gray, rtol=1e-5)
 
 
 def test_losses_are_those_of_numpy():

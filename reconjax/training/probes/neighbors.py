@@ -18,7 +18,7 @@ NEIGHBORS = (1, 5, 20)
 
 
 def usual_neighbors(samples: int) -> tuple[int, ...]:
-    """The k when none are asked for: those of 1, 5 and 20 that are below the number of samples."""
+    """The k by default: those of 1, 5 and 20 that are below the number of samples."""
     return tuple(k for k in NEIGHBORS if k < samples)
 
 

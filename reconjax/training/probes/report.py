@@ -153,7 +153,7 @@ class _Request:
 
 
 def _pixels_and_features(request: _Request) -> tuple[Dataset | None, dict[str, Dataset]]:
-    """The images, where they are known, and kinds of features; the first are those asked for."""
+    """The images, where they are known, and kinds of features; the first are those of `path`."""
     path = request.path
     if path.suffix == ".npz" or path.is_file():
         for name, given in (("untrained", request.untrained), ("run", request.run is not None)):
