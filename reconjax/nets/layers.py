@@ -294,5 +294,15 @@ def sized(image_shape: Shape, strides: int) -> tuple[int, int, int]:
 
 
 def parameter_count(model: nnx.Module) -> int:
-    """The number of trained parameters, of a net or any part of one."""
+    """The number of trained parameters, of a net or any part of one.
+
+    Args:
+      model: a Flax NNX module.
+
+    Example:
+      >>> from flax import nnx
+      >>> net = reconjax.nets.make("linear", (4,), latent_dim=2, rngs=nnx.Rngs(0))
+      >>> reconjax.nets.parameter_count(net)  # (4 + 1) 2 + (2 + 1) 4
+      22
+    """
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))

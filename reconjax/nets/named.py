@@ -59,8 +59,18 @@ def make(
       param_dtype: of parameters and outputs.
       **options: what else the net takes, such as `widths`, `width` or `stem`.
 
+    Returns:
+      The net, in training mode.
+
     Raises:
       ValueError: an unknown name or option, a size that is missing, or what the net does not take.
+
+    Example:
+      >>> from flax import nnx
+      >>> net = reconjax.nets.make("mlp", (8, 8, 1), latent_dim=4, rngs=nnx.Rngs(0))
+      >>> net.eval()
+      >>> net.encode(np.zeros((2, 8, 8, 1), np.float32)).shape
+      (2, 4)
     """
     if name not in NAMES:
         raise ValueError(f"net: {name}; it must be one of {', '.join(NAMES)}")

@@ -204,8 +204,18 @@ class Thinning(Noise):
 def gaussian(std: ArrayLike) -> Gaussian:
     """Isotropic Gaussian noise of standard deviation `std` >= 0, in units of x.
 
+    Args:
+      std: a scalar.
+
+    Returns:
+      The noise; Cov x' = M + std² I.
+
     Raises:
       ValueError: std is negative or not finite.
+
+    Example:
+      >>> reconjax.gaussian(0.5).second_moment(np.eye(2)).tolist()
+      [[1.25, 0.0], [0.0, 1.25]]
     """
     return Gaussian(std=_std(std))
 
@@ -219,6 +229,11 @@ def colored_gaussian(std: ArrayLike, covariance: ArrayLike) -> ColoredGaussian:
 
     Raises:
       ValueError: std negative, Σ not a covariance.
+
+    Example:
+      >>> noise = reconjax.colored_gaussian(2.0, [[2.0, 1.0], [1.0, 2.0]])
+      >>> noise.second_moment(np.zeros((2, 2))).round(4).tolist()
+      [[8.0, 4.0], [4.0, 8.0]]
     """
     sigma = np.asarray(covariance, np.float64)
     if sigma.ndim != 2 or sigma.shape[0] != sigma.shape[1] or not np.allclose(sigma, sigma.T):
@@ -244,6 +259,11 @@ def smooth_gaussian(std: ArrayLike, length: float, image_shape: Shape) -> Colore
 
     Raises:
       ValueError: std or length out of range, not an image shape.
+
+    Example:
+      >>> covariance = reconjax.smooth_gaussian(1.0, 2.0, (4, 4)).second_moment(np.zeros((16, 16)))
+      >>> round(float(covariance[0, 1]), 3)  # of neighbors: exp(-1/8)
+      0.882
     """
     check("length", length, lambda v: np.isfinite(v) & (v > 0), "finite and > 0")
     height, width, channels = image_size(image_shape)
@@ -261,8 +281,18 @@ def smooth_gaussian(std: ArrayLike, length: float, image_shape: Shape) -> Colore
 def speckle(std: ArrayLike) -> Speckle:
     """Multiplicative Gaussian noise x' = x (1 + std ε), about the mean image.
 
+    Args:
+      std: a scalar >= 0, without unit.
+
+    Returns:
+      The noise; Cov x' = M + std² diag(M).
+
     Raises:
       ValueError: std is negative or not finite.
+
+    Example:
+      >>> reconjax.speckle(2.0).second_moment(np.diag([1.0, 3.0])).tolist()
+      [[5.0, 0.0], [0.0, 15.0]]
     """
     return Speckle(std=_std(std))
 
@@ -287,6 +317,12 @@ def thinning(
 
     Raises:
       ValueError: p outside [0, 1), photons not positive, a negative mean, unknown counts.
+
+    Example:
+      >>> noise = reconjax.thinning(0.5, 10.0, [0.2, 0.4])
+      >>> covariance = noise.second_moment(np.eye(2))  # M / 4 + diag(mean) / 20
+      >>> round(float(covariance[0, 0]), 4), round(float(covariance[1, 1]), 4)
+      (0.26, 0.27)
     """
     check_ratio(mask_ratio)
     check("photons", photons, lambda n: np.isfinite(n) & (n > 0), "finite and > 0")

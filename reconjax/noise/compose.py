@@ -170,16 +170,35 @@ class Mixture(Noise):
 
 
 def identity() -> Identity:
-    """No noise."""
+    """No noise.
+
+    Returns:
+      The noise x' = x.
+
+    Example:
+      >>> reconjax.identity().second_moment(np.eye(2)).tolist()
+      [[1.0, 0.0], [0.0, 1.0]]
+    """
     return Identity()
 
 
 def chain(*noises: Noise) -> Noise:
     """The noises one after the other; the first is applied to the clean input.
 
+    Args:
+      *noises: the first is applied first.
+
+    Returns:
+      The noise; of one noise, that one itself.
+
     Raises:
       ValueError: no noise; noises for different numbers of features; thinning anywhere but first:
         it counts the photons of clean images.
+
+    Example:
+      >>> noise = reconjax.chain(reconjax.patch_mask(0.5, 1, (1, 2)), reconjax.gaussian(1.0))
+      >>> noise.second_moment(np.ones((2, 2))).tolist()
+      [[1.5, 0.25], [0.25, 1.5]]
     """
     if not noises:
         raise ValueError("noises: none; a chain needs at least one")
@@ -192,9 +211,21 @@ def chain(*noises: Noise) -> Noise:
 def mixture(*noises: Noise, probabilities: ArrayLike | None = None) -> Noise:
     """One of the noises for each example, drawn with `probabilities` (equal by default).
 
+    Args:
+      *noises: n noises.
+      probabilities: (n,), adding up to 1.
+
+    Returns:
+      The noise; of one noise, that one itself.
+
     Raises:
       ValueError: no noise; noises for different numbers of features; probabilities that are
         negative, too few, or do not add up to 1.
+
+    Example:
+      >>> noise = reconjax.mixture(reconjax.identity(), reconjax.gaussian(1.0))
+      >>> noise.second_moment(np.eye(2)).tolist()
+      [[1.5, 0.0], [0.0, 1.5]]
     """
     if not noises:
         raise ValueError("noises: none; a mixture needs at least one")

@@ -21,9 +21,19 @@ def patch_groups(
 ) -> np.ndarray:
     """(D,) int32: the patch to which each value of a flattened (H, W, C) image belongs.
 
+    Args:
+      patch_shape: (height, width), or one int for a square.
+      image_shape: (H, W, C) or (H, W).
+      share_channels: all channels of a patch are one group; else each has its own.
+      partial: allow smaller patches at the lower and right edges.
+
     Raises:
       ValueError: a patch that does not divide the image (unless `partial`), or an image shape that
         is not (H, W) or (H, W, C).
+
+    Example:
+      >>> reconjax.patch_groups((1, 2), (2, 4)).tolist()
+      [0, 0, 1, 1, 2, 2, 3, 3]
     """
     height, width, channels = image_size(image_shape)
     patch = window_size("patch_shape", patch_shape, image_shape)

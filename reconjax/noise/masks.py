@@ -180,6 +180,11 @@ def patch_mask(
 
     Raises:
       ValueError: p outside [0, 1), a patch that does not divide the image, a fill of another size.
+
+    Example:
+      >>> noise = reconjax.patch_mask(0.5, (1, 2), (1, 4))
+      >>> noise.second_moment(np.ones((4, 4)))[0].tolist()  # two patches
+      [0.5, 0.5, 0.25, 0.25]
     """
     check_ratio(mask_ratio)
     groups = patch_groups(patch_shape, image_shape, share_channels=share_channels, partial=partial)
@@ -203,6 +208,10 @@ def pixel_dropout(
 
     Raises:
       ValueError: p outside [0, 1), a fill of another size.
+
+    Example:
+      >>> reconjax.pixel_dropout(0.75, (2,)).mean(np.eye(2)).tolist()
+      [[0.25, 0.0], [0.0, 0.25]]
     """
     check_ratio(mask_ratio)
     groups = value_groups(example_shape, share_channels=share_channels)
@@ -221,6 +230,11 @@ def channel_dropout(
 
     Raises:
       ValueError: p outside [0, 1), not an image, a fill of another size.
+
+    Example:
+      >>> noise = reconjax.channel_dropout(0.5, (1, 2, 2))
+      >>> noise.second_moment(np.ones((4, 4)))[0].tolist()  # the channels of two pixels
+      [0.5, 0.25, 0.5, 0.25]
     """
     check_ratio(mask_ratio)
     height, width, channels = image_size(image_shape)
@@ -247,6 +261,11 @@ def salt_and_pepper(
 
     Raises:
       ValueError: p outside [0, 1), a negative amplitude, a fill of another size.
+
+    Example:
+      >>> noise = reconjax.salt_and_pepper(0.5, 2.0, (2,))
+      >>> noise.second_moment(np.eye(2)).tolist()  # a half of 1, a half of 2²
+      [[2.5, 0.0], [0.0, 2.5]]
     """
     check_ratio(mask_ratio)
     check("amplitude", amplitude, lambda a: np.isfinite(a) & (a >= 0), "finite and >= 0")

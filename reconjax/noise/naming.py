@@ -20,8 +20,15 @@ def noise_text(noise: Noise, example_shape: Sequence[int], data: Data | None = N
       example_shape: as in `parse_noise`.
       data: as in `parse_noise`; needed for fills alone.
 
+    Returns:
+      The text.
+
     Raises:
       ValueError: a noise that no text names (a matrix, a function, ratios by patch, ...).
+
+    Example:
+      >>> reconjax.noise_text(reconjax.patch_mask(0.75, 2, (8, 8, 1)), (8, 8, 1))
+      'mask:0.75:2x2'
     """
     return _text(noise, Context(tuple(example_shape), data))
 

@@ -245,6 +245,11 @@ def linear(matrix: ArrayLike) -> Linear:
 
     Raises:
       ValueError: not square, or not finite.
+
+    Example:
+      >>> noise = reconjax.linear([[1.0, 1.0], [0.0, 1.0]])
+      >>> noise.second_moment(np.eye(2)).tolist()
+      [[2.0, 1.0], [1.0, 1.0]]
     """
     array = jnp.asarray(matrix, float)
     if array.ndim != 2 or array.shape[0] != array.shape[1]:
@@ -263,6 +268,14 @@ def blur(std: ArrayLike, image_shape: Shape) -> Blur:
 
     Raises:
       ValueError: std negative or not finite, not an image shape.
+
+    Example:
+      >>> x = np.zeros((1, 3, 3, 1), np.float32)
+      >>> x[0, 1, 1] = 1
+      >>> import jax
+      >>> blurred = reconjax.blur(1.0, (3, 3)).sample(jax.random.key(0), x)
+      >>> bool(x[0, 1, 1] > blurred[0, 1, 1] > blurred[0, 0, 1] > blurred[0, 0, 0] > 0)
+      True
     """
     check("std", std, lambda s: np.isfinite(s) & (s >= 0), "finite and >= 0")
     return Blur(std=jnp.asarray(std, float), image=image_size(image_shape))
@@ -278,6 +291,11 @@ def shift(largest: int, image_shape: Shape, *, wrap: bool = False) -> Shift:
 
     Raises:
       ValueError: largest out of range, not an image shape.
+
+    Example:
+      >>> noise = reconjax.shift(1, (1, 3), wrap=True)  # by -1, 0 or 1
+      >>> round(float(noise.mean(np.eye(3))[0, 1]), 3)
+      0.333
     """
     image = image_size(image_shape)
     if int(largest) != largest or not 0 <= largest < min(image[:2]):
@@ -295,6 +313,10 @@ def flip(probability: ArrayLike, image_shape: Shape, *, vertical: bool = False) 
 
     Raises:
       ValueError: probability out of range, not an image shape.
+
+    Example:
+      >>> reconjax.flip(0.5, (1, 2)).mean(np.eye(2)).tolist()
+      [[0.5, 0.5], [0.5, 0.5]]
     """
     check("probability", probability, lambda p: (p >= 0) & (p <= 1), "in [0, 1]")
     return Flip(
@@ -313,6 +335,10 @@ def crop(window: int | Shape, image_shape: Shape) -> Crop:
 
     Raises:
       ValueError: a window that does not fit, not an image shape.
+
+    Example:
+      >>> reconjax.crop((2, 2), (2, 2)).mean(np.eye(4))[0].round(3).tolist()  # the whole image
+      [1.0, 0.0, 0.0, 0.0]
     """
     size = window_size("window", window, image_shape)
     return Crop(window=size, image=image_size(image_shape))

@@ -198,6 +198,12 @@ def exact_patch_mask(
 
     Raises:
       ValueError: as `patch_mask`, or no patch would be kept.
+
+    Example:
+      >>> noise = reconjax.exact_patch_mask(0.5, 1, (1, 4))  # two of four
+      >>> covariance = noise.second_moment(np.ones((4, 4)))
+      >>> round(float(covariance[0, 0]), 4), round(float(covariance[0, 1]), 4)
+      (0.5, 0.1667)
     """
     check_ratio(mask_ratio)
     groups = patch_groups(patch_shape, image_shape, share_channels=share_channels, partial=partial)
@@ -236,6 +242,12 @@ def random_patch_mask(
 
     Raises:
       ValueError: as `patch_mask`.
+
+    Example:
+      >>> noise = reconjax.random_patch_mask((0.0, 0.5), 1, (1, 2))
+      >>> covariance = noise.second_moment(np.ones((2, 2)))  # E q and E q², q in [1/2, 1]
+      >>> round(float(covariance[0, 0]), 4), round(float(covariance[0, 1]), 4)
+      (0.75, 0.5833)
     """
     if not isinstance(mask_ratio, Uniform | Beta):
         if len(mask_ratio) != 2:

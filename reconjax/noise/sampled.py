@@ -121,8 +121,21 @@ def from_function(function: Draw) -> Function:
 
     It samples, and trains networks; for the closed forms `estimated` measures its moments.
 
+    Args:
+      function: of a key and the centered x (..., D) or (N, H, W, C), traceable by JAX; x' has the
+        shape of x.
+
+    Returns:
+      A noise without closed form.
+
     Raises:
       ValueError: not a function.
+
+    Example:
+      >>> import jax
+      >>> halved = reconjax.from_function(lambda key, x: x / 2)
+      >>> halved.sample(jax.random.key(0), np.ones((1, 2), np.float32)).tolist()
+      [[0.5, 0.5]]
     """
     if not callable(function):
         raise ValueError(f"function: {function!r}; a function (key, x) -> x' is needed")
@@ -155,6 +168,15 @@ def estimated(
     Raises:
       ValueError: fewer than 2 draws or samples, x that is not centered or not finite, a noise that
         returns another shape, NaN or inf.
+
+    Example:
+      >>> import jax
+      >>> halved = reconjax.from_function(lambda key, x: x / 2)
+      >>> x = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32)
+      >>> noise = reconjax.estimated(halved, x - x.mean(0), key=jax.random.key(0))
+      >>> m = reconjax.moments(x, np.arange(100) % 2).second_moment
+      >>> bool(np.allclose(noise.second_moment(m), m / 4, atol=1e-3))
+      True
     """
     function = jax.jit(noise.sample) if hasattr(noise, "sample") else noise
     if not callable(function):

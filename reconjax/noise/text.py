@@ -194,6 +194,11 @@ def parse_noise(text: str, example_shape: Sequence[int], data: Data | None = Non
     Raises:
       ValueError: one line that quotes the part of the text that names no noise, and says what is
         known.
+
+    Example:
+      >>> noise = reconjax.parse_noise("mask:0.75:4x4+gaussian:0.1", (8, 8, 1))
+      >>> [type(part).__name__ for part in noise.noises]
+      ['Mask', 'Gaussian']
     """
     if not isinstance(text, str):
         raise ValueError(f"noise: {text!r}; a text is needed, e.g. mask:0.75:4x4")
@@ -202,7 +207,15 @@ def parse_noise(text: str, example_shape: Sequence[int], data: Data | None = Non
 
 
 def known_noises() -> list[str]:
-    """How each term is written, e.g. "gaussian:STD"."""
+    """How each term is written, e.g. "gaussian:STD".
+
+    Returns:
+      A text for each term.
+
+    Example:
+      >>> reconjax.noise.known_noises()[:3]
+      ['identity', 'gaussian:STD', 'colored:STD:LENGTH']
+    """
     return [form.usage(name) for name, form in _FORMS.items()]
 
 

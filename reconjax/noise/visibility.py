@@ -154,6 +154,10 @@ def block_mask(
 
     Raises:
       ValueError: a block that does not fit or leaves nothing, a fill of another size.
+
+    Example:
+      >>> round(float(reconjax.block_mask((1, 1), (1, 4)).mean(np.eye(4))[0, 0]), 3)
+      0.75
     """
     size = window_size("window", window, image_shape)
     height, width, _ = image_size(image_shape)
@@ -185,6 +189,11 @@ def mask_set(
     Raises:
       ValueError: masks that are not 0 and 1, probabilities that do not add up to 1, groups that the
         masks do not have, a fill of another size.
+
+    Example:
+      >>> noise = reconjax.mask_set([[1, 0], [0, 1]])  # the one or the other
+      >>> noise.second_moment(np.ones((2, 2))).tolist()
+      [[0.5, 0.0], [0.0, 0.5]]
     """
     kept = np.asarray(masks)
     if kept.ndim != 2 or not np.all((kept == 0) | (kept == 1)):
@@ -217,6 +226,11 @@ def visibility_mask(
     Raises:
       ValueError: V that no mask has: not symmetric, outside [max(0, q_i + q_j - 1), min(q_i, q_j)],
         or V - q qᵀ not positive semi-definite; groups that V does not have.
+
+    Example:
+      >>> noise = reconjax.visibility_mask([[0.5, 0.375], [0.375, 0.5]])
+      >>> noise.second_moment(np.ones((2, 2))).tolist()
+      [[0.5, 0.375], [0.375, 0.5]]
     """
     pairs = np.asarray(visibility, np.float64)
     if pairs.ndim != 2 or pairs.shape[0] != pairs.shape[1] or not np.allclose(pairs, pairs.T):

@@ -14,6 +14,14 @@ def certificate_figure(result: xarray.Dataset, *, title: str | None = None) -> F
     Args:
       result: of `reconjax.studies.detect`.
       title: above the figure.
+
+    Returns:
+      The figure.
+
+    Example:
+      >>> result = reconjax.studies.detect("digits", noises=["gaussian:0.5", "mask:0.75:2x2"])
+      >>> len(reconjax.plots.certificate_figure(result).axes)
+      2
     """
     dims, every = result.latent_dim.values, result.direction.values
     with matplotlib.rc_context(STYLE):

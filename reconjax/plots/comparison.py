@@ -26,6 +26,15 @@ def comparison_figure(
       folds: of the test split, for Student's t.
       title: above the figure.
       level: of the intervals.
+
+    Returns:
+      The figure.
+
+    Example:
+      >>> from reconjax.evidence.places import Place
+      >>> places = [Place(8, "mask", "mask:0.5:2x2", 0.6, 0.5, 0.02, 0.01, 0.04)]
+      >>> len(reconjax.plots.comparison_figure(places, 20).axes)
+      1
     """
     reach = interval_reach(folds, level)
     dims = list(dict.fromkeys(place.latent_dim for place in places))
@@ -94,6 +103,15 @@ def learned_mask_figure(
       masks: name of the data set -> (text, (rows, columns) probabilities) of each mask.
       means: name of the data set -> (H, W, C) its mean image in [0, 1].
       title: above the figure.
+
+    Returns:
+      The figure.
+
+    Example:
+      >>> masks = {"digits": [("patches of 2", np.full((4, 4), 0.5))]}
+      >>> means = {"digits": np.full((8, 8, 1), 0.5)}
+      >>> len(reconjax.plots.learned_mask_figure(masks, means).axes)  # with the color bar
+      3
     """
     rows = 1 + max(map(len, masks.values()))
     with matplotlib.rc_context({**STYLE, "axes.grid": False, "axes.titlesize": 9}):

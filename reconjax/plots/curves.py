@@ -34,6 +34,15 @@ def alignment_figure(
       title: above the figure.
       bands: name of the data set -> "alignment" and "r2" -> (D,), (D,) ends of intervals.
       held_out: name of the data set -> (D,) explained on the test split.
+
+    Returns:
+      The figure.
+
+    Example:
+      >>> result = reconjax.studies.align("digits", bootstrap=0)
+      >>> figure = reconjax.plots.alignment_figure({"digits": result})
+      >>> figure.axes[0].get_xlabel() != ""
+      True
     """
     bands, held_out = bands or {}, held_out or {}
     with matplotlib.rc_context(STYLE):
@@ -93,8 +102,17 @@ def sweep_figure(
         have bands.
       title: above the figure; the data and the noise by default.
 
+    Returns:
+      The figure.
+
     Raises:
       ValueError: the result lacks the curves.
+
+    Example:
+      >>> grid = dict(patches=[2, "4x4"], ratios=[0, 0.75], precision="float32", bootstrap=0)
+      >>> figure = reconjax.plots.sweep_figure(reconjax.studies.sweep("digits", **grid))
+      >>> len(figure.axes)
+      2
     """
     if quantity not in result or f"{quantity}_without" not in result:
         raise ValueError(f"quantity: {quantity!r}; curves of a sweep, such as 'r2', are needed")
@@ -166,6 +184,24 @@ def sweep_panel(
     """One panel of Fig. 6: changes of curves (R, Kn) from the baseline (Kn,), from cyan to pink.
 
     The `bands`, (R, Kn) twice, and `held_out` (R, Kn) are changes already; see `sweep_figure`.
+
+    Args:
+      axes: drawn on.
+      latent_dim: (Kn,) K.
+      curves: (R, Kn), a row for each strength.
+      baseline: (Kn,) without noise.
+      lines: (R,) what the strengths are called.
+      relative: the change in shares of the baseline, else the difference.
+      bands: see above; None for none.
+      held_out: see above; None for none.
+
+    Example:
+      >>> from matplotlib.figure import Figure
+      >>> axes = Figure().subplots()
+      >>> baseline = np.array([0.5, 0.6])
+      >>> reconjax.plots.sweep_panel(axes, [1, 2], [baseline + 0.1], baseline, ["ratio 0.5"])
+      >>> len(axes.lines)
+      2
     """
     dims = np.asarray(latent_dim)
     shown = dims >= (dims[-1] / 96 if relative else 1)
@@ -201,6 +237,14 @@ def subspace_figure(
       result: of `reconjax.studies.project`.
       title: above the figure.
       channel: see `projection_figure`.
+
+    Returns:
+      The figure.
+
+    Example:
+      >>> result = reconjax.studies.project("digits", images=2)
+      >>> len(reconjax.plots.subspace_figure(result).axes)
+      6
     """
     facts = result.attrs
     variance, top, bottom = (
@@ -243,8 +287,17 @@ def projection_figure(
       title: above the figure; where not all channels are shown, it is followed by those that are.
       channel: the only one that is shown, 0 .. C - 1; by default as `picture_rows` chooses.
 
+    Returns:
+      The figure.
+
     Raises:
       ValueError: a channel that is not there.
+
+    Example:
+      >>> images = np.linspace(0, 1, 32).reshape(2, 4, 4, 1)
+      >>> titles = {"rows": ["original", "top", "bottom"], "names": ["a", "b"], "title": "Fig. 10"}
+      >>> len(reconjax.plots.projection_figure(images, images, 0 * images, **titles).axes)
+      6
     """
     images, top, bottom = (np.asarray(part) for part in (images, top, bottom))
     channels = images.shape[-1]

@@ -30,6 +30,17 @@ def probe_figure(
       chance: accuracy of the largest class.
       split: of which the bars are.
       title: above the figure.
+
+    Returns:
+      The figure.
+
+    Example:
+      >>> scores = {"accuracy": 0.9, "standard_error": 0.01}
+      >>> rows = [{"probe": "linear, ridge", "features": "net", "test": scores}]
+      >>> path = {"ridge_weight": [0.1, 1.0], "chosen": 0}
+      >>> paths = {"net": {**path, "train": None, "validation": None, "test": [0.9, 0.8]}}
+      >>> len(reconjax.plots.probe_figure(rows, paths, chance=0.1, split="test").axes)
+      2
     """
     with matplotlib.rc_context(STYLE):
         probes = list(dict.fromkeys(row["probe"] for row in rows))

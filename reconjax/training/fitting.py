@@ -67,6 +67,15 @@ def fit(
         not fit the data or the objective, or a folder of another run.
       Diverged: the loss is no longer finite; the last checkpoint before it is kept.
       OSError: a file cannot be written; the last checkpoint is kept.
+
+    Example:
+      >>> from flax import nnx
+      >>> digits = reconjax.data.load("digits")
+      >>> net = reconjax.nets.make("linear", (8, 8, 1), latent_dim=4, rngs=nnx.Rngs(0))
+      >>> objective = reconjax.training.denoising(reconjax.patch_mask(0.5, 2, (8, 8, 1)))
+      >>> trained = reconjax.training.fit(net, digits, objective, epochs=1, batch_size=128)
+      >>> trained.step
+      11
     """
     given = {"seeds": seed, "learning_rates": learning_rate, **options}
     return fit_runs(lambda _: model, dataset, objective, **given)[0]
@@ -135,6 +144,15 @@ def fit_runs(
       ValueError: as `fit`, or sequences of different lengths.
       Diverged: all runs have.
       OSError: as `fit`.
+
+    Example:
+      >>> from flax import nnx
+      >>> from reconjax import nets, training
+      >>> digits = reconjax.data.load("digits")
+      >>> net = lambda seed: nets.make("linear", (8, 8, 1), latent_dim=4, rngs=nnx.Rngs(seed))
+      >>> runs = training.fit_runs(net, digits, training.reconstruction(), seeds=[0, 1], epochs=1)
+      >>> [run.step for run in runs]
+      [11, 11]
     """
     if weights is not None and getattr(objective, "weight", None) is None:
         raise ValueError("weights: given for an objective that has none")

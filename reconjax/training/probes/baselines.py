@@ -33,6 +33,11 @@ def majority(
 
     Raises:
       ValueError: as `task`.
+
+    Example:
+      >>> probe = reconjax.training.probes.majority([0, 1, 1, 1])
+      >>> probe.train.accuracy.tolist()
+      [0.75]
     """
 
     def stand_in(y: ArrayLike | None) -> np.ndarray | None:
@@ -61,6 +66,11 @@ def pca_features(dataset: Dataset, latent_dim: int) -> Dataset:
 
     Raises:
       ValueError: K out of range.
+
+    Example:
+      >>> digits = reconjax.data.load("digits")
+      >>> reconjax.training.probes.pca_features(digits, 8).features
+      8
     """
     limit = min(len(dataset.train), dataset.features)
     if not 1 <= latent_dim <= limit:

@@ -74,6 +74,13 @@ def knn_probe(
 
     Raises:
       ValueError: as `task`, k out of range, an unknown metric, or validation or memory < 1.
+
+    Example:
+      >>> x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+      >>> y = (x[:, 0] > 0).astype(int)
+      >>> probe = reconjax.training.knn_probe(x[:40], y[:40], x[40:], y[40:], neighbors=[1, 5])
+      >>> probe.values.tolist(), probe.test.samples
+      ([1, 5], 20)
     """
     if metric not in METRICS:
         raise ValueError(f"metric: {metric!r}; one of {', '.join(METRICS)}")
