@@ -293,9 +293,9 @@ def shift(largest: int, image_shape: Shape, *, wrap: bool = False) -> Shift:
       ValueError: largest out of range, not an image shape.
 
     Example:
-      >>> noise = reconjax.shift(1, (1, 3), wrap=True)  # by -1, 0 or 1
-      >>> round(float(noise.mean(np.eye(3))[0, 1]), 3)
-      0.333
+      >>> noise = reconjax.shift(1, (3, 3), wrap=True)  # by -1, 0 or 1 in both directions
+      >>> round(float(noise.mean(np.eye(9))[0, 1]), 3)
+      0.111
     """
     image = image_size(image_shape)
     if int(largest) != largest or not 0 <= largest < min(image[:2]):

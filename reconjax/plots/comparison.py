@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 
 from reconjax.evidence.bootstrap import interval_reach
 from reconjax.evidence.places import Place
@@ -92,8 +93,8 @@ def comparison_figure(
 
 
 def learned_mask_figure(
-    masks: Mapping[str, Sequence[tuple[str, Any]]],
-    means: Mapping[str, Any],
+    masks: Mapping[str, Sequence[tuple[str, ArrayLike]]],
+    means: Mapping[str, ArrayLike],
     *,
     title: str | None = None,
 ) -> Figure:

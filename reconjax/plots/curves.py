@@ -9,6 +9,7 @@ import xarray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
+from numpy.typing import ArrayLike
 
 from reconjax.evidence.bootstrap import interval_reach
 from reconjax.plots.pictures import picture_rows
@@ -24,8 +25,8 @@ def alignment_figure(
     curves: Mapping[str, Any],
     *,
     title: str | None = None,
-    bands: Mapping[str, Mapping[str, tuple[Any, Any]]] | None = None,
-    held_out: Mapping[str, Any] | None = None,
+    bands: Mapping[str, Mapping[str, tuple[ArrayLike, ArrayLike]]] | None = None,
+    held_out: Mapping[str, ArrayLike] | None = None,
 ) -> Figure:
     """Alignment with chance lines, by K and by K / D, and r2 (Fig. 2).
 
@@ -172,14 +173,14 @@ def sweep_figure(
 
 def sweep_panel(
     axes: Axes,
-    latent_dim: Any,
-    curves: Any,
-    baseline: Any,
+    latent_dim: ArrayLike,
+    curves: ArrayLike,
+    baseline: ArrayLike,
     lines: Sequence[str],
     *,
     relative: bool = True,
-    bands: Any = None,
-    held_out: Any = None,
+    bands: Sequence[np.ndarray] | None = None,
+    held_out: np.ndarray | None = None,
 ) -> None:
     """One panel of Fig. 6: changes of curves (R, Kn) from the baseline (Kn,), from cyan to pink.
 
@@ -221,7 +222,7 @@ def sweep_panel(
     _latent_axis(axes)
 
 
-def _change(curves: Any, baseline: Any, relative: bool) -> np.ndarray:
+def _change(curves: ArrayLike, baseline: ArrayLike, relative: bool) -> np.ndarray:
     """Of curves from a baseline, (..., Kn) both: relative to it, or the difference."""
     curves, base = np.asarray(curves), np.asarray(baseline)
     with np.errstate(divide="ignore", invalid="ignore"):  # where the baseline is 0
@@ -266,9 +267,9 @@ def subspace_figure(
 
 
 def projection_figure(
-    images: Any,
-    top: Any,
-    bottom: Any,
+    images: ArrayLike,
+    top: ArrayLike,
+    bottom: ArrayLike,
     *,
     rows: Sequence[str],
     names: Sequence[str],

@@ -1,12 +1,12 @@
 """Images of any number of channels and any units as rows of pictures."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from reconjax.plots.style import STYLE
 
@@ -38,8 +38,8 @@ def display_range(images: np.ndarray) -> tuple[float, float]:
 
 
 def picture_rows(
-    images: Any,
-    rows: Mapping[str, Any],
+    images: ArrayLike,
+    rows: Mapping[str, ArrayLike],
     *,
     about_gray: Sequence[str] = (),
     names: Sequence[str] | None = None,

@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from reconjax.plots.pictures import picture_rows
 from reconjax.plots.style import STYLE
@@ -54,7 +55,9 @@ def history_figure(history: Sequence[Mapping[str, Any]], *, title: str) -> Figur
     return figure
 
 
-def reconstruction_figure(images: Any, rows: Mapping[str, Any], *, title: str) -> Figure:
+def reconstruction_figure(
+    images: ArrayLike, rows: Mapping[str, ArrayLike], *, title: str
+) -> Figure:
     """Images above what became of them, side by side (Figs 5 and 7).
 
     Args:

@@ -4,8 +4,8 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, TypedDict
 
 import jax
@@ -33,13 +33,16 @@ TEST_FOLDS_BYTES = 2**30
 ARRAYS = ("channels_first", "targets")
 
 
+Batch = tuple[np.ndarray, np.ndarray]
+
+
 class Reading(TypedDict, total=False):
     """How a study reads its data; the keywords that every study takes.
 
     Attributes:
       data_dir: where TFDS sets are prepared, for data that are given by name.
       max_samples: a random part of the training split of this size; all by default.
-      seed: of what is drawn at random (0).
+      seed: of the random numbers (0).
       class_weight: "balanced" gives every class the same total weight.
       standardize: scale every feature to variance 1.
       memory: GiB; what needs more is refused before any work. By default what the device has.
@@ -121,7 +124,7 @@ class Source:
         """The number of classes; None for real targets."""
         return None if self.dataset is None else self.dataset.num_classes or None
 
-    def _opened(self, data: Any) -> Dataset:
+    def _opened(self, data: object) -> Dataset:
         if isinstance(data, Dataset):
             self._check_unused("a data set in memory", *ARRAYS)
             return data
@@ -160,7 +163,7 @@ class Source:
         """The test split, or None."""
         return None if self.dataset is None else self.dataset.test
 
-    def progress(self, label: str, total: int) -> Any:
+    def progress(self, label: str, total: int) -> AbstractContextManager[Callable[..., None]]:
         """A bar; see `progress_bar`."""
         return progress_bar(label, total, self.reading.get("progress", True))
 
@@ -335,8 +338,8 @@ def check_whole(name: str, value: object, least: int | None = None) -> None:
 
 
 def _counted(
-    batches: Any, count: Callable[[int], None], labelled: bool
-) -> Iterator[tuple[Any, Any]]:
+    batches: Iterable[Batch], count: Callable[[int], None], labelled: bool
+) -> Iterator[Batch]:
     for images, labels in batches:
         # 8-bit images with labels are summed without rounding: any two classes will do.
         yield images, labels if labelled else np.arange(len(images)) % 2
