@@ -1,19 +1,27 @@
 """`reconjax align`."""
 
 import json
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
-import xarray
 from cyclopts import Parameter
 
-from reconjax import studies
-from reconjax.cli.options import STATISTICS, DataOptions, Hosts, Name, Output, Whole
+import reconjax
+from reconjax.cli.options import (
+    STATISTICS,
+    DataOptions,
+    Hosts,
+    Name,
+    Output,
+    Whole,
+    first_process,
+)
 from reconjax.cli.options import command as new_command
 from reconjax.cli.tables import facts, headline, print_table, say_files, some_dims, too_few
-from reconjax.evidence.bootstrap import interval_reach
-from reconjax.storage.files import output_folder, write_json
-from reconjax.summary import hosts as job
+from reconjax.storage.files import write_json
+
+if TYPE_CHECKING:
+    import xarray
 
 # Arrays that --json prints, where they are there.
 CURVES = (
@@ -70,16 +78,15 @@ def align(
     Parameters
     ----------
     convention
-        Eq. 7, its loss form, Sec. 5.8's normalizer, or the authors' plots.
+        Eq. 7, its loss form, the normalizer of Sec. 5.8, or that of the authors' plots.
     bootstrap
         Folds for standard errors: 7, 11, 19, ...; 0: none (19 up to 1024 features).
     """
-    if output.out is not None and job.first():
-        output_folder(output.out)
-    result = studies.align(
+    output.prepare()
+    result = reconjax.studies.align(
         data, convention=convention, bootstrap=bootstrap, out=output.out, **reading.keywords()
     )
-    if not job.first():
+    if not first_process():
         return
     record = {
         **facts(result),
@@ -96,7 +103,8 @@ def align(
     say_files(output.out, "align.png", "align.nc", "align.json")
 
 
-def _draw(result: xarray.Dataset, folder: Any) -> None:
+def _draw(result: "xarray.Dataset", folder: Path) -> None:
+    from reconjax.evidence.bootstrap import interval_reach
     from reconjax.plots import alignment_figure, save
 
     name = result.attrs["data"]
@@ -113,13 +121,13 @@ def _draw(result: xarray.Dataset, folder: Any) -> None:
     )
 
 
-def _print(result: xarray.Dataset) -> None:
+def _print(result: "xarray.Dataset") -> None:
     facts = result.attrs
     print(headline(result))
     print(f"{facts['precision']}: errors of r2 about {facts['error']:.0e}")
     columns = [(head, result[name].values) for head, name in COLUMNS if name in result]
     dims = some_dims(facts["features"], facts["rank"])
-    position = {int(k): i for i, k in enumerate(np.asarray(result.latent_dim))}
+    position = {int(k): i for i, k in enumerate(result.latent_dim.values)}
     rows = [[str(k), *(f"{curve[position[k]]:.4f}" for _, curve in columns)] for k in dims]
     print_table(["K", *(head for head, _ in columns)], rows)
     print(

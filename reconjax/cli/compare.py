@@ -1,13 +1,11 @@
 """`reconjax compare`."""
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-import xarray
 from cyclopts import Parameter
 
-from reconjax import studies
+import reconjax
 from reconjax.cli.options import (
     GRID,
     STATISTICS,
@@ -19,7 +17,12 @@ from reconjax.cli.options import (
 )
 from reconjax.cli.options import command as new_command
 from reconjax.cli.tables import facts, headline, print_table, say_files, too_few
-from reconjax.storage.files import output_folder, write_json
+from reconjax.storage.files import write_json
+
+if TYPE_CHECKING:
+    import xarray
+
+    from reconjax.evidence.places import Place
 
 command = new_command(
     "compare",
@@ -49,15 +52,15 @@ def compare(
     Parameters
     ----------
     families
-        Like mask, gaussian, blur, or texts like mask:0.5:2x2+gaussian:0.1 (all that apply).
+        Names like mask, gaussian, blur, or texts like mask:0.5:2x2+gaussian:0.1 (all that
+        apply).
     max_latent_dim
-        4, 16, 64, ... up to K instead (64).
+        Instead of those: 4, 16, 64, ... up to this (64).
     tolerance
-        Error of r2 that may be estimated where K is far below D, for speed; 0: none.
+        Error of r2 accepted for speed where K is far below D; 0: none.
     """
-    if output.out is not None:
-        output_folder(output.out)
-    result = studies.compare(
+    output.prepare()
+    result = reconjax.studies.compare(
         data,
         families=families,
         latent_dims=latent_dims,
@@ -66,7 +69,7 @@ def compare(
         out=output.out,
         **reading.keywords(),
     )
-    places = studies.ranking(result)
+    places = reconjax.studies.ranking(result)
     record = {
         **facts(result),
         **{
@@ -94,7 +97,7 @@ def compare(
     say_files(output.out, "compare.png", "compare.nc", "compare.json")
 
 
-def without_noise(result: xarray.Dataset) -> list[dict[str, Any]]:
+def without_noise(result: "xarray.Dataset") -> list[dict[str, Any]]:
     """What no noise gives, and chance, at every K."""
     columns = (result.latent_dim, result.r2_without, result.held_out_without, result.chance)
     names = ("latent_dim", "r2", "held_out", "chance")
@@ -102,7 +105,7 @@ def without_noise(result: xarray.Dataset) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def _print(result: xarray.Dataset, places: list[Any]) -> None:
+def _print(result: "xarray.Dataset", places: "list[Place]") -> None:
     print(headline(result))
     for clean in without_noise(result):
         latent_dim = clean["latent_dim"]
@@ -110,8 +113,7 @@ def _print(result: xarray.Dataset, places: list[Any]) -> None:
         bare = ["no noise", f"{clean['r2']:.4f}", f"{clean['held_out']:.4f}", "", "", "", ""]
         rows.append((0.0, bare))
         # Of equal gains, families come first.
-        order = np.argsort([-gain for gain, _ in rows], kind="stable")
-        table = [rows[index][1] for index in order]
+        table = [row for _, row in sorted(rows, key=lambda pair: -pair[0])]
         table.append(["chance", f"{clean['chance']:.4f}", "", "", "", "", ""])
         print()
         print_table([f"K = {latent_dim}", *HEADS, "at"], table, left=(f"K = {latent_dim}", "at"))
@@ -128,7 +130,7 @@ def _print(result: xarray.Dataset, places: list[Any]) -> None:
     )
 
 
-def _row(place: Any) -> list[str]:
+def _row(place: "Place") -> list[str]:
     gain = round(place.gain, 4) + 0.0  # without the sign of a zero
     numbers = f"{place.r2:.4f}", f"{place.held_out:.4f}", f"{gain:+.4f}"
     error = f"{place.standard_error:.4f}", f"{place.p_value:.4f}"

@@ -8,7 +8,6 @@ from cyclopts import Parameter
 from reconjax.cli.options import DATA, OUTPUT
 from reconjax.cli.options import command as new_command
 from reconjax.cli.tables import print_table
-from reconjax.data import SOURCES, default_data_dir, load_tfds, prepared
 
 command = new_command(
     "datasets",
@@ -38,6 +37,8 @@ def datasets(
     json_
         Print JSON instead of a table.
     """
+    from reconjax.data import SOURCES, default_data_dir, load_tfds, prepared
+
     folder = data_dir or default_data_dir()
     for name in download or ():
         load_tfds(name, folder, download=True)

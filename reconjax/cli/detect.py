@@ -1,23 +1,32 @@
 """`reconjax detect`."""
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import xarray
 from cyclopts import Parameter
 
-from reconjax import studies
-from reconjax.cli.options import GRID, DataOptions, Hosts, LatentDims, Name, Output
+import reconjax
+from reconjax.cli.options import (
+    GRID,
+    DataOptions,
+    Hosts,
+    LatentDims,
+    Name,
+    Output,
+    first_process,
+)
 from reconjax.cli.options import command as new_command
 from reconjax.cli.tables import headline, print_table, say_files
-from reconjax.storage.files import output_folder, write_json
-from reconjax.summary import hosts as job
+from reconjax.storage.files import write_json
+
+if TYPE_CHECKING:
+    import xarray
 
 command = new_command(
     "detect",
     """
 reconjax detect digits --out out
-reconjax detect cifar10 --noise gaussian:0.5 mask:0.75:4x4 --latent-dims 32 128
+reconjax detect cifar10 --noise gaussian:0.5 mask:0.75:4x4 --latent-dims 32
 reconjax detect mine.npz --noise exact:0.75:2x2 --json
 """,
 )
@@ -40,15 +49,14 @@ def detect(
     Parameters
     ----------
     noise
-        Texts like gaussian:0.5, mask:0.75:4x4, mask:0.5:2x2+gaussian:0.1 (gaussian:0.5, and
-        mask:0.75 with patches of 1, 2 and 4).
+        Texts like mask:0.75:4x4 or mask:0.5:2x2+gaussian:0.1 (gaussian:0.5, and mask:0.75
+        with patches of 1, 2 and 4).
     """
-    if output.out is not None and job.first():
-        output_folder(output.out)
-    result = studies.detect(
+    output.prepare()
+    result = reconjax.studies.detect(
         data, noises=noise, latent_dims=latent_dims, out=output.out, **reading.keywords()
     )
-    if not job.first():
+    if not first_process():
         return
     records = [record(result, index) for index in range(result.sizes["noise"])]
     name = result.attrs["data"]
@@ -66,7 +74,7 @@ def detect(
     say_files(output.out, "detect.png", "detect.nc", "detect.json")
 
 
-def record(result: xarray.Dataset, index: int) -> dict[str, Any]:
+def record(result: "xarray.Dataset", index: int) -> dict[str, Any]:
     """What --json says of a noise."""
     row = result.isel(noise=index)
     every = result.direction.values
@@ -129,7 +137,7 @@ def _print(records: list[dict[str, Any]]) -> None:
 
 
 def _margins(noise: dict[str, Any]) -> str:
-    """What the verdict was judged by."""
+    """The numbers behind the verdict."""
     text = (
         f"commutator {noise['commutator']:.1e}, mixing {noise['mixing']:.1e}"
         f" (0 is up to {noise['tolerance']:.1e})"

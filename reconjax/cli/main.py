@@ -10,11 +10,13 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
+
+from reconjax.cli.help import Help
 
 DESCRIPTION = """\
 How far is learning by reconstruction misaligned with a perception task, and
@@ -31,15 +33,19 @@ Examples:
   reconjax align digits
   reconjax sweep digits --out out
   reconjax COMMAND --help
+
+An error is one line; with --debug it is a traceback.
 """
+# What `--version` names: JAX, and what it needs for accelerators.
+STACK = ("jax", "jaxlib", "flax", "jax-cuda13-plugin", "jax-cuda12-plugin", "libtpu")
 # The function of each command is imported when it is called: `--help` is to be quick.
 COMMANDS = {
     "align": "How misaligned is reconstruction with this task, at every latent size K?",
-    "sweep": "Which noise moves the representation towards this task, and by how much?",
+    "sweep": "Which noise moves the representation to this task, and by how much?",
     "compare": "Which families of noise help on new data, each at its best strength?",
     "detect": "Which noises can never help, whatever the task? Needs no labels.",
     "project": "What explains the pixels of images, and what is left? A picture.",
-    "train": "Train a real network with the same noise; it shows whether the answer held.",
+    "train": "Trains a network with the same noise: does the answer hold there?",
     "probe": "What linear and nonlinear probes read off frozen features.",
     "datasets": "What DATA can be, and what is prepared under the data directory.",
 }
@@ -85,14 +91,23 @@ def application() -> App:
         name="reconjax",
         help=DESCRIPTION,
         help_epilogue=EXAMPLES,
-        version=version("reconjax"),
+        version=versions,
         help_format="plaintext",
-        help_formatter="plain",
+        help_formatter=Help(),
         default_parameter=Parameter(negative=(), consume_multiple=True, show_default=worth_showing),
     )
     for name, text in COMMANDS.items():
         app.command(f"reconjax.cli.{name}:command", name=name, help=text)
     return app
+
+
+def versions() -> str:
+    """The versions of reconjax and of what it stands on; JAX is not started to know them."""
+    installed = []
+    for name in STACK:
+        with contextlib.suppress(PackageNotFoundError):
+            installed.append(f"{name} {version(name)}")
+    return f"reconjax {version('reconjax')} ({', '.join(installed)})"
 
 
 def worth_showing(default: Any) -> str | None:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Group, Parameter, Token
 from cyclopts.validators import Number
 
+from reconjax.storage.files import output_folder
+
 DATA = Group("Data", sort_key=2)
 GRID = Group("Grid", sort_key=1)
 STATISTICS = Group("Statistics", sort_key=3)
@@ -31,7 +33,7 @@ Whole = Annotated[int, Parameter(converter=_whole)]
 # The converter is that of the list: one of what is in it would not be called.
 Wholes = Annotated[list[int] | None, Parameter(converter=_whole)]
 # A sweep of numbers is given as `--ratios 0 0.5 0.9`.
-Name = Annotated[str, Parameter(name="DATA", help="What `reconjax datasets` lists.")]
+Name = Annotated[str, Parameter(name="DATA", help="One of what `reconjax datasets` lists.")]
 LatentDims = Annotated[Wholes, Parameter(alias="--latent-dim", help="K, one or several.")]
 
 
@@ -45,7 +47,7 @@ class ReadOptions:
     max_samples: Whole | None = None
     """A random part of the training split only."""
     seed: Whole = 0
-    """Of what is drawn at random."""
+    """Of the random numbers."""
     channels_first: Annotated[bool | None, Parameter(negative="--no-channels-first")] = None
     """Images of an .npz are (N, C, H, W)."""
     targets: Literal["classes", "real"] | None = None
@@ -62,11 +64,11 @@ class DataOptions(ReadOptions):
     """How the data of a study are read."""
 
     class_weight: Literal["balanced"] | None = None
-    """Weigh classes alike."""
+    """Give every class the same total weight."""
     standardize: bool = False
     """Scale every feature to variance 1."""
     memory: Annotated[float | None, Parameter(validator=Number(gt=0))] = None
-    """GiB; refuse what needs more."""
+    """Limit in GiB; what needs more is refused."""
 
 
 @Parameter(name="*", group=OUTPUT)
@@ -79,6 +81,11 @@ class Output:
     json: bool = False
     """Print JSON instead of a table."""
 
+    def prepare(self) -> None:
+        """Creates the folder before any work; of several processes the first alone does."""
+        if self.out is not None and first_process():
+            output_folder(self.out)
+
 
 @Parameter(name="*", group=HOSTS)
 @dataclasses.dataclass(frozen=True)
@@ -86,19 +93,26 @@ class Hosts:
     """One job of several processes."""
 
     distributed: bool = False
-    """Join the job of a TPU pod or SLURM."""
+    """Join the job of a TPU pod or of SLURM."""
     coordinator: str | None = None
     """HOST:PORT of process 0."""
     processes: Whole | None = None
-    """How many there are."""
+    """The number of processes."""
     process: Whole | None = None
-    """Which this is, from 0 on."""
+    """The number of this one, from 0 on."""
 
     @property
     def joined(self) -> bool:
         """Whether this is to be one of several processes."""
         address = self.coordinator, self.processes, self.process
         return self.distributed or any(value is not None for value in address)
+
+
+def first_process() -> bool:
+    """Whether this process is the only one, or the first: it alone prints and writes."""
+    from reconjax.summary import hosts
+
+    return hosts.first()
 
 
 def command(name: str, examples: str) -> App:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from reconjax import studies
+import reconjax
 from reconjax.cli.options import (
     GRID,
     OUTPUT,
@@ -15,11 +15,11 @@ from reconjax.cli.options import (
     Name,
     Output,
     Whole,
+    first_process,
 )
 from reconjax.cli.options import command as new_command
 from reconjax.cli.tables import facts, headline, say_files
 from reconjax.storage.files import output_folder
-from reconjax.summary import hosts as job
 
 command = new_command(
     "project",
@@ -50,17 +50,17 @@ def project(
     variance
         Share of the pixel variance that the top part explains.
     images
-        How many.
+        The number of images.
     channel
-        The only one in the picture, from 0 on (all where they are 1 or 3, else their mean).
+        Show this one alone, from 0 on (all of 1 or 3, else some).
     """
     folder = output.out or Path()
-    if job.first():
+    if first_process():
         output_folder(folder)
-    result = studies.project(
+    result = reconjax.studies.project(
         data, variance=variance, images=images, out=output.out, **reading.keywords()
     )
-    if not job.first():
+    if not first_process():
         return
     from reconjax.plots import save, subspace_figure
     from reconjax.plots.pictures import channels_note

@@ -3,13 +3,11 @@
 import json
 import math
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
-import xarray
 from cyclopts import Parameter
 
-from reconjax import studies
+import reconjax
 from reconjax.cli.align import several_processes
 from reconjax.cli.options import (
     GRID,
@@ -20,12 +18,13 @@ from reconjax.cli.options import (
     Name,
     Output,
     Whole,
+    first_process,
 )
 from reconjax.cli.options import command as new_command
-from reconjax.cli.tables import facts, headline, print_table, say_files, too_few
-from reconjax.storage.files import output_folder
-from reconjax.studies.sweeps import CHEAP, STRENGTHS
-from reconjax.summary import hosts as job
+from reconjax.cli.tables import example_shape, facts, headline, print_table, say_files, too_few
+
+if TYPE_CHECKING:
+    import xarray
 
 # Values of the best noise that --json prints, where they are there.
 BEST = (
@@ -93,35 +92,36 @@ def sweep(
     Parameters
     ----------
     noise
-        Patches, an exact number (MAE), single values, Gaussian.
+        What is dropped (exact: a fixed number of patches, as in MAE) or added.
     patches
         Sizes like 4 or 4x2, height x width (1 2 4).
     ratios
         Shares dropped, in [0, 1) (0 0.25 0.5 0.75 0.9 0.99).
     stds
-        Of Gaussian noise, images being in [0, 1] (0 0.1 0.25 0.5 1).
+        Of Gaussian noise, for images in [0, 1] (0 .1 .25 .5 1).
     weights
         λ of reconstruction, 0 .. inf (inf: no supervision).
     max_latent_dim
-        1 .. K, several times faster where far below D.
+        All K up to this; quicker where it is far below D.
     tolerance
         Error of r2 accepted for that; 0: none.
     readout
-        What the head is fitted on.
+        The inputs that the head is fitted on.
     precision
-        Mixed: grid points in float32, what is before in float64.
+        mixed: the points of the grid alone in float32.
     partial
         Allow partial patches at the edges.
     devices
-        How many share the grid (all).
+        The number that shares the grid (all).
     batch_size
-        Grid points side by side; bounds memory.
+        Grid points at a time; bounds memory.
     bootstrap
-        Folds for standard errors: 7, 11, 19, ... (19 up to D = 128); 0: none.
+        Folds for standard errors; 0: none (19 up to D = 128).
     """
-    if output.out is not None and job.first():
-        output_folder(output.out)
-    result = studies.sweep(
+    from reconjax.studies.sweeps import CHEAP
+
+    output.prepare()
+    result = reconjax.studies.sweep(
         data,
         noise=noise,
         patches=patches,
@@ -140,7 +140,7 @@ def sweep(
         out=output.out,
         **reading.keywords(),
     )
-    if not job.first():
+    if not first_process():
         return
     if output.out is not None:
         from reconjax.plots import save, sweep_figure
@@ -152,8 +152,10 @@ def sweep(
         return
     _print(result, rows)
     if max_latent_dim and tolerance:
-        reduced = np.atleast_1d(result.reduced)
-        print(f"solved in a subspace: {reduced.sum()} of {reduced.size} rays; the others in full")
+        reduced = result.reduced
+        print(
+            f"solved in a subspace: {int(reduced.sum())} of {reduced.size} rays; the others in full"
+        )
     if bootstrap is None and not result.attrs["folds"] and result.attrs["features"] > CHEAP:
         print(f"more than {CHEAP} features: standard errors only with --bootstrap")
     if (why := several_processes()) is not None:
@@ -161,14 +163,14 @@ def sweep(
     say_files(output.out, "sweep.png", "sweep.nc", "sweep.npz")
 
 
-def _rows(result: xarray.Dataset) -> Iterator[dict[str, Any]]:
+def _rows(result: "xarray.Dataset") -> Iterator[dict[str, Any]]:
     """For each weight and some K, the best noise as --json prints it."""
-    best = studies.best(result)
-    (strength,) = (name for name in STRENGTHS if name in result.dims)
+    best = reconjax.studies.best(result)
+    strength, key = _strength(result)
     for weight in best.weight.values.tolist():
         for latent_dim in best.latent_dim.values.tolist():
             at = best.sel(weight=weight, latent_dim=latent_dim)
-            where: dict[str, Any] = {STRENGTHS[strength]: at[strength].item()}
+            where: dict[str, Any] = {key: at[strength].item()}
             text = f"{strength} {at[strength].item():g}"
             if "patch" in result.dims:
                 where["patch_shape"] = [int(side) for side in at.patch.item().split("x")]
@@ -183,16 +185,15 @@ def _rows(result: xarray.Dataset) -> Iterator[dict[str, Any]]:
             }
 
 
-def _record(result: xarray.Dataset, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    axes = {
-        plain: result[name].values.tolist() for name, plain in STRENGTHS.items() if name in result
-    }
+def _record(result: "xarray.Dataset", rows: list[dict[str, Any]]) -> dict[str, Any]:
+    strength, key = _strength(result)
+    axes = {key: result[strength].values.tolist()}
     if "patch" in result.dims:
         axes["patch_shape"] = [[int(n) for n in text.split("x")] for text in result.patch.values]
     return {
         **facts(result),
         **{name: result.attrs[name] for name in ("noise", "readout", "precision", "error")},
-        "reduced": np.atleast_1d(result.reduced).tolist(),
+        "reduced": result.reduced.values.reshape(-1).tolist(),
         "folds": result.attrs["folds"],
         **axes,
         "reconstruction_weight": [_weight(weight) for weight in result.weight.values.tolist()],
@@ -200,12 +201,19 @@ def _record(result: xarray.Dataset, rows: list[dict[str, Any]]) -> dict[str, Any
     }
 
 
-def _cut(result: xarray.Dataset) -> str:
+def _cut(result: "xarray.Dataset") -> str:
     """The patch shapes that do not divide the images."""
-    shape = np.atleast_1d(result.attrs["example_shape"])
+    shape = example_shape(result)
     sizes = [[int(side) for side in text.split("x")] for text in result.patch.values]
     cut = [(h, w) for h, w in sizes if len(shape) > 1 and (shape[0] % h or shape[1] % w)]
     return ", ".join(f"{h}x{w}" for h, w in cut)
+
+
+def _strength(result: "xarray.Dataset") -> tuple[str, str]:
+    """The axis of strengths, and what it is called in JSON."""
+    from reconjax.studies.sweeps import STRENGTHS
+
+    return next((axis, key) for axis, key in STRENGTHS.items() if axis in result.dims)
 
 
 def _weight(weight: float) -> float | str:
@@ -213,9 +221,9 @@ def _weight(weight: float) -> float | str:
     return str(weight) if math.isinf(weight) else weight
 
 
-def _print(result: xarray.Dataset, rows: list[dict[str, Any]]) -> None:
+def _print(result: "xarray.Dataset", rows: list[dict[str, Any]]) -> None:
     about = result.attrs
-    (strength,) = (name for name in STRENGTHS if name in result.dims)
+    strength, key = _strength(result)
     masks = "patch" in result.dims
     print(headline(result))
     print("{noise} noise, {readout} read-out, {precision}".format(**about))
@@ -240,7 +248,7 @@ def _print(result: xarray.Dataset, rows: list[dict[str, Any]]) -> None:
             gains = abs(row["gain"]) >= NO_GAIN
             if masks:
                 line.append("x".join(map(str, row["patch_shape"])) if gains else "any")
-            lines.append([*line, f"{row[STRENGTHS[strength]]:g}" if gains else "0"])
+            lines.append([*line, f"{row[key]:g}" if gains else "0"])
         print_table(heads, lines)
     print("no noise, best: r2, the share of the label variance that a linear head")
     print("explains, on the training data; gain: its change")

@@ -3,15 +3,10 @@
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import xarray
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from reconjax.data.layout import shape_text
+if TYPE_CHECKING:
+    import xarray
 
 FACTS = ("data", "samples", "features", "rank", "classes", "targets")
 # Chance from which on what labels explain tells nothing.
@@ -27,6 +22,10 @@ def print_table(
 
     On a terminal that is too narrow the left-aligned columns fold; a file gets whole lines.
     """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="")
     for head in heads:
         if head in left:
@@ -43,18 +42,29 @@ def print_table(
         print(line.rstrip())
 
 
-def headline(result: xarray.Dataset, labels: str | None = None) -> str:
+def headline(result: "xarray.Dataset", labels: str | None = None) -> str:
     """What a result is about, in a line; `labels` in place of what they were taken for."""
+    from reconjax.data.layout import shape_text
+
     about = result.attrs
     text = "{data}: {samples} samples, {features} features of rank {rank}, ".format(**about)
-    shape = list(np.atleast_1d(about["example_shape"]))
+    shape = example_shape(result)
     return text + (labels or about["targets"]) + (f"; {shape_text(shape)}" if shape else "")
 
 
-def facts(result: xarray.Dataset) -> dict[str, Any]:
+def facts(result: "xarray.Dataset") -> dict[str, Any]:
     """What every JSON result says of the data."""
-    shape = np.atleast_1d(result.attrs["example_shape"]).tolist()
-    return {**{name: result.attrs[name] for name in FACTS}, "example_shape": shape}
+    return {
+        **{name: result.attrs[name] for name in FACTS},
+        "example_shape": example_shape(result),
+    }
+
+
+def example_shape(result: "xarray.Dataset") -> list[int]:
+    """(H, W, C) or (D,); nothing for moments. NetCDF keeps a list of one number as a number."""
+    import numpy as np
+
+    return np.atleast_1d(result.attrs["example_shape"]).tolist()
 
 
 def too_few(latent_dims: Iterable[int], chance: Iterable[float]) -> str | None:

@@ -6,35 +6,30 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from cyclopts import Parameter
-from flax import nnx
 
-from reconjax.cli.options import TRAINING, Hosts, Name, Output, ReadOptions, Whole
+from reconjax.cli.options import (
+    TRAINING,
+    Hosts,
+    Name,
+    Output,
+    ReadOptions,
+    Whole,
+    first_process,
+)
 from reconjax.cli.options import command as new_command
 from reconjax.cli.tables import print_table, say_files
-from reconjax.data import Dataset
-from reconjax.data.layout import shape_text
-from reconjax.nets import AUTOENCODERS, make, parameter_count
-from reconjax.noise import parse_noise
 from reconjax.storage.files import write_json
-from reconjax.studies.source import Source
-from reconjax.summary import hosts as job
-from reconjax.training import (
-    Objective,
-    Trained,
-    classification,
-    denoising,
-    evaluate,
-    fit,
-    guided,
-    reconstruction,
-)
-from reconjax.training.fitting import usual_batch_size
+
+if TYPE_CHECKING:
+    import jax
+    import numpy as np
+
+    from reconjax.data import Dataset
+    from reconjax.noise import Noise
+    from reconjax.training import Objective, Trained
 
 Net = Literal[
     "linear", "mlp", "conv", "resnet18", "resnet34", "resnet50", "resnet9", "mlp-classifier"
@@ -61,31 +56,31 @@ class TrainOptions:
     """What is trained, and how."""
 
     net: Net = "mlp"
-    """Its kind."""
+    """The network."""
     latent_dim: Whole | None = None
     """K of an autoencoder (32)."""
     objective: Literal["reconstruction", "denoising", "guided", "classification"] | None = None
-    """By default what the other options ask for."""
+    """By default what the other options imply."""
     noise: str | None = None
-    """Of the input, as in mask:0.5:2x2."""
+    """On the input, like mask:0.5:2x2."""
     guidance_weight: float | None = None
-    """Of the labels beside reconstruction."""
+    """Weight of the labels beside reconstruction."""
     loss: Literal["cross_entropy", "mse"] | None = None
-    """On the labels (cross_entropy)."""
+    """Of the labels (cross_entropy)."""
     epochs: Whole = 20
-    """Times that the data are gone through."""
+    """Passes over the data."""
     batch_size: Whole | None = None
-    """Over all devices (128, or all there are)."""
+    """Over all devices (128, or all samples)."""
     learning_rate: float = 3e-3
-    """The peak of one cycle."""
+    """Its peak; it rises, then falls."""
     weight_decay: float = 1e-4
     """Of AdamW."""
-    augment: list[Literal["crop", "flip", "greyscale"]] | None = None
-    """Of the images (none)."""
+    augment: list[Literal["crop", "flip", "grayscale"]] | None = None
+    """Random changes of images."""
     bfloat16: bool = False
     """Compute in bfloat16."""
     checkpoint_every: Whole | None = None
-    """Steps, with --out (a tenth of the run)."""
+    """Steps; with --out (a tenth of the run)."""
 
 
 @command.default
@@ -99,10 +94,17 @@ def train(
     hosts: Hosts = Hosts(),  # noqa: B008
 ) -> None:
     """Train a network; end with its losses, and with --out keep it for `reconjax probe`."""
+    import jax
+    import numpy as np
+    from flax import nnx
+
+    from reconjax import nets, training
+    from reconjax.training.fitting import usual_batch_size
+
     dataset = _dataset(data, reading)
     objective = _objective(options, dataset)
     net = _net(options)
-    model = make(
+    model = nets.make(
         **net,
         example_shape=dataset.example_shape,
         num_classes=dataset.num_classes,
@@ -113,7 +115,7 @@ def train(
         batch_size = usual_batch_size(len(dataset.train), jax.device_count())
     understood = {"channels_first": reading.channels_first, "targets": reading.targets}
     with _bar(options.epochs * (len(dataset.train) // max(batch_size, 1))) as bar:
-        trained = fit(
+        trained = training.fit(
             model,
             dataset,
             objective,
@@ -133,8 +135,8 @@ def train(
             checkpoint_every=options.checkpoint_every,
             progress=bar,
         )
-    means = {"train": evaluate(trained, dataset.train, objective)}
-    if not job.first():
+    means = {"train": training.evaluate(trained, dataset.train, objective)}
+    if not first_process():
         return
     if dataset.test is not None:  # the loop has ended with it
         last = [row for row in trained.history if row["split"] == "test"][-1]
@@ -147,7 +149,7 @@ def train(
         "targets": dataset.targets_text,
         "example_shape": list(dataset.example_shape),
         "net": net,
-        "parameters": parameter_count(model),
+        "parameters": nets.parameter_count(model),
         "objective": objective.name,
         "noise": options.noise,
         "steps": trained.step,
@@ -169,18 +171,21 @@ def train(
     say_files(output.out, *files)
 
 
-def _dataset(data: str, reading: ReadOptions) -> Dataset:
+def _dataset(data: str, reading: ReadOptions) -> "Dataset":
     """The data set, with the parts of its splits that --max-samples leaves."""
+    from reconjax.studies.source import Source
+
     source = Source(data, labels=False, **reading.keywords())
-    test, size = source.test, reading.max_samples
-    if test is not None and size is not None:
-        test = test.sample(size, reading.seed)
-    assert source.dataset is not None
-    return dataclasses.replace(source.dataset, train=source.train, test=test)
+    dataset, size = source.sampled(), reading.max_samples
+    if dataset.test is None or size is None:
+        return dataset
+    return dataclasses.replace(dataset, test=dataset.test.sample(size, reading.seed))
 
 
 def _net(options: TrainOptions) -> dict[str, Any]:
     """The keyword arguments of `reconjax.nets.make`, as settings keep them."""
+    from reconjax.nets import AUTOENCODERS
+
     net: dict[str, Any] = {"name": options.net}
     if options.net in AUTOENCODERS:
         net["latent_dim"] = LATENT_DIM if options.latent_dim is None else options.latent_dim
@@ -191,8 +196,12 @@ def _net(options: TrainOptions) -> dict[str, Any]:
     return net
 
 
-def _objective(options: TrainOptions, data: Dataset) -> Objective:
+def _objective(options: TrainOptions, data: "Dataset") -> "Objective":
     """By --objective, or by what else is given."""
+    from reconjax import training
+    from reconjax.nets import AUTOENCODERS
+    from reconjax.noise import parse_noise
+
     name: str | None = options.objective
     if name is None:
         name = "classification"
@@ -214,13 +223,13 @@ def _objective(options: TrainOptions, data: Dataset) -> Objective:
     noise = parse_noise(options.noise, data.example_shape) if options.noise else None
     loss = options.loss or "cross_entropy"
     if name == "classification":
-        return classification(loss)
+        return training.classification(loss)
     if name == "guided":
         weight = GUIDANCE_WEIGHT if options.guidance_weight is None else options.guidance_weight
-        return guided(weight, noise, loss)
+        return training.guided(weight, noise, loss)
     if name == "denoising" and noise is None:
         raise ValueError("--objective denoising: --noise says which, as in mask:0.5:2x2")
-    return reconstruction() if noise is None else denoising(noise)
+    return training.reconstruction() if noise is None else training.denoising(noise)
 
 
 @contextmanager
@@ -236,7 +245,7 @@ def _bar(steps: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
                 text = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
                 advance(made, f"steps: {text}, {means['images_per_second']:.0f} images/s")
                 return
-            if job.first():  # made before this run went on
+            if first_process():  # made before this run went on
                 print(f"going on: {made} of {steps} steps are made", file=sys.stderr)
             advance(made)
 
@@ -244,9 +253,15 @@ def _bar(steps: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
 
 
 def _write(
-    folder: Path, trained: Trained, data: Dataset, objective: Objective, result: dict[str, Any]
+    folder: Path,
+    trained: "Trained",
+    data: "Dataset",
+    objective: "Objective",
+    result: dict[str, Any],
 ) -> list[str]:
     """train.json and pictures; their names."""
+    import numpy as np
+
     from reconjax.plots import history_figure, reconstruction_figure, save
 
     write_json(result, folder / "train.json")
@@ -268,8 +283,13 @@ def _write(
     return files
 
 
-def _reconstructions(trained: Trained, images: Any, noise: Any) -> dict[str, Any]:
+def _reconstructions(
+    trained: "Trained", images: "np.ndarray", noise: "Noise | None"
+) -> dict[str, "jax.Array"]:
     """Centered originals, noisy inputs if there are any, and what the network makes of them."""
+    import jax
+    import jax.numpy as jnp
+
     x = trained.inputs.centered(images)
     rows = {"original": x}
     seen = x
@@ -280,6 +300,10 @@ def _reconstructions(trained: Trained, images: Any, noise: Any) -> dict[str, Any
 
 
 def _print(result: dict[str, Any], means: dict[str, dict[str, float]], features: int) -> None:
+    import jax
+
+    from reconjax.data.layout import shape_text
+
     print(
         f"{result['data']}: {result['samples']} samples, {features} features, {result['targets']};"
         f" {shape_text(result['example_shape'])}"

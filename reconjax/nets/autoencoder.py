@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
+from jax.typing import DTypeLike
 
 from reconjax.nets.layers import Layers, Net, Shape, flat, positive
 
@@ -25,8 +25,8 @@ class Autoencoder(Net):
         latent_dim: int,
         encoder: Callable[[Array], Array],
         decoder: Callable[[Array], Array],
-        dtype: Any,
-        param_dtype: Any,
+        dtype: DTypeLike | None,
+        param_dtype: DTypeLike,
     ) -> None:
         """Of an encoder from (N, *example_shape) to (N, K), and a decoder back."""
         super().__init__(example_shape, dtype, param_dtype)
@@ -62,8 +62,8 @@ class MLPAutoencoder(Autoencoder):
         *,
         widths: Shape = (512,),
         rngs: nnx.Rngs,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
     ) -> None:
         """An MLP autoencoder.
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
+from jax.typing import DTypeLike
 
 from reconjax.nets.layers import Layers, Net, Residual, Shape, flat, max_pool, positive, sized
 
@@ -62,8 +63,8 @@ class ResNet9(Classifier):
         *,
         width: float = 1.0,
         rngs: nnx.Rngs,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
     ) -> None:
         """A ResNet9.
 
@@ -119,8 +120,8 @@ class MLPClassifier(Classifier):
         *,
         widths: Shape = (512, 512),
         rngs: nnx.Rngs,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
     ) -> None:
         """An MLP classifier; its features are those of the last hidden layer.
 

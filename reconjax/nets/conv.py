@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from reconjax.nets.autoencoder import Autoencoder
 from reconjax.nets.layers import Layers, Reshape, Shape, flat, halved, positive, sized
@@ -22,8 +23,8 @@ class ConvAutoencoder(Autoencoder):
         *,
         widths: Shape = (32, 64, 128),
         rngs: nnx.Rngs,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
     ) -> None:
         """A convolutional autoencoder: 3 x 3 convolutions of stride 2 with biases and ReLU.
 

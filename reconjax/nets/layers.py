@@ -1,7 +1,7 @@
 """What the nets are made of: layers that share their dtypes, pooling, and checks of sizes.
 
 Parameters are kept in `param_dtype` (float32), and a net computes in `dtype` (by default the same;
-bfloat16 on accelerators). Nothing is float64 unless it is asked for, whatever the default of JAX.
+bfloat16 on accelerators). Nothing is float64 unless `dtype` says so, whatever the default of JAX.
 Kernels start from a normal distribution of variance 2 / inputs where a ReLU follows (He et al.,
 2015), else of 1 / inputs; biases from 0.
 """
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
+from jax.typing import DTypeLike
 
 from reconjax.nets import convolution
 
@@ -30,7 +31,9 @@ Shape = Sequence[int]
 class Net(nnx.Module):
     """A net for centered examples of one shape."""
 
-    def __init__(self, example_shape: Shape, dtype: Any, param_dtype: Any) -> None:
+    def __init__(
+        self, example_shape: Shape, dtype: DTypeLike | None, param_dtype: DTypeLike
+    ) -> None:
         """Keeps the shape of an example and the dtypes; `dtype` None means `param_dtype`."""
         self.example_shape = tuple(positive("example_shape", size) for size in example_shape)
         self.dtype = param_dtype if dtype is None else dtype
@@ -62,7 +65,7 @@ class BatchNorm(nnx.BatchNorm):
     whatever the dtype of the net, and returned in the dtype of the input.
     """
 
-    def __init__(self, features: int, *, param_dtype: Any, rngs: nnx.Rngs) -> None:
+    def __init__(self, features: int, *, param_dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         """Running moments have momentum 0.9, and are kept in `param_dtype` as everything else."""
         super().__init__(
             features, momentum=0.9, dtype=param_dtype, param_dtype=param_dtype, rngs=rngs
@@ -166,8 +169,8 @@ class Layers:
     """Makes layers in these dtypes, with keys from `rngs`."""
 
     rngs: nnx.Rngs
-    dtype: Any
-    param_dtype: Any
+    dtype: DTypeLike | None
+    param_dtype: DTypeLike
 
     def linear(self, inputs: int, outputs: int, *, relu: bool = False, bias: bool = True) -> Any:
         """(N, inputs) to (N, outputs)."""
@@ -216,7 +219,7 @@ class Layers:
         }
 
 
-def kernel(gain: float, key: Array, shape: Shape, dtype: Any) -> Array:
+def kernel(gain: float, key: Array, shape: Shape, dtype: DTypeLike) -> Array:
     """Normal numbers of variance gain / inputs; `shape` is (..., inputs, outputs).
 
     They are drawn by NumPy, from a seed that the key gives: JAX would compile a program for each
@@ -291,5 +294,15 @@ def sized(image_shape: Shape, strides: int) -> tuple[int, int, int]:
 
 
 def parameter_count(model: nnx.Module) -> int:
-    """The number of trained parameters, of a net or any part of one."""
+    """The number of trained parameters, of a net or any part of one.
+
+    Args:
+      model: a Flax NNX module.
+
+    Example:
+      >>> from flax import nnx
+      >>> net = reconjax.nets.make("linear", (4,), latent_dim=2, rngs=nnx.Rngs(0))
+      >>> reconjax.nets.parameter_count(net)  # (4 + 1) 2 + (2 + 1) 4
+      22
+    """
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))

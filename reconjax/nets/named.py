@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from reconjax.nets.autoencoder import Autoencoder, MLPAutoencoder
 from reconjax.nets.classifiers import Classifier, MLPClassifier, ResNet9
@@ -42,8 +43,8 @@ def make(
     latent_dim: int | None = None,
     num_classes: int | None = None,
     rngs: nnx.Rngs,
-    dtype: Any = None,
-    param_dtype: Any = jnp.float32,
+    dtype: DTypeLike | None = None,
+    param_dtype: DTypeLike = jnp.float32,
     **options: Any,
 ) -> Autoencoder | Classifier:
     """The net of this name, one of `NAMES`.
@@ -58,8 +59,18 @@ def make(
       param_dtype: of parameters and outputs.
       **options: what else the net takes, such as `widths`, `width` or `stem`.
 
+    Returns:
+      The net, in training mode.
+
     Raises:
       ValueError: an unknown name or option, a size that is missing, or what the net does not take.
+
+    Example:
+      >>> from flax import nnx
+      >>> net = reconjax.nets.make("mlp", (8, 8, 1), latent_dim=4, rngs=nnx.Rngs(0))
+      >>> net.eval()
+      >>> net.encode(np.zeros((2, 8, 8, 1), np.float32)).shape
+      (2, 4)
     """
     if name not in NAMES:
         raise ValueError(f"net: {name}; it must be one of {', '.join(NAMES)}")

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
+from jax.typing import DTypeLike
 
 from reconjax.nets.layers import Layers, Net, positive
 
@@ -40,8 +41,8 @@ class LinearProbe(Probe):
         num_classes: int,
         *,
         rngs: nnx.Rngs,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
     ) -> None:
         """A linear probe of features (N, in_features)."""
         super().__init__(in_features, num_classes, (), Layers(rngs, dtype, param_dtype))
@@ -57,8 +58,8 @@ class MLPProbe(Probe):
         *,
         width: int = 512,
         rngs: nnx.Rngs,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
     ) -> None:
         """A nonlinear probe of features (N, in_features), with two hidden layers of `width`.
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
+from jax.typing import DTypeLike
 
 from reconjax.nets.autoencoder import Autoencoder
 from reconjax.nets.layers import (
@@ -63,8 +64,8 @@ class ResNetAutoencoder(Autoencoder):
         width: int = 64,
         stem: str | None = None,
         rngs: nnx.Rngs,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
     ) -> None:
         """A ResNet autoencoder.
 

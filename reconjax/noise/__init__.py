@@ -10,7 +10,7 @@ A noise is a small pytree whose parameters are its leaves. Each one knows
   E[x' x'ᵀ], is their G; the two are the same where b = 0;
 - its ray, if it has one. Every noise with E[x'|x] = q x is additive colored noise: for a family
   of strengths, Cov x' = g ((1 - ρ) M + ρ B) with one direction B and a share ρ in [0, 1] that
-  grows with the strength. One factorisation of (M, B) then serves the whole family.
+  grows with the strength. One factorization of (M, B) then serves the whole family.
 
 In all of them x is centered: a masked value becomes 0, which is the mean image's value, unless
 another `fill` is given. Noises compose and mix: `chain(a, b)` applies a, then b; `mixture(a, b)`

@@ -17,7 +17,14 @@ from reconjax.noise.base import (
     pytree,
     static,
 )
-from reconjax.noise.rays import Colored, FeatureVariance, Independent, Isotropic, RayPoint, added
+from reconjax.noise.rays import (
+    Colored,
+    FeatureVariance,
+    Independent,
+    Isotropic,
+    RayPoint,
+    additive_point,
+)
 
 
 @pytree
@@ -47,7 +54,7 @@ class Gaussian(Noise):
 
     def ray(self) -> RayPoint:
         """τ = std², B = I."""
-        return added(Isotropic(), jnp.asarray(self.std) ** 2)
+        return additive_point(Isotropic(), jnp.asarray(self.std) ** 2)
 
 
 @pytree
@@ -87,7 +94,7 @@ class ColoredGaussian(Noise):
 
     def ray(self) -> RayPoint:
         """τ = std², B = L Lᵀ."""
-        return added(Colored(self.factor), self.std**2)
+        return additive_point(Colored(self.factor), self.std**2)
 
 
 @pytree
@@ -120,7 +127,7 @@ class Speckle(Noise):
 
     def ray(self) -> RayPoint:
         """τ = std², B = diag(M)."""
-        return added(FeatureVariance(), self.std**2)
+        return additive_point(FeatureVariance(), self.std**2)
 
 
 @pytree
@@ -186,7 +193,7 @@ class Thinning(Noise):
 
     def ray(self) -> RayPoint:
         """B = diag(mean image); τ = 1 / (photons (1 - p)), times p where binomial."""
-        return added(Independent(self.intensity), self._variance(), 1 - self.ratio)
+        return additive_point(Independent(self.intensity), self._variance(), 1 - self.ratio)
 
     def _variance(self) -> Array:
         """Of x' / (1 - p) by counting, at intensity 1."""
@@ -197,8 +204,18 @@ class Thinning(Noise):
 def gaussian(std: ArrayLike) -> Gaussian:
     """Isotropic Gaussian noise of standard deviation `std` >= 0, in units of x.
 
+    Args:
+      std: a scalar.
+
+    Returns:
+      The noise; Cov x' = M + std² I.
+
     Raises:
       ValueError: std is negative or not finite.
+
+    Example:
+      >>> reconjax.gaussian(0.5).second_moment(np.eye(2)).tolist()
+      [[1.25, 0.0], [0.0, 1.25]]
     """
     return Gaussian(std=_std(std))
 
@@ -212,6 +229,11 @@ def colored_gaussian(std: ArrayLike, covariance: ArrayLike) -> ColoredGaussian:
 
     Raises:
       ValueError: std negative, Σ not a covariance.
+
+    Example:
+      >>> noise = reconjax.colored_gaussian(2.0, [[2.0, 1.0], [1.0, 2.0]])
+      >>> noise.second_moment(np.zeros((2, 2))).round(4).tolist()
+      [[8.0, 4.0], [4.0, 8.0]]
     """
     sigma = np.asarray(covariance, np.float64)
     if sigma.ndim != 2 or sigma.shape[0] != sigma.shape[1] or not np.allclose(sigma, sigma.T):
@@ -237,6 +259,11 @@ def smooth_gaussian(std: ArrayLike, length: float, image_shape: Shape) -> Colore
 
     Raises:
       ValueError: std or length out of range, not an image shape.
+
+    Example:
+      >>> covariance = reconjax.smooth_gaussian(1.0, 2.0, (4, 4)).second_moment(np.zeros((16, 16)))
+      >>> round(float(covariance[0, 1]), 3)  # of neighbors: exp(-1/8)
+      0.882
     """
     check("length", length, lambda v: np.isfinite(v) & (v > 0), "finite and > 0")
     height, width, channels = image_size(image_shape)
@@ -254,8 +281,18 @@ def smooth_gaussian(std: ArrayLike, length: float, image_shape: Shape) -> Colore
 def speckle(std: ArrayLike) -> Speckle:
     """Multiplicative Gaussian noise x' = x (1 + std ε), about the mean image.
 
+    Args:
+      std: a scalar >= 0, without unit.
+
+    Returns:
+      The noise; Cov x' = M + std² diag(M).
+
     Raises:
       ValueError: std is negative or not finite.
+
+    Example:
+      >>> reconjax.speckle(2.0).second_moment(np.diag([1.0, 3.0])).tolist()
+      [[5.0, 0.0], [0.0, 15.0]]
     """
     return Speckle(std=_std(std))
 
@@ -280,6 +317,12 @@ def thinning(
 
     Raises:
       ValueError: p outside [0, 1), photons not positive, a negative mean, unknown counts.
+
+    Example:
+      >>> noise = reconjax.thinning(0.5, 10.0, [0.2, 0.4])
+      >>> covariance = noise.second_moment(np.eye(2))  # M / 4 + diag(mean) / 20
+      >>> round(float(covariance[0, 0]), 4), round(float(covariance[1, 1]), 4)
+      (0.26, 0.27)
     """
     check_ratio(mask_ratio)
     check("photons", photons, lambda n: np.isfinite(n) & (n > 0), "finite and > 0")

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, dataclass_transform
 
 import jax
@@ -26,9 +26,9 @@ def static() -> Any:
 @dataclass_transform(frozen_default=True, eq_default=False, kw_only_default=True)
 def pytree(cls: _Class) -> _Class:
     """A frozen dataclass with keyword arguments whose fields, but the static ones, are leaves."""
-    made: Any = dataclasses.dataclass(frozen=True, eq=False, kw_only=True)(cls)
-    jax.tree_util.register_dataclass(made)
-    return made
+    noise: Any = dataclasses.dataclass(frozen=True, eq=False, kw_only=True)(cls)
+    jax.tree_util.register_dataclass(noise)
+    return noise
 
 
 class Noise(Protocol):
@@ -68,7 +68,7 @@ class Noise(Protocol):
         return None
 
 
-def moved(noise: Noise, mean: Array | None) -> Array | None:
+def mean_after(noise: Noise, mean: Array | None) -> Array | None:
     """E[x'] (D,) = T E[x] + b, None for 0."""
     offset = noise.offset()
     if mean is None:
@@ -99,11 +99,11 @@ def examples(x: Array) -> tuple[int, ...]:
     return x.shape[:1] if x.ndim == 4 else x.shape[:-1]
 
 
-def chosen(key: Array, probabilities: Array, shape: tuple[int, ...]) -> Array:
+def random_index(key: Array, probabilities: Array, shape: tuple[int, ...]) -> Array:
     """Indices (shape) int32 drawn with `probabilities` (n,)."""
     edges = jnp.cumsum(probabilities.astype(jnp.float32))
     drawn = jax.random.uniform(key, (*shape, 1), jnp.float32)
-    # The last edge is 1 up to rounding, and is not asked.
+    # The last edge is 1 up to rounding, and plays no part.
     return jnp.sum(drawn >= edges[:-1], axis=-1, dtype=jnp.int32)
 
 
@@ -141,7 +141,7 @@ def window_size(
       ValueError: it does not.
     """
     height, width, _ = image_size(image_shape)
-    sides: Any = (window, window) if np.ndim(window) == 0 else window
+    sides = window if isinstance(window, Sequence) else (window, window)
     try:
         size = tuple(operator.index(side) for side in sides)
     except TypeError:
@@ -162,7 +162,9 @@ def check_ratio(mask_ratio: ArrayLike) -> None:
     check("mask_ratio", mask_ratio, lambda p: (p >= 0) & (p < 1), "in [0, 1)")
 
 
-def check(name: str, value: Any, allowed: Any, text: str) -> None:
+def check(
+    name: str, value: ArrayLike, allowed: Callable[[np.ndarray], ArrayLike], text: str
+) -> None:
     """Raises ValueError unless all of the value is allowed (skipped while traced)."""
     if isinstance(value, jax.core.Tracer):
         return

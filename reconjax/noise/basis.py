@@ -1,7 +1,5 @@
 """Noise on the coordinates in another basis, such as the principal directions."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -23,7 +21,7 @@ class InBasis(Noise):
     """
 
     basis: Array
-    noise: Any
+    noise: Noise
 
     @property
     def features(self) -> int:
@@ -75,7 +73,7 @@ class InBasis(Noise):
         return inner._replace(direction=Rotated(self.basis, inner.direction))
 
 
-def in_basis(noise: Any, basis: ArrayLike) -> InBasis:
+def in_basis(noise: Noise, basis: ArrayLike) -> InBasis:
     """A noise on the coordinates of x in an orthonormal basis, such as the principal directions.
 
     Args:
@@ -84,6 +82,12 @@ def in_basis(noise: Any, basis: ArrayLike) -> InBasis:
 
     Raises:
       ValueError: columns that are not orthonormal, a noise for another number of features.
+
+    Example:
+      >>> rotation = np.array([[0.6, -0.8], [0.8, 0.6]])
+      >>> noise = reconjax.noise.in_basis(reconjax.gaussian(1.0), rotation)
+      >>> noise.second_moment(np.eye(2)).round(4).tolist()  # white noise is white in any basis
+      [[2.0, 0.0], [0.0, 2.0]]
     """
     array = jnp.asarray(basis)
     if array.ndim != 2:
@@ -111,6 +115,11 @@ def pca_mask(mask_ratio: ArrayLike, eigenvectors: ArrayLike) -> InBasis:
 
     Raises:
       ValueError: p outside [0, 1), or of another shape.
+
+    Example:
+      >>> noise = reconjax.pca_mask(0.5, np.eye(2))
+      >>> noise.second_moment(np.ones((2, 2))).tolist()
+      [[0.5, 0.25], [0.25, 0.5]]
     """
     check_ratio(mask_ratio)
     array = jnp.asarray(eigenvectors)

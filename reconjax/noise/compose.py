@@ -1,7 +1,5 @@
 """No noise, noises one after the other, and one of several noises."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,13 +10,13 @@ from reconjax.noise.additive import Thinning
 from reconjax.noise.base import (
     Noise,
     check_probabilities,
-    chosen,
     examples,
-    moved,
+    mean_after,
     per_example,
     pytree,
+    random_index,
 )
-from reconjax.noise.rays import Isotropic, RayPoint, point
+from reconjax.noise.rays import Direction, Isotropic, RayPoint, point
 
 
 @pytree
@@ -46,7 +44,7 @@ class Identity(Noise):
 class Chain(Noise):
     """Several noises, one after the other, each with its own randomness."""
 
-    noises: tuple[Any, ...]
+    noises: tuple[Noise, ...]
 
     @property
     def features(self) -> int | None:
@@ -66,10 +64,10 @@ class Chain(Noise):
         return moment
 
     def second_moment(self, moment: Array, mean: Array | None = None) -> Array:
-        """The composition of the second moments, each told where the ones before it moved E x."""
+        """The composition of the second moments, each given the E x after those before it."""
         for noise in self.noises:
             moment = noise.second_moment(moment, mean)
-            mean = moved(noise, mean)
+            mean = mean_after(noise, mean)
             mean = None if mean is None else mean.astype(moment.dtype)
         return moment
 
@@ -77,7 +75,7 @@ class Chain(Noise):
         """The composition of the conditional means, at x = 0."""
         mean = None
         for noise in self.noises:
-            mean = moved(noise, mean)
+            mean = mean_after(noise, mean)
         return mean
 
     def ray(self) -> RayPoint | None:
@@ -97,7 +95,7 @@ class Mixture(Noise):
       probabilities: (n,) of each.
     """
 
-    noises: tuple[Any, ...]
+    noises: tuple[Noise, ...]
     probabilities: Array
 
     @property
@@ -106,16 +104,16 @@ class Mixture(Noise):
         return _features(self.noises)
 
     def sample(self, key: Array, x: Array) -> Array:
-        """Every noise is drawn, one is chosen for each example."""
+        """Every noise is drawn, and one is taken for each example."""
         first, *keys = jax.random.split(key, len(self.noises) + 1)
         shape = examples(x)
         if x.ndim != 4 and self.features not in (None, x.shape[-1]):
             shape = x.shape[:1]
-        which = per_example(chosen(first, self.probabilities, shape), x)
-        found = x
+        which = per_example(random_index(first, self.probabilities, shape), x)
+        drawn = x
         for index, (noise, subkey) in enumerate(zip(self.noises, keys, strict=True)):
-            found = jnp.where(which == index, noise.sample(subkey, x), found)
-        return found
+            drawn = jnp.where(which == index, noise.sample(subkey, x), drawn)
+        return drawn
 
     @jax.jit
     def mean(self, moment: Array) -> Array:
@@ -125,16 +123,16 @@ class Mixture(Noise):
     @jax.jit
     def second_moment(self, moment: Array, mean: Array | None = None) -> Array:
         """The average of the covariances, and the covariance of the means E[x'] where not 0."""
-        found = self._average([noise.second_moment(moment, mean) for noise in self.noises])
-        centers = [moved(noise, mean) for noise in self.noises]
+        within = self._average([noise.second_moment(moment, mean) for noise in self.noises])
+        centers = [mean_after(noise, mean) for noise in self.noises]
         if all(center is None for center in centers):
-            return found
+            return within
         zero = jnp.zeros_like(moment[0])
         each = jnp.stack([zero if c is None else c.astype(zero.dtype) for c in centers])
         weights = self.probabilities.astype(moment.dtype)
         apart = each - jnp.sum(weights[:, None] * each, axis=0)
         highest = jax.lax.Precision.HIGHEST
-        return found + jnp.matmul((weights[:, None] * apart).T, apart, precision=highest)
+        return within + jnp.matmul((weights[:, None] * apart).T, apart, precision=highest)
 
     @jax.jit
     def offset(self) -> Array | None:
@@ -148,18 +146,19 @@ class Mixture(Noise):
 
     def ray(self) -> RayPoint | None:
         """A point between those of the noises, where all lie on one ray and none has an offset."""
-        points = [noise.ray() for noise in self.noises]
-        acting = [one for noise, one in zip(self.noises, points, strict=True) if not _idle(noise)]
-        if not acting:
+        rays = [(noise.ray(), _idle(noise)) for noise in self.noises]
+        points = [at for at, _ in rays if at is not None]
+        if len(points) < len(rays) or self.offset() is not None:
+            return None
+        directions = [at.direction for at, idle in rays if at is not None and not idle]
+        if not directions:
             return Identity().ray()
-        if any(one is None for one in acting) or self.offset() is not None:
+        direction = directions[0]
+        if not all(_same(other, direction) for other in directions):
             return None
-        direction = acting[0].direction
-        if not all(_same(one.direction, direction) for one in acting):
-            return None
-        scale = self._average([one.scale for one in points])
-        noisy = self._average([one.scale * one.share for one in points])
-        keep = self._average([one.keep for one in points])
+        scale = self._average([at.scale for at in points])
+        noisy = self._average([at.scale * at.share for at in points])
+        keep = self._average([at.keep for at in points])
         return point(direction, noisy / scale, scale, keep)
 
     def _average(self, values: list[Array]) -> Array:
@@ -171,16 +170,35 @@ class Mixture(Noise):
 
 
 def identity() -> Identity:
-    """No noise."""
+    """No noise.
+
+    Returns:
+      The noise x' = x.
+
+    Example:
+      >>> reconjax.identity().second_moment(np.eye(2)).tolist()
+      [[1.0, 0.0], [0.0, 1.0]]
+    """
     return Identity()
 
 
-def chain(*noises: Any) -> Any:
+def chain(*noises: Noise) -> Noise:
     """The noises one after the other; the first is applied to the clean input.
+
+    Args:
+      *noises: the first is applied first.
+
+    Returns:
+      The noise; of one noise, that one itself.
 
     Raises:
       ValueError: no noise; noises for different numbers of features; thinning anywhere but first:
         it counts the photons of clean images.
+
+    Example:
+      >>> noise = reconjax.chain(reconjax.patch_mask(0.5, 1, (1, 2)), reconjax.gaussian(1.0))
+      >>> noise.second_moment(np.ones((2, 2))).tolist()
+      [[1.5, 0.25], [0.25, 1.5]]
     """
     if not noises:
         raise ValueError("noises: none; a chain needs at least one")
@@ -190,12 +208,24 @@ def chain(*noises: Any) -> Any:
     return noises[0] if len(noises) == 1 else Chain(noises=tuple(noises))
 
 
-def mixture(*noises: Any, probabilities: ArrayLike | None = None) -> Any:
+def mixture(*noises: Noise, probabilities: ArrayLike | None = None) -> Noise:
     """One of the noises for each example, drawn with `probabilities` (equal by default).
+
+    Args:
+      *noises: n noises.
+      probabilities: (n,), adding up to 1.
+
+    Returns:
+      The noise; of one noise, that one itself.
 
     Raises:
       ValueError: no noise; noises for different numbers of features; probabilities that are
         negative, too few, or do not add up to 1.
+
+    Example:
+      >>> noise = reconjax.mixture(reconjax.identity(), reconjax.gaussian(1.0))
+      >>> noise.second_moment(np.eye(2)).tolist()
+      [[1.5, 0.0], [0.0, 1.5]]
     """
     if not noises:
         raise ValueError("noises: none; a mixture needs at least one")
@@ -206,12 +236,12 @@ def mixture(*noises: Any, probabilities: ArrayLike | None = None) -> Any:
     return noises[0] if count == 1 else Mixture(noises=tuple(noises), probabilities=checked)
 
 
-def _features(noises: tuple[Any, ...]) -> int | None:
+def _features(noises: tuple[Noise, ...]) -> int | None:
     sizes = (getattr(noise, "features", None) for noise in noises)
     return next((size for size in sizes if size is not None), None)
 
 
-def _check_sizes(noises: tuple[Any, ...]) -> None:
+def _check_sizes(noises: tuple[Noise, ...]) -> None:
     """Raises ValueError for noises that were made for different numbers of features."""
     sizes = [getattr(noise, "features", None) for noise in noises]
     given = list(dict.fromkeys(size for size in sizes if size is not None))
@@ -221,17 +251,17 @@ def _check_sizes(noises: tuple[Any, ...]) -> None:
         )
 
 
-def _thins(noise: Any) -> bool:
+def _thins(noise: Noise) -> bool:
     return isinstance(noise, Thinning) or any(map(_thins, getattr(noise, "noises", ())))
 
 
-def _idle(noise: Any) -> bool:
+def _idle(noise: Noise) -> bool:
     """Whether a noise does nothing, whatever its parameters."""
     parts = getattr(noise, "noises", ())
     return isinstance(noise, Identity) or (bool(parts) and all(map(_idle, parts)))
 
 
-def _same(first: Any, second: Any) -> bool:
+def _same(first: Direction, second: Direction) -> bool:
     """Whether two directions are equal; traced ones, only if they are one and the same."""
     structures = [jax.tree.structure(direction) for direction in (first, second)]
     if structures.count(structures[0]) < 2:

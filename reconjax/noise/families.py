@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from reconjax.data.layout import shape_text
-from reconjax.noise import parse_noise
+from reconjax.noise import Noise, parse_noise
 from reconjax.noise.naming import decimal
 from reconjax.summary.moments import Moments
 
@@ -29,7 +29,7 @@ class Family(NamedTuple):
 
     name: str
     texts: tuple[str, ...]
-    noises: tuple[Any, ...]
+    noises: tuple[Noise, ...]
 
 
 class _Data(NamedTuple):
@@ -80,6 +80,10 @@ class _Data(NamedTuple):
         return [f"{h}x{w}" for h, w in dict.fromkeys(sizes) if 0 < h < height and 0 < w < width]
 
 
+# The families of one kind: what each is called beside the kind, and the texts of its strengths.
+Kind = Callable[[_Data], Iterator[tuple[str, list[str]]]]
+
+
 def _masks(data: _Data) -> Iterator[tuple[str, list[str]]]:
     for size in data.patches() if data.images() else ():
         yield f"mask {size.replace(':', ' ')}", [f"mask:{ratio:g}:{size}" for ratio in RATIOS]
@@ -90,10 +94,10 @@ def _count(size: tuple[int, int], shape: tuple[int, ...]) -> int:
     return math.ceil(shape[0] / size[0]) * math.ceil(shape[1] / size[1])
 
 
-def _one(texts: Callable[[_Data], list[str]], applies: Callable[[_Data], bool]) -> Any:
+def _single(texts: Callable[[_Data], list[str]], applies: Callable[[_Data], bool]) -> Kind:
     def make(data: _Data) -> Iterator[tuple[str, list[str]]]:
-        if applies(data) and (found := texts(data)):
-            yield "", found
+        if applies(data) and (strengths := texts(data)):
+            yield "", strengths
 
     return make
 
@@ -107,29 +111,29 @@ def _colors(data: _Data) -> bool:
 
 
 # Blur alone can be undone, so that it changes no linear representation: a little noise keeps it.
-_KINDS: dict[str, Callable[[_Data], Iterator[tuple[str, list[str]]]]] = {
+_KINDS: dict[str, Kind] = {
     "mask": _masks,
-    "pixel": _one(lambda d: [f"pixel:{ratio:g}" for ratio in RATIOS], lambda d: d.shape[-1] > 1),
-    "channel": _one(lambda d: [f"channel:{ratio:g}" for ratio in RATIOS], _colors),
-    "gaussian": _one(lambda d: [f"gaussian:{std}" for std in d.deviations()], _always),
-    "colored": _one(
+    "pixel": _single(lambda d: [f"pixel:{ratio:g}" for ratio in RATIOS], lambda d: d.shape[-1] > 1),
+    "channel": _single(lambda d: [f"channel:{ratio:g}" for ratio in RATIOS], _colors),
+    "gaussian": _single(lambda d: [f"gaussian:{std}" for std in d.deviations()], _always),
+    "colored": _single(
         lambda d: [f"colored:{std}:{max(d.shape) / 16:g}" for std in d.deviations()], _Data.images
     ),
-    "speckle": _one(lambda d: [f"speckle:{std:g}" for std in DEVIATIONS], _always),
-    "thin": _one(lambda d: [f"thin:0:{photons}" for photons in d.photons()], _Data.raw),
-    "saltpepper": _one(
+    "speckle": _single(lambda d: [f"speckle:{std:g}" for std in DEVIATIONS], _always),
+    "thin": _single(lambda d: [f"thin:0:{photons}" for photons in d.photons()], _Data.raw),
+    "saltpepper": _single(
         lambda d: [f"saltpepper:{ratio}:{d.deviations()[3]}" for ratio in (0.1, 0.5, 0.9)], _always
     ),
-    "block": _one(lambda d: [f"block:{w}" for w in d.windows((0.25, 0.5, 0.75))], _Data.images),
-    "blur": _one(
+    "block": _single(lambda d: [f"block:{w}" for w in d.windows((0.25, 0.5, 0.75))], _Data.images),
+    "blur": _single(
         lambda d: [f"blur:{std}+gaussian:{d.deviations()[0]}" for std in (0.5, 1, 2)], _Data.images
     ),
-    "shift": _one(
+    "shift": _single(
         lambda d: [f"shift:{by}" for by in (1, 2, 4) if 2 * by < min(d.shape[:2])], _Data.images
     ),
-    "crop": _one(lambda d: [f"crop:{w}" for w in d.windows((0.875, 0.75, 0.5))], _Data.images),
-    "flip": _one(lambda d: ["flip:0.5"], _Data.images),
-    "vflip": _one(lambda d: ["vflip:0.5"], _Data.images),
+    "crop": _single(lambda d: [f"crop:{w}" for w in d.windows((0.875, 0.75, 0.5))], _Data.images),
+    "flip": _single(lambda d: ["flip:0.5"], _Data.images),
+    "vflip": _single(lambda d: ["vflip:0.5"], _Data.images),
 }
 NAMES = tuple(_KINDS)
 
@@ -152,7 +156,7 @@ def families(
       ValueError: a name or a text that is not known; a family by name that does not apply.
     """
     data = _Data(tuple(example_shape), moments)
-    found = []
+    suitable = []
     for name in dict.fromkeys(NAMES if names is None else names):
         kind = _KINDS.get(name)
         made = [(name, [name])] if kind is None else list(kind(data))
@@ -160,8 +164,8 @@ def families(
             raise ValueError(f"families: {name}; it does not apply to {shape_text(data.shape)}")
         for own, texts in made:
             noises = tuple(_parsed(text, data) for text in texts)
-            found.append(Family(own or name, tuple(texts), noises))
-    return found
+            suitable.append(Family(own or name, tuple(texts), noises))
+    return suitable
 
 
 def check_names(names: Sequence[str], example_shape: Sequence[int]) -> None:
@@ -175,5 +179,5 @@ def check_names(names: Sequence[str], example_shape: Sequence[int]) -> None:
             parse_noise(name, example_shape, np.zeros(math.prod(example_shape)))
 
 
-def _parsed(text: str, data: _Data) -> Any:
+def _parsed(text: str, data: _Data) -> Noise:
     return parse_noise(text, data.shape, data.moments)

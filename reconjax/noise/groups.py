@@ -21,9 +21,19 @@ def patch_groups(
 ) -> np.ndarray:
     """(D,) int32: the patch to which each value of a flattened (H, W, C) image belongs.
 
+    Args:
+      patch_shape: (height, width), or one int for a square.
+      image_shape: (H, W, C) or (H, W).
+      share_channels: all channels of a patch are one group; else each has its own.
+      partial: allow smaller patches at the lower and right edges.
+
     Raises:
       ValueError: a patch that does not divide the image (unless `partial`), or an image shape that
         is not (H, W) or (H, W, C).
+
+    Example:
+      >>> reconjax.patch_groups((1, 2), (2, 4)).tolist()
+      [0, 0, 1, 1, 2, 2, 3, 3]
     """
     height, width, channels = image_size(image_shape)
     patch = window_size("patch_shape", patch_shape, image_shape)
@@ -42,7 +52,7 @@ def patch_groups(
 
 
 def usual_patches(image_shape: Shape) -> tuple[list[tuple[int, int]], bool]:
-    """Patch shapes that suit images when none is asked for, and whether they need `partial`.
+    """Patch shapes that suit images by default, and whether they need `partial`.
 
     1 x 1, 2 x 2 and 4 x 4, cut to the image where it is lower or narrower: those that divide it and
     are more than one. Where only 1 x 1 divides it, as with 11 x 13 pixels, the others come with

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from reconjax.noise.base import Noise, Shape, check, check_ratio, flat, image_size, pytree, static
 from reconjax.noise.groups import group_fields, patch_groups, value_groups
@@ -38,7 +38,7 @@ class GroupMask(Noise):
         """(*shape, n) bool, which groups of each example are kept."""
         raise NotImplementedError
 
-    def visibility(self, dtype: Any) -> tuple[Array, Array]:
+    def visibility(self, dtype: DTypeLike) -> tuple[Array, Array]:
         """Q, (D,) or a scalar where it is the same for all, and V (D, D)."""
         raise NotImplementedError
 
@@ -64,14 +64,14 @@ class GroupMask(Noise):
     def second_moment(self, moment: Array, mean: Array | None = None) -> Array:
         """V ∘ G, and (V - q qᵀ) ∘ (E x - c)(E x - c)ᵀ where that is not 0."""
         single, pairs = self.visibility(moment.dtype)
-        found = pairs * moment
+        covariance = pairs * moment
         if self.fill is None and mean is None:
-            return found
+            return covariance
         away = jnp.zeros_like(moment[0]) if mean is None else mean
         if self.fill is not None:
             away = away - self.fill.astype(moment.dtype)
         single = jnp.broadcast_to(single, away.shape)
-        return found + (pairs - single[:, None] * single) * (away[:, None] * away)
+        return covariance + (pairs - single[:, None] * single) * (away[:, None] * away)
 
     @jax.jit
     def offset(self) -> Array | None:
@@ -101,7 +101,7 @@ class Mask(GroupMask):
         drawn = jax.random.uniform(key, (*shape, self.count), jnp.float32)
         return drawn >= self.ratio.astype(jnp.float32)
 
-    def visibility(self, dtype: Any) -> tuple[Array, Array]:
+    def visibility(self, dtype: DTypeLike) -> tuple[Array, Array]:
         """1 - p; within a group 1 - p, and the product between groups."""
         keep = 1 - jnp.asarray(self.ratio, dtype)
         if keep.ndim == 0:
@@ -145,8 +145,8 @@ class SaltAndPepper(Mask):
         """That of the mask, and p a² within groups."""
         dropped = 1 - self.visibility(moment.dtype)[0]
         power = jnp.broadcast_to(dropped * self.amplitude.astype(moment.dtype) ** 2, moment.shape)
-        found = GroupMask.second_moment(self, moment, mean)
-        return found + jnp.where(same_group(self.groups), power, 0.0)
+        covariance = GroupMask.second_moment(self, moment, mean)
+        return covariance + jnp.where(same_group(self.groups), power, 0.0)
 
     def ray(self) -> RayPoint | None:
         """B = M + c cᵀ + a² / (1 - p) within groups: one ray for a² / (1 - p) that is the same."""
@@ -180,6 +180,11 @@ def patch_mask(
 
     Raises:
       ValueError: p outside [0, 1), a patch that does not divide the image, a fill of another size.
+
+    Example:
+      >>> noise = reconjax.patch_mask(0.5, (1, 2), (1, 4))
+      >>> noise.second_moment(np.ones((4, 4)))[0].tolist()  # two patches
+      [0.5, 0.5, 0.25, 0.25]
     """
     check_ratio(mask_ratio)
     groups = patch_groups(patch_shape, image_shape, share_channels=share_channels, partial=partial)
@@ -203,6 +208,10 @@ def pixel_dropout(
 
     Raises:
       ValueError: p outside [0, 1), a fill of another size.
+
+    Example:
+      >>> reconjax.pixel_dropout(0.75, (2,)).mean(np.eye(2)).tolist()
+      [[0.25, 0.0], [0.0, 0.25]]
     """
     check_ratio(mask_ratio)
     groups = value_groups(example_shape, share_channels=share_channels)
@@ -221,6 +230,11 @@ def channel_dropout(
 
     Raises:
       ValueError: p outside [0, 1), not an image, a fill of another size.
+
+    Example:
+      >>> noise = reconjax.channel_dropout(0.5, (1, 2, 2))
+      >>> noise.second_moment(np.ones((4, 4)))[0].tolist()  # the channels of two pixels
+      [0.5, 0.25, 0.5, 0.25]
     """
     check_ratio(mask_ratio)
     height, width, channels = image_size(image_shape)
@@ -247,6 +261,11 @@ def salt_and_pepper(
 
     Raises:
       ValueError: p outside [0, 1), a negative amplitude, a fill of another size.
+
+    Example:
+      >>> noise = reconjax.salt_and_pepper(0.5, 2.0, (2,))
+      >>> noise.second_moment(np.eye(2)).tolist()  # a half of 1, a half of 2²
+      [[2.5, 0.0], [0.0, 2.5]]
     """
     check_ratio(mask_ratio)
     check("amplitude", amplitude, lambda a: np.isfinite(a) & (a >= 0), "finite and >= 0")

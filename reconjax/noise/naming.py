@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jax.typing import ArrayLike
 
 from reconjax.noise import additive, basis, compose, masks, operators, random_masks, visibility
+from reconjax.noise.base import Noise
 from reconjax.noise.groups import patch_groups
-from reconjax.noise.text import Context
+from reconjax.noise.text import Context, Data
 
 
-def noise_text(noise: Any, example_shape: Sequence[int], data: Any = None) -> str:
+def noise_text(noise: Noise, example_shape: Sequence[int], data: Data | None = None) -> str:
     """The text that names a noise: `parse_noise` makes the same of it, to 6 digits.
 
     Args:
@@ -20,23 +20,32 @@ def noise_text(noise: Any, example_shape: Sequence[int], data: Any = None) -> st
       example_shape: as in `parse_noise`.
       data: as in `parse_noise`; needed for fills alone.
 
+    Returns:
+      The text.
+
     Raises:
       ValueError: a noise that no text names (a matrix, a function, ratios by patch, ...).
+
+    Example:
+      >>> reconjax.noise_text(reconjax.patch_mask(0.75, 2, (8, 8, 1)), (8, 8, 1))
+      'mask:0.75:2x2'
     """
     return _text(noise, Context(tuple(example_shape), data))
 
 
-def _text(noise: Any, context: Context) -> str:
+def _text(noise: Noise, context: Context) -> str:
     if isinstance(noise, compose.Mixture):
         each = (
-            f"{decimal(weight)}*{_text(one, context)}"
-            for weight, one in zip(noise.probabilities, noise.noises, strict=True)
+            f"{decimal(weight)}*{_text(part, context)}"
+            for weight, part in zip(noise.probabilities, noise.noises, strict=True)
         )
         return "|".join(each)
     if isinstance(noise, compose.Chain):
         each = (
-            f"({_text(one, context)})" if isinstance(one, compose.Mixture) else _text(one, context)
-            for one in noise.noises
+            f"({_text(part, context)})"
+            if isinstance(part, compose.Mixture)
+            else _text(part, context)
+            for part in noise.noises
         )
         return "+".join(each)
     parts = _term_text(noise, context)
@@ -45,7 +54,7 @@ def _text(noise: Any, context: Context) -> str:
     return ":".join(parts)
 
 
-def _term_text(noise: Any, context: Context) -> list[str] | None:
+def _term_text(noise: Noise, context: Context) -> list[str] | None:
     """Name and values, or None."""
     match noise:
         case compose.Identity():
@@ -69,7 +78,7 @@ def _term_text(noise: Any, context: Context) -> list[str] | None:
     return None
 
 
-def _mask_text(noise: Any, shape: tuple[int, ...]) -> list[str] | None:
+def _mask_text(noise: masks.GroupMask, shape: tuple[int, ...]) -> list[str] | None:
     if isinstance(noise, visibility.BlockMask):
         return ["cutout" if noise.partial else "block", _size(noise.window)]
     groups = np.asarray(noise.groups)
@@ -113,7 +122,7 @@ def _patch(groups: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int] | None
     return patch if np.array_equal(patch_groups(patch, shape, partial=True), groups) else None
 
 
-def _fill_text(noise: Any, context: Context) -> list[str]:
+def _fill_text(noise: masks.GroupMask, context: Context) -> list[str]:
     if noise.fill is None:
         return []
     raw = np.asarray(noise.fill) + context.mean()

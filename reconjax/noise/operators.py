@@ -8,23 +8,21 @@ Those on images act on rows and columns, T_a = R ⊗ C ⊗ I, drawn independentl
 D x D is ever made for T, and the moments cost H + W of a matrix product each.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from reconjax.linalg.precision import highest
 from reconjax.noise.base import (
     Noise,
     Shape,
     check,
-    chosen,
     flat,
     image_size,
     pytree,
+    random_index,
     static,
     window_size,
 )
@@ -75,7 +73,7 @@ class ImageOperator(Noise):
 
     image: tuple[int, int, int] = static()
 
-    def operators(self, dtype: Any) -> list[tuple[Array, Array]]:
+    def operators(self, dtype: DTypeLike) -> list[tuple[Array, Array]]:
         """For rows, then columns: (A, size, size) operators and their (A,) probabilities."""
         raise NotImplementedError
 
@@ -98,7 +96,7 @@ class ImageOperator(Noise):
             if len(each) == 1:
                 images = jnp.einsum(sums.replace("nij", "ij"), each[0], images)
             else:
-                which = chosen(subkey, chances, images.shape[:1])
+                which = random_index(subkey, chances, images.shape[:1])
                 images = jnp.einsum(sums, each[which], images)
         return images.reshape(x.shape)
 
@@ -122,13 +120,13 @@ class ImageOperator(Noise):
             (1, height, width * channels, 1, height, width * channels),
             (height, width, channels, height, width, channels),
         ]
-        found = moment
+        whole = moment
         for (each, chances), view in zip(self.operators(moment.dtype), views, strict=True):
-            found = _both_sides(found.reshape(view), each, chances).reshape(size, size)
-        return found if through is None else found - through[:, None] * through
+            whole = _both_sides(whole.reshape(view), each, chances).reshape(size, size)
+        return whole if through is None else whole - through[:, None] * through
 
-    def _averages(self, dtype: Any) -> list[Array]:
-        return [jnp.einsum("aij,a->ij", *one) for one in self.operators(dtype)]
+    def _averages(self, dtype: DTypeLike) -> list[Array]:
+        return [jnp.einsum("aij,a->ij", *axis) for axis in self.operators(dtype)]
 
     def _expected(self, moment: Array, rows: Array, columns: Array) -> Array:
         images = moment.reshape(*self.image, -1)
@@ -145,18 +143,18 @@ class Blur(ImageOperator):
 
     std: Array
 
-    def operators(self, dtype: Any) -> list[tuple[Array, Array]]:
+    def operators(self, dtype: DTypeLike) -> list[tuple[Array, Array]]:
         """One for the rows, one for the columns."""
         std = self.std.astype(dtype)
         wide = std > 0
-        found = []
+        axes = []
         for size in self.image[:2]:
             place = jnp.arange(size, dtype=dtype)
             distance = (place[:, None] - place) / jnp.where(wide, std, 1.0)
             weights = jnp.where(wide, jnp.exp(-(distance**2) / 2), jnp.eye(size, dtype=dtype))
             weights = weights / jnp.sum(weights, axis=1, keepdims=True)
-            found.append((weights[None], jnp.ones(1, dtype)))
-        return found
+            axes.append((weights[None], jnp.ones(1, dtype)))
+        return axes
 
 
 @pytree
@@ -171,18 +169,18 @@ class Shift(ImageOperator):
     largest: int = static()
     wrap: bool = static()
 
-    def operators(self, dtype: Any) -> list[tuple[Array, Array]]:
+    def operators(self, dtype: DTypeLike) -> list[tuple[Array, Array]]:
         """2 largest + 1 for the rows, and for the columns."""
         steps = range(-self.largest, self.largest + 1)
         chances = jnp.full(len(steps), 1 / len(steps), dtype)
-        found = []
+        axes = []
         for size in self.image[:2]:
             eye = np.eye(size)
             shifted = [
                 np.roll(eye, step, axis=0) if self.wrap else np.eye(size, k=-step) for step in steps
             ]
-            found.append((jnp.asarray(np.stack(shifted), dtype), chances))
-        return found
+            axes.append((jnp.asarray(np.stack(shifted), dtype), chances))
+        return axes
 
 
 @pytree
@@ -197,17 +195,17 @@ class Flip(ImageOperator):
     probability: Array
     vertical: bool = static()
 
-    def operators(self, dtype: Any) -> list[tuple[Array, Array]]:
+    def operators(self, dtype: DTypeLike) -> list[tuple[Array, Array]]:
         """The identity and the flip of one axis."""
-        found = []
+        axes = []
         for size, flips in zip(self.image[:2], (self.vertical, not self.vertical), strict=True):
             eye = jnp.eye(size, dtype=dtype)
             if flips:
                 chance = self.probability.astype(dtype)
-                found.append((jnp.stack([eye, eye[::-1]]), jnp.stack([1 - chance, chance])))
+                axes.append((jnp.stack([eye, eye[::-1]]), jnp.stack([1 - chance, chance])))
             else:
-                found.append((eye[None], jnp.ones(1, dtype)))
-        return found
+                axes.append((eye[None], jnp.ones(1, dtype)))
+        return axes
 
 
 @pytree
@@ -220,21 +218,21 @@ class Crop(ImageOperator):
 
     window: tuple[int, int] = static()
 
-    def operators(self, dtype: Any) -> list[tuple[Array, Array]]:
+    def operators(self, dtype: DTypeLike) -> list[tuple[Array, Array]]:
         """One for each first row, and each first column, of the window."""
-        found = []
+        axes = []
         for size, window in zip(self.image[:2], self.window, strict=True):
             # Pixel centers of the enlarged window, in pixels of the window.
             at = np.clip((np.arange(size) + 0.5) * window / size - 0.5, 0, window - 1)
             near = np.minimum(at.astype(int), max(window - 2, 0))
             each = np.zeros((size - window + 1, size, size))
-            for start, one in enumerate(each):
-                np.add.at(one, (np.arange(size), start + near), 1 - (at - near))
+            for start, matrix in enumerate(each):
+                np.add.at(matrix, (np.arange(size), start + near), 1 - (at - near))
                 far = start + np.minimum(near + 1, window - 1)
-                np.add.at(one, (np.arange(size), far), at - near)
+                np.add.at(matrix, (np.arange(size), far), at - near)
             chances = jnp.full(len(each), 1 / len(each), dtype)
-            found.append((jnp.asarray(each, dtype), chances))
-        return found
+            axes.append((jnp.asarray(each, dtype), chances))
+        return axes
 
 
 def linear(matrix: ArrayLike) -> Linear:
@@ -247,6 +245,11 @@ def linear(matrix: ArrayLike) -> Linear:
 
     Raises:
       ValueError: not square, or not finite.
+
+    Example:
+      >>> noise = reconjax.linear([[1.0, 1.0], [0.0, 1.0]])
+      >>> noise.second_moment(np.eye(2)).tolist()
+      [[2.0, 1.0], [1.0, 1.0]]
     """
     array = jnp.asarray(matrix, float)
     if array.ndim != 2 or array.shape[0] != array.shape[1]:
@@ -265,6 +268,14 @@ def blur(std: ArrayLike, image_shape: Shape) -> Blur:
 
     Raises:
       ValueError: std negative or not finite, not an image shape.
+
+    Example:
+      >>> x = np.zeros((1, 3, 3, 1), np.float32)
+      >>> x[0, 1, 1] = 1
+      >>> import jax
+      >>> blurred = reconjax.blur(1.0, (3, 3)).sample(jax.random.key(0), x)
+      >>> bool(x[0, 1, 1] > blurred[0, 1, 1] > blurred[0, 0, 1] > blurred[0, 0, 0] > 0)
+      True
     """
     check("std", std, lambda s: np.isfinite(s) & (s >= 0), "finite and >= 0")
     return Blur(std=jnp.asarray(std, float), image=image_size(image_shape))
@@ -280,6 +291,11 @@ def shift(largest: int, image_shape: Shape, *, wrap: bool = False) -> Shift:
 
     Raises:
       ValueError: largest out of range, not an image shape.
+
+    Example:
+      >>> noise = reconjax.shift(1, (3, 3), wrap=True)  # by -1, 0 or 1 in both directions
+      >>> round(float(noise.mean(np.eye(9))[0, 1]), 3)
+      0.111
     """
     image = image_size(image_shape)
     if int(largest) != largest or not 0 <= largest < min(image[:2]):
@@ -297,6 +313,10 @@ def flip(probability: ArrayLike, image_shape: Shape, *, vertical: bool = False) 
 
     Raises:
       ValueError: probability out of range, not an image shape.
+
+    Example:
+      >>> reconjax.flip(0.5, (1, 2)).mean(np.eye(2)).tolist()
+      [[0.5, 0.5], [0.5, 0.5]]
     """
     check("probability", probability, lambda p: (p >= 0) & (p <= 1), "in [0, 1]")
     return Flip(
@@ -315,6 +335,10 @@ def crop(window: int | Shape, image_shape: Shape) -> Crop:
 
     Raises:
       ValueError: a window that does not fit, not an image shape.
+
+    Example:
+      >>> reconjax.crop((2, 2), (2, 2)).mean(np.eye(4))[0].round(3).tolist()  # the whole image
+      [1.0, 0.0, 0.0, 0.0]
     """
     size = window_size("window", window, image_shape)
     return Crop(window=size, image=image_size(image_shape))
@@ -325,9 +349,9 @@ def crop(window: int | Shape, image_shape: Shape) -> Crop:
 def _both_sides(moment: Array, each: Array, chances: Array) -> Array:
     """Σ w_a T_a G T_aᵀ, T_a on axes 1 and 4 of G."""
 
-    def add(total: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
-        operator, chance = one
-        found = jnp.einsum("ij,ajbckd->aibckd", operator, moment)
-        return total + chance * jnp.einsum("kl,aibcld->aibckd", operator, found), None
+    def add(total: Array, term: tuple[Array, Array]) -> tuple[Array, None]:
+        operator, chance = term
+        rows = jnp.einsum("ij,ajbckd->aibckd", operator, moment)
+        return total + chance * jnp.einsum("kl,aibcld->aibckd", operator, rows), None
 
     return jax.lax.scan(add, jnp.zeros_like(moment), (each, chances))[0]

@@ -1,13 +1,13 @@
 """Masks of an exact number of groups, as in MAE, and masks whose ratio is random."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from reconjax.noise.base import Shape, check, check_ratio, pytree, static
 from reconjax.noise.groups import group_fields, patch_groups
@@ -42,7 +42,7 @@ class Uniform(NamedTuple):
         low, high = (bound.astype(jnp.float32) for bound in (self.low, self.high))
         return low + (high - low) * jax.random.uniform(key, shape, jnp.float32)
 
-    def keep_moments(self, dtype: Any) -> tuple[Array, Array]:
+    def keep_moments(self, dtype: DTypeLike) -> tuple[Array, Array]:
         """E[1 - p] and E[(1 - p)²]."""
         a, b = 1 - jnp.asarray(self.low, dtype), 1 - jnp.asarray(self.high, dtype)
         return (a + b) / 2, (a * a + a * b + b * b) / 3
@@ -77,7 +77,7 @@ class Beta(NamedTuple):
         a, b = self.a.astype(jnp.float32), self.b.astype(jnp.float32)
         return jax.random.beta(key, a, b, shape, jnp.float32)
 
-    def keep_moments(self, dtype: Any) -> tuple[Array, Array]:
+    def keep_moments(self, dtype: DTypeLike) -> tuple[Array, Array]:
         """E[1 - p] and E[(1 - p)²]."""
         a, b = jnp.asarray(self.a, dtype), jnp.asarray(self.b, dtype)
         first = b / (a + b)
@@ -92,7 +92,7 @@ class Beta(NamedTuple):
 class _ExchangeableMask(GroupMask):
     """A mask that treats all groups alike: two probabilities say all of it."""
 
-    def visibility(self, dtype: Any) -> tuple[Array, Array]:
+    def visibility(self, dtype: DTypeLike) -> tuple[Array, Array]:
         """Q and V: that one group stays, and that two different ones both stay."""
         within, between = self._probabilities(dtype)
         return self.grouped(within, within, between)
@@ -104,7 +104,7 @@ class _ExchangeableMask(GroupMask):
         within, between = self._probabilities(jnp.result_type(float))
         return point(SameGroup(self.groups), 1 - between / within, within, within)
 
-    def _probabilities(self, dtype: Any) -> tuple[Array, Array]:
+    def _probabilities(self, dtype: DTypeLike) -> tuple[Array, Array]:
         """That one group stays, and that two different ones both stay."""
         raise NotImplementedError
 
@@ -128,7 +128,7 @@ class ExactMask(_ExchangeableMask):
         """The m groups of lowest score."""
         return ranks(key, (*shape, self.count)) < self.kept
 
-    def _probabilities(self, dtype: Any) -> tuple[Array, Array]:
+    def _probabilities(self, dtype: DTypeLike) -> tuple[Array, Array]:
         """That one group stays, and that two different ones both stay."""
         m, n = jnp.asarray(self.kept, dtype), self.count
         # With a single group there is no pair; it is always kept, and both are 1.
@@ -157,7 +157,7 @@ class RandomMask(_ExchangeableMask):
             return ranks(second, (*shape, self.count)).astype(stay.dtype) < stay
         return jax.random.uniform(second, (*shape, self.count), jnp.float32) < keep
 
-    def _probabilities(self, dtype: Any) -> tuple[Array, Array]:
+    def _probabilities(self, dtype: DTypeLike) -> tuple[Array, Array]:
         if not self.exact:
             return self.ratio.keep_moments(dtype)
         # E[m] and E[m (m - 1)] as sums over j of P(m >= j) and 2 (j - 1) P(m >= j).
@@ -198,6 +198,12 @@ def exact_patch_mask(
 
     Raises:
       ValueError: as `patch_mask`, or no patch would be kept.
+
+    Example:
+      >>> noise = reconjax.exact_patch_mask(0.5, 1, (1, 4))  # two of four
+      >>> covariance = noise.second_moment(np.ones((4, 4)))
+      >>> round(float(covariance[0, 0]), 4), round(float(covariance[0, 1]), 4)
+      (0.5, 0.1667)
     """
     check_ratio(mask_ratio)
     groups = patch_groups(patch_shape, image_shape, share_channels=share_channels, partial=partial)
@@ -236,6 +242,12 @@ def random_patch_mask(
 
     Raises:
       ValueError: as `patch_mask`.
+
+    Example:
+      >>> noise = reconjax.random_patch_mask((0.0, 0.5), 1, (1, 2))
+      >>> covariance = noise.second_moment(np.ones((2, 2)))  # E q and E q², q in [1/2, 1]
+      >>> round(float(covariance[0, 0]), 4), round(float(covariance[0, 1]), 4)
+      (0.75, 0.5833)
     """
     if not isinstance(mask_ratio, Uniform | Beta):
         if len(mask_ratio) != 2:

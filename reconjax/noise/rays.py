@@ -111,7 +111,7 @@ class Rotated(NamedTuple):
     """
 
     basis: Array
-    direction: Any
+    direction: Direction
 
     def covariance(self, second_moment: Array) -> Array:
         """B in the features' own coordinates."""
@@ -131,7 +131,7 @@ class RayPoint(NamedTuple):
       keep: q > 0.
     """
 
-    direction: Any
+    direction: Any  # a `Direction`; none where the strengths alone are traced
     share: Array
     scale: Array
     keep: Array
@@ -142,7 +142,7 @@ def point(direction: Direction, share: ArrayLike, scale: ArrayLike, keep: ArrayL
     return RayPoint(direction, *(jnp.asarray(value, float) for value in (share, scale, keep)))
 
 
-def added(direction: Direction, strength: ArrayLike, keep: ArrayLike = 1.0) -> RayPoint:
+def additive_point(direction: Direction, strength: ArrayLike, keep: ArrayLike = 1.0) -> RayPoint:
     """The point of x' = q (x + e), e of covariance τ B with the strength τ."""
     strength, keep = jnp.asarray(strength, float), jnp.asarray(keep, float)
     return point(direction, strength / (1 + strength), keep**2 * (1 + strength), keep)

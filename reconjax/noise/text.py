@@ -39,22 +39,44 @@ tighter, and parentheses group: `(flip|identity)+mask:0.5:2x2+gaussian:0.1`.
 import difflib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
+from jax import Array
 
 from reconjax.linalg.eigen import eigh_descending
 from reconjax.noise import additive, basis, compose, masks, operators, random_masks, visibility
+from reconjax.noise.base import Noise
 from reconjax.summary.moments import Moments
 
 PHOTONS = 255.0
+
+
+class Directions(Protocol):
+    """The principal directions of data, as a `Spectrum` has them."""
+
+    @property
+    def eigenvectors(self) -> Array:
+        """(D, R)."""
+
+    @property
+    def mean(self) -> Array:
+        """(D,) the mean image."""
+
+    @property
+    def scale(self) -> Array:
+        """(D,) by which features were divided."""
+
+
+Data = Moments | Directions | Array | np.ndarray
+"""What noises may need to know of the data."""
 
 
 class Context(NamedTuple):
     """What a term may need beside its values."""
 
     shape: tuple[int, ...]
-    data: Any
+    data: Data | None
 
     def mean(self) -> np.ndarray:
         """(D,) the mean image, in raw units."""
@@ -65,16 +87,16 @@ class Context(NamedTuple):
             raise ValueError("raw intensities need data that are not standardized")
         return np.asarray(data.mean_x if isinstance(data, Moments) else data.mean)
 
-    def eigenvectors(self) -> Any:
+    def eigenvectors(self) -> Array:
         """(D, R) the principal directions."""
         data = self._given("the principal directions")
         if isinstance(data, Moments):
             return eigh_descending(data.second_moment)[1]
-        if not hasattr(data, "eigenvectors"):
+        if isinstance(data, Array | np.ndarray) or not hasattr(data, "eigenvectors"):
             raise ValueError("it needs the principal directions of the data: moments or a spectrum")
         return data.eigenvectors
 
-    def _given(self, what: str) -> Any:
+    def _given(self, what: str) -> Data:
         if self.data is None:
             raise ValueError(f"it needs {what} of the data, which are not given here")
         return self.data
@@ -84,7 +106,7 @@ class _Form(NamedTuple):
     """How a term is written, and how it is made of its values."""
 
     values: str
-    make: Callable[..., Any]
+    make: Callable[..., Noise]
     optional: int = 0
     fills: bool = False
     partial: bool = False
@@ -92,8 +114,8 @@ class _Form(NamedTuple):
     def usage(self, name: str) -> str:
         names = self.values.split()
         needed = len(names) - self.optional
-        text = "".join(f":{one}" for one in names[:needed])
-        text += "".join(f"[:{one}]" for one in names[needed:])
+        text = "".join(f":{value}" for value in names[:needed])
+        text += "".join(f"[:{value}]" for value in names[needed:])
         text += "[:partial]" if self.partial else ""
         return name + text + ("[:fill=VALUE]" if self.fills else "")
 
@@ -157,7 +179,7 @@ _FORMS = {
 }
 
 
-def parse_noise(text: str, example_shape: Sequence[int], data: Any = None) -> Any:
+def parse_noise(text: str, example_shape: Sequence[int], data: Data | None = None) -> Noise:
     """The noise that a text names; see the table above.
 
     Args:
@@ -172,6 +194,11 @@ def parse_noise(text: str, example_shape: Sequence[int], data: Any = None) -> An
     Raises:
       ValueError: one line that quotes the part of the text that names no noise, and says what is
         known.
+
+    Example:
+      >>> noise = reconjax.parse_noise("mask:0.75:4x4+gaussian:0.1", (8, 8, 1))
+      >>> [type(part).__name__ for part in noise.noises]
+      ['Mask', 'Gaussian']
     """
     if not isinstance(text, str):
         raise ValueError(f"noise: {text!r}; a text is needed, e.g. mask:0.75:4x4")
@@ -180,7 +207,15 @@ def parse_noise(text: str, example_shape: Sequence[int], data: Any = None) -> An
 
 
 def known_noises() -> list[str]:
-    """How each term is written, e.g. "gaussian:STD"."""
+    """How each term is written, e.g. "gaussian:STD".
+
+    Returns:
+      A text for each term.
+
+    Example:
+      >>> reconjax.noise.known_noises()[:3]
+      ['identity', 'gaussian:STD', 'colored:STD:LENGTH']
+    """
     return [form.usage(name) for name, form in _FORMS.items()]
 
 
@@ -190,16 +225,16 @@ class _Parser:
     def __init__(self, text: str, context: Context) -> None:
         self.text, self.context = text, context
 
-    def mixture(self, start: int, end: int) -> Any:
+    def mixture(self, start: int, end: int) -> Noise:
         parts = list(self._split("|", start, end))
         if len(parts) == 1:
             return self._chain(start, end)
         noises, weights = [], []
         for first, last in parts:
-            found = re.match(r"\s*((?:[^\s*:+()]|(?<=[eE])\+)+)\s*\*", self.text[first:last])
-            if found:
-                weights.append(self._value("WEIGHT", first, first + found.end() - 1))
-                first += found.end()
+            match = re.match(r"\s*((?:[^\s*:+()]|(?<=[eE])\+)+)\s*\*", self.text[first:last])
+            if match:
+                weights.append(self._value("WEIGHT", first, first + match.end() - 1))
+                first += match.end()
             noises.append(self._chain(first, last))
         if weights and len(weights) != len(noises):
             raise self._error(start, end, "give every part of a mixture a weight, or none")
@@ -208,14 +243,14 @@ class _Parser:
         except ValueError as error:
             raise self._error(start, end, str(error)) from None
 
-    def _chain(self, start: int, end: int) -> Any:
+    def _chain(self, start: int, end: int) -> Noise:
         noises = [self._term(*part) for part in self._split("+", start, end)]
         try:
             return compose.chain(*noises)
         except ValueError as error:
             raise self._error(start, end, str(error)) from None
 
-    def _term(self, start: int, end: int) -> Any:
+    def _term(self, start: int, end: int) -> Noise:
         while start < end and self.text[start].isspace():
             start += 1
         while start < end and self.text[end - 1].isspace():
@@ -230,10 +265,11 @@ class _Parser:
             hint = f"did you mean {_FORMS[close[0]].usage(close[0])}? " if close else ""
             wrong = "is no noise" if term else "a noise is missing"
             raise self._error(start, end, f"{wrong}; {hint}known are {', '.join(_FORMS)}")
-        options: dict[str, Any] = {}
+        options: dict[str, object] = {}
+        fill = None
         if form.fills and fields and fields[-1].strip().startswith("fill="):
             last = fields.pop()
-            options["fill"] = self._value("VALUE", end - len(last) + last.index("=") + 1, end)
+            fill = self._value("VALUE", end - len(last) + last.index("=") + 1, end)
         if form.partial and fields and fields[-1].strip() == "partial":
             fields.pop()
             options["partial"] = True
@@ -245,19 +281,19 @@ class _Parser:
             values.append(self._value(kind, at + 1, at + 1 + len(field)))
             at += 1 + len(field)
         try:
-            if "fill" in options:
-                options["fill"] = options["fill"] - self.context.mean()
+            if fill is not None:
+                options["fill"] = fill - self.context.mean()
             return form.make(self.context, *values, **options)
         except ValueError as error:
             raise self._error(start, end, str(error)) from None
 
-    def _value(self, kind: str, start: int, end: int) -> Any:
+    def _value(self, kind: str, start: int, end: int) -> float | tuple[float, float]:
         text = self.text[start:end].strip()
         try:
             if kind == "PATCH":
-                found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
-                if found:
-                    return int(found[1]), int(found[2] or found[1])
+                match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+                if match:
+                    return int(match[1]), int(match[2] or match[1])
             elif kind == "LOW-HIGH":
                 low, high = re.split(r"(?<![eE])-", text)
                 return float(low), float(high)

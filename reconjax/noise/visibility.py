@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from reconjax.noise.base import (
     Shape,
     check_probabilities,
-    chosen,
     image_size,
     pytree,
+    random_index,
     static,
     window_size,
 )
@@ -46,7 +46,7 @@ class BlockMask(GroupMask):
         rows, columns = hidden
         return ~(rows[..., :, None] & columns[..., None, :]).reshape(*shape, self.count)
 
-    def visibility(self, dtype: Any) -> tuple[Array, Array]:
+    def visibility(self, dtype: DTypeLike) -> tuple[Array, Array]:
         """1 - P(i hidden), and 1 - P(i hidden) - P(j hidden) + P(both hidden)."""
         once, twice = [], []
         for axis, place in enumerate((self.groups // self.image[1], self.groups % self.image[1])):
@@ -79,14 +79,14 @@ class MaskSet(GroupMask):
 
     def draw(self, key: Array, shape: tuple[int, ...]) -> Array:
         """One of the masks."""
-        return self.masks[chosen(key, self.probabilities, shape)]
+        return self.masks[random_index(key, self.probabilities, shape)]
 
-    def visibility(self, dtype: Any) -> tuple[Array, Array]:
+    def visibility(self, dtype: DTypeLike) -> tuple[Array, Array]:
         """The averages over the masks."""
         pairs = self._pairs(dtype)
         return jnp.diagonal(pairs)[self.groups], pairs[self.groups[:, None], self.groups]
 
-    def _pairs(self, dtype: Any = None) -> Array:
+    def _pairs(self, dtype: DTypeLike | None = None) -> Array:
         """(n, n) V of the groups."""
         dtype = jnp.result_type(float) if dtype is None else dtype
         masks = self.masks.astype(dtype)
@@ -126,7 +126,7 @@ class PairMask(GroupMask):
         thresholds = jax.scipy.special.ndtri(jnp.diagonal(self.pairs)).astype(jnp.float32)
         return latent <= thresholds
 
-    def visibility(self, dtype: Any) -> tuple[Array, Array]:
+    def visibility(self, dtype: DTypeLike) -> tuple[Array, Array]:
         """Q and V, by feature."""
         pairs = jnp.asarray(self.pairs, dtype)
         return jnp.diagonal(pairs)[self.groups], pairs[self.groups[:, None], self.groups]
@@ -154,6 +154,10 @@ def block_mask(
 
     Raises:
       ValueError: a block that does not fit or leaves nothing, a fill of another size.
+
+    Example:
+      >>> round(float(reconjax.block_mask((1, 1), (1, 4)).mean(np.eye(4))[0, 0]), 3)
+      0.75
     """
     size = window_size("window", window, image_shape)
     height, width, _ = image_size(image_shape)
@@ -185,6 +189,11 @@ def mask_set(
     Raises:
       ValueError: masks that are not 0 and 1, probabilities that do not add up to 1, groups that the
         masks do not have, a fill of another size.
+
+    Example:
+      >>> noise = reconjax.mask_set([[1, 0], [0, 1]])  # the one or the other
+      >>> noise.second_moment(np.ones((2, 2))).tolist()
+      [[0.5, 0.0], [0.0, 0.5]]
     """
     kept = np.asarray(masks)
     if kept.ndim != 2 or not np.all((kept == 0) | (kept == 1)):
@@ -217,6 +226,11 @@ def visibility_mask(
     Raises:
       ValueError: V that no mask has: not symmetric, outside [max(0, q_i + q_j - 1), min(q_i, q_j)],
         or V - q qᵀ not positive semi-definite; groups that V does not have.
+
+    Example:
+      >>> noise = reconjax.visibility_mask([[0.5, 0.375], [0.375, 0.5]])
+      >>> noise.second_moment(np.ones((2, 2))).tolist()
+      [[0.5, 0.375], [0.375, 0.5]]
     """
     pairs = np.asarray(visibility, np.float64)
     if pairs.ndim != 2 or pairs.shape[0] != pairs.shape[1] or not np.allclose(pairs, pairs.T):
@@ -267,8 +281,8 @@ def _latent_factor(pairs: np.ndarray) -> np.ndarray | None:
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     correlation = np.eye(len(pairs))
     independent = np.abs(wanted - single[first] * single[second]) < 1e-12
-    found = np.where(independent, 0.0, np.sin((low + high) / 2))
-    correlation[first, second] = correlation[second, first] = found
+    entries = np.where(independent, 0.0, np.sin((low + high) / 2))
+    correlation[first, second] = correlation[second, first] = entries
     values, vectors = np.linalg.eigh(correlation)
     if values[0] < -1e-6:
         return None

@@ -14,6 +14,14 @@ def certificate_figure(result: xarray.Dataset, *, title: str | None = None) -> F
     Args:
       result: of `reconjax.studies.detect`.
       title: above the figure.
+
+    Returns:
+      The figure.
+
+    Example:
+      >>> result = reconjax.studies.detect("digits", noises=["gaussian:0.5", "mask:0.75:2x2"])
+      >>> len(reconjax.plots.certificate_figure(result).axes)
+      2
     """
     dims, every = result.latent_dim.values, result.direction.values
     with matplotlib.rc_context(STYLE):
@@ -28,9 +36,9 @@ def certificate_figure(result: xarray.Dataset, *, title: str | None = None) -> F
             hollow = {"markeredgecolor": color, "markerfacecolor": "white", "markersize": 4}
             change.plot(dims[unclear], largest[unclear], "o", zorder=3, **hollow)
             overlap.plot(every, row.overlap.values, **line)
-        random = {"color": "grey", "linestyle": ":", "linewidth": 1.1}
+        random = {"color": "gray", "linestyle": ":", "linewidth": 1.1}
         overlap.plot(every, every / every[-1], **random, label="spaces at random")
-        hollow = {"color": "grey", "markerfacecolor": "white", "markersize": 4}
+        hollow = {"color": "gray", "markerfacecolor": "white", "markersize": 4}
         overlap.plot([], [], "o", **hollow, label="K cuts near-equal eigenvalues")
         change.set_title("largest possible change of r2, for any label")
         overlap.set_title("mean squared cosine of the two representations")

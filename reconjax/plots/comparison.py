@@ -7,12 +7,13 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 
 from reconjax.evidence.bootstrap import interval_reach
 from reconjax.evidence.places import Place
 from reconjax.plots.style import STYLE
 
-BETTER, WORSE, UNSURE = "C0", "C3", "grey"
+BETTER, WORSE, UNSURE = "C0", "C3", "gray"
 ROUNDING = 1e-6  # of a gain: far below any that matters
 
 
@@ -26,6 +27,15 @@ def comparison_figure(
       folds: of the test split, for Student's t.
       title: above the figure.
       level: of the intervals.
+
+    Returns:
+      The figure.
+
+    Example:
+      >>> from reconjax.evidence.places import Place
+      >>> places = [Place(8, "mask", "mask:0.5:2x2", 0.6, 0.5, 0.02, 0.01, 0.04)]
+      >>> len(reconjax.plots.comparison_figure(places, 20).axes)
+      1
     """
     reach = interval_reach(folds, level)
     dims = list(dict.fromkeys(place.latent_dim for place in places))
@@ -59,7 +69,7 @@ def comparison_figure(
                     fontsize=7,
                     ha="right",
                     va="center",
-                    color="grey",
+                    color="gray",
                 )
             axes.set_yticks(range(len(names)), names)
             axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -70,7 +80,7 @@ def comparison_figure(
             axes.set_xlabel("gain in r2, held out")
         for color, label in (
             (BETTER, f"better: p ≤ {chance:.2g} for all tried"),
-            (UNSURE, "not told from no noise"),
+            (UNSURE, "no clear change"),
             (WORSE, f"worse: {level:.0%} interval (◂ far worse)"),
         ):
             panels[0].errorbar([], [], xerr=[], fmt="o", color=color, markersize=5, label=label)
@@ -83,8 +93,8 @@ def comparison_figure(
 
 
 def learned_mask_figure(
-    masks: Mapping[str, Sequence[tuple[str, Any]]],
-    means: Mapping[str, Any],
+    masks: Mapping[str, Sequence[tuple[str, ArrayLike]]],
+    means: Mapping[str, ArrayLike],
     *,
     title: str | None = None,
 ) -> Figure:
@@ -94,6 +104,15 @@ def learned_mask_figure(
       masks: name of the data set -> (text, (rows, columns) probabilities) of each mask.
       means: name of the data set -> (H, W, C) its mean image in [0, 1].
       title: above the figure.
+
+    Returns:
+      The figure.
+
+    Example:
+      >>> masks = {"digits": [("patches of 2", np.full((4, 4), 0.5))]}
+      >>> means = {"digits": np.full((8, 8, 1), 0.5)}
+      >>> len(reconjax.plots.learned_mask_figure(masks, means).axes)  # with the color bar
+      3
     """
     rows = 1 + max(map(len, masks.values()))
     with matplotlib.rc_context({**STYLE, "axes.grid": False, "axes.titlesize": 9}):

@@ -9,6 +9,7 @@ import xarray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
+from numpy.typing import ArrayLike
 
 from reconjax.evidence.bootstrap import interval_reach
 from reconjax.plots.pictures import picture_rows
@@ -24,8 +25,8 @@ def alignment_figure(
     curves: Mapping[str, Any],
     *,
     title: str | None = None,
-    bands: Mapping[str, Mapping[str, tuple[Any, Any]]] | None = None,
-    held_out: Mapping[str, Any] | None = None,
+    bands: Mapping[str, Mapping[str, tuple[ArrayLike, ArrayLike]]] | None = None,
+    held_out: Mapping[str, ArrayLike] | None = None,
 ) -> Figure:
     """Alignment with chance lines, by K and by K / D, and r2 (Fig. 2).
 
@@ -34,6 +35,15 @@ def alignment_figure(
       title: above the figure.
       bands: name of the data set -> "alignment" and "r2" -> (D,), (D,) ends of intervals.
       held_out: name of the data set -> (D,) explained on the test split.
+
+    Returns:
+      The figure.
+
+    Example:
+      >>> result = reconjax.studies.align("digits", bootstrap=0)
+      >>> figure = reconjax.plots.alignment_figure({"digits": result})
+      >>> figure.axes[0].get_xlabel() != ""
+      True
     """
     bands, held_out = bands or {}, held_out or {}
     with matplotlib.rc_context(STYLE):
@@ -64,11 +74,11 @@ def alignment_figure(
         for axes in (by_dim, by_share, r2):
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
             axes.set_ylim(bottom=0)
-        by_dim.plot([], [], color="grey", linestyle=":", linewidth=1.1, label="chance")
+        by_dim.plot([], [], color="gray", linestyle=":", linewidth=1.1, label="chance")
         if held_out:
-            by_dim.plot([], [], color="grey", label="held-out", **HELD_OUT)
+            by_dim.plot([], [], color="gray", label="held-out", **HELD_OUT)
         if any(bands.values()):
-            by_dim.fill_between([], [], color="grey", label="90 % interval", **BAND)
+            by_dim.fill_between([], [], color="gray", label="90 % interval", **BAND)
         figure.legend(*by_dim.get_legend_handles_labels(), loc="outside right center")
         if title:
             figure.suptitle(title)
@@ -93,8 +103,17 @@ def sweep_figure(
         have bands.
       title: above the figure; the data and the noise by default.
 
+    Returns:
+      The figure.
+
     Raises:
       ValueError: the result lacks the curves.
+
+    Example:
+      >>> grid = dict(patches=[2, "4x4"], ratios=[0, 0.75], precision="float32", bootstrap=0)
+      >>> figure = reconjax.plots.sweep_figure(reconjax.studies.sweep("digits", **grid))
+      >>> len(figure.axes)
+      2
     """
     if quantity not in result or f"{quantity}_without" not in result:
         raise ValueError(f"quantity: {quantity!r}; curves of a sweep, such as 'r2', are needed")
@@ -141,9 +160,9 @@ def sweep_figure(
                 axes.label_outer()
             panels[p, 0].set_ylabel(f"change of {quantity}")
         if tested is not None:
-            panels[0, 0].plot([], [], color="grey", label="held-out", **HELD_OUT)
+            panels[0, 0].plot([], [], color="gray", label="held-out", **HELD_OUT)
         if bands is not None:
-            panels[0, 0].fill_between([], [], color="grey", label="90 % interval", **BAND)
+            panels[0, 0].fill_between([], [], color="gray", label="90 % interval", **BAND)
         handles, labels = panels[0, 0].get_legend_handles_labels()
         name = {"std": "noise std", "ratio": "mask ratio"}[strength]
         figure.legend(handles, labels, title=name, loc="outside right upper")
@@ -154,18 +173,36 @@ def sweep_figure(
 
 def sweep_panel(
     axes: Axes,
-    latent_dim: Any,
-    curves: Any,
-    baseline: Any,
+    latent_dim: ArrayLike,
+    curves: ArrayLike,
+    baseline: ArrayLike,
     lines: Sequence[str],
     *,
     relative: bool = True,
-    bands: Any = None,
-    held_out: Any = None,
+    bands: Sequence[np.ndarray] | None = None,
+    held_out: np.ndarray | None = None,
 ) -> None:
     """One panel of Fig. 6: changes of curves (R, Kn) from the baseline (Kn,), from cyan to pink.
 
     The `bands`, (R, Kn) twice, and `held_out` (R, Kn) are changes already; see `sweep_figure`.
+
+    Args:
+      axes: drawn on.
+      latent_dim: (Kn,) K.
+      curves: (R, Kn), a row for each strength.
+      baseline: (Kn,) without noise.
+      lines: (R,) what the strengths are called.
+      relative: the change in shares of the baseline, else the difference.
+      bands: see above; None for none.
+      held_out: see above; None for none.
+
+    Example:
+      >>> from matplotlib.figure import Figure
+      >>> axes = Figure().subplots()
+      >>> baseline = np.array([0.5, 0.6])
+      >>> reconjax.plots.sweep_panel(axes, [1, 2], [baseline + 0.1], baseline, ["ratio 0.5"])
+      >>> len(axes.lines)
+      2
     """
     dims = np.asarray(latent_dim)
     shown = dims >= (dims[-1] / 96 if relative else 1)
@@ -185,7 +222,7 @@ def sweep_panel(
     _latent_axis(axes)
 
 
-def _change(curves: Any, baseline: Any, relative: bool) -> np.ndarray:
+def _change(curves: ArrayLike, baseline: ArrayLike, relative: bool) -> np.ndarray:
     """Of curves from a baseline, (..., Kn) both: relative to it, or the difference."""
     curves, base = np.asarray(curves), np.asarray(baseline)
     with np.errstate(divide="ignore", invalid="ignore"):  # where the baseline is 0
@@ -201,6 +238,14 @@ def subspace_figure(
       result: of `reconjax.studies.project`.
       title: above the figure.
       channel: see `projection_figure`.
+
+    Returns:
+      The figure.
+
+    Example:
+      >>> result = reconjax.studies.project("digits", images=2)
+      >>> len(reconjax.plots.subspace_figure(result).axes)
+      6
     """
     facts = result.attrs
     variance, top, bottom = (
@@ -222,9 +267,9 @@ def subspace_figure(
 
 
 def projection_figure(
-    images: Any,
-    top: Any,
-    bottom: Any,
+    images: ArrayLike,
+    top: ArrayLike,
+    bottom: ArrayLike,
     *,
     rows: Sequence[str],
     names: Sequence[str],
@@ -240,11 +285,20 @@ def projection_figure(
         99 % of their values fit.
       rows: three row titles.
       names: (n,) titles of the images.
-      title: above the figure; it is told which channels are shown, where these are not all.
+      title: above the figure; where not all channels are shown, it is followed by those that are.
       channel: the only one that is shown, 0 .. C - 1; by default as `picture_rows` chooses.
+
+    Returns:
+      The figure.
 
     Raises:
       ValueError: a channel that is not there.
+
+    Example:
+      >>> images = np.linspace(0, 1, 32).reshape(2, 4, 4, 1)
+      >>> titles = {"rows": ["original", "top", "bottom"], "names": ["a", "b"], "title": "Fig. 10"}
+      >>> len(reconjax.plots.projection_figure(images, images, 0 * images, **titles).axes)
+      6
     """
     images, top, bottom = (np.asarray(part) for part in (images, top, bottom))
     channels = images.shape[-1]

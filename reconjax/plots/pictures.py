@@ -1,12 +1,12 @@
 """Images of any number of channels and any units as rows of pictures."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from reconjax.plots.style import STYLE
 
@@ -38,8 +38,8 @@ def display_range(images: np.ndarray) -> tuple[float, float]:
 
 
 def picture_rows(
-    images: Any,
-    rows: Mapping[str, Any],
+    images: ArrayLike,
+    rows: Mapping[str, ArrayLike],
     *,
     about_gray: Sequence[str] = (),
     names: Sequence[str] | None = None,
@@ -58,7 +58,7 @@ def picture_rows(
     images = np.asarray(images)
     count, *_, channels = images.shape
     some = shown_channels(channels)
-    views = [slice(None)] if some is None else [slice(one, one + 1) for one in some]
+    views = [slice(None)] if some is None else [slice(channel, channel + 1) for channel in some]
     height = 1.45 * len(rows) * len(views) + 0.5 + 0.25 * (names is not None)
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(1.35 * count + 1.5, height), layout="constrained")

@@ -30,13 +30,24 @@ def probe_figure(
       chance: accuracy of the largest class.
       split: of which the bars are.
       title: above the figure.
+
+    Returns:
+      The figure.
+
+    Example:
+      >>> scores = {"accuracy": 0.9, "standard_error": 0.01}
+      >>> rows = [{"probe": "linear, ridge", "features": "net", "test": scores}]
+      >>> path = {"ridge_weight": [0.1, 1.0], "chosen": 0}
+      >>> paths = {"net": {**path, "train": None, "validation": None, "test": [0.9, 0.8]}}
+      >>> len(reconjax.plots.probe_figure(rows, paths, chance=0.1, split="test").axes)
+      2
     """
     with matplotlib.rc_context(STYLE):
         probes = list(dict.fromkeys(row["probe"] for row in rows))
         figure = Figure(figsize=(12, 1.6 + 0.55 * max(len(probes), 4)), layout="constrained")
         bars, path = figure.subplots(1, 2, width_ratios=(1.1, 1))
         _bars(bars, rows, probes, split)
-        bars.axvline(chance, color="grey", linestyle=":", linewidth=1.1, label="largest class")
+        bars.axvline(chance, color="gray", linestyle=":", linewidth=1.1, label="largest class")
         bars.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
         for index, (features, ridge) in enumerate(paths.items()):
             _path(path, ridge, features, f"C{index}")

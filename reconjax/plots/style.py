@@ -22,6 +22,23 @@ STYLE: Any = {
 
 
 def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 110) -> None:
-    """Writes the figure, whole or not at all; the suffix gives the format."""
+    """Writes the figure, whole or not at all; the suffix gives the format.
+
+    Args:
+      figure: from a function of this package.
+      path: of the file.
+      dpi: dots per inch of pixel formats.
+
+    Raises:
+      OSError: the file cannot be written; what was there stays.
+
+    Example:
+      >>> import os, tempfile
+      >>> from matplotlib.figure import Figure
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     reconjax.plots.save(Figure(), folder + "/empty.png")
+      ...     os.listdir(folder)
+      ['empty.png']
+    """
     with replacing(path) as part:
         figure.savefig(part, dpi=dpi)

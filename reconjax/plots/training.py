@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from reconjax.plots.pictures import picture_rows
 from reconjax.plots.style import STYLE
@@ -20,6 +21,15 @@ def history_figure(history: Sequence[Mapping[str, Any]], *, title: str) -> Figur
     Args:
       history: rows of metrics, as in `reconjax.training.Trained`.
       title: above the figure.
+
+    Returns:
+      The figure.
+
+    Example:
+      >>> losses = {1: 2.0, 2: 1.0}
+      >>> history = [{"step": n, "split": "train", "loss": losses[n]} for n in losses]
+      >>> len(reconjax.plots.history_figure(history, title="two steps").axes)
+      1
     """
     there = [name for name in PANELS if any(name in row for row in history)]
     if {"loss", "reconstruction"} <= {*there} and "supervised" not in there:
@@ -45,7 +55,9 @@ def history_figure(history: Sequence[Mapping[str, Any]], *, title: str) -> Figur
     return figure
 
 
-def reconstruction_figure(images: Any, rows: Mapping[str, Any], *, title: str) -> Figure:
+def reconstruction_figure(
+    images: ArrayLike, rows: Mapping[str, ArrayLike], *, title: str
+) -> Figure:
     """Images above what became of them, side by side (Figs 5 and 7).
 
     Args:
@@ -53,5 +65,14 @@ def reconstruction_figure(images: Any, rows: Mapping[str, Any], *, title: str) -
         go beyond it. Of other than 1 or 3 channels, the first, middle and last get rows of theirs.
       rows: name -> (n, H, W, C), e.g. noisy inputs and reconstructions.
       title: above the figure.
+
+    Returns:
+      The figure.
+
+    Example:
+      >>> images = np.linspace(0, 1, 32).reshape(2, 4, 4, 1)
+      >>> rows = {"half": images / 2}
+      >>> len(reconjax.plots.reconstruction_figure(images, rows, title="two images").axes)
+      4
     """
     return picture_rows(images, {"original": images, **rows}, title=title)

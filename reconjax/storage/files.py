@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 # Files that are being written, under the names that they have until they are whole.
 _UNFINISHED: set[Path] = set()
@@ -55,7 +54,7 @@ def remove_unfinished() -> None:
             part.unlink(missing_ok=True)
 
 
-def write_json(result: Any, path: str | os.PathLike[str]) -> None:
+def write_json(result: object, path: str | os.PathLike[str]) -> None:
     """Writes a value as JSON, whole or not at all."""
     with replacing(path) as part:
         part.write_text(json.dumps(result) + "\n")

@@ -9,7 +9,7 @@ import xarray
 from reconjax.data import Dataset
 from reconjax.storage.files import output_folder
 from reconjax.studies.labeled import labeled, save
-from reconjax.studies.source import Reading, Source
+from reconjax.studies.source import Reading, Source, check_whole
 from reconjax.summary import hosts
 from reconjax.summary.moments import Moments
 from reconjax.theory.alignment import alignment
@@ -70,6 +70,7 @@ def align(
     source = Source(data, **reading)
     errors: dict[str, Any] = {}
     folds = 0
+    check_whole("bootstrap", bootstrap)
     if source.by_samples:
         if bootstrap:
             raise ValueError(

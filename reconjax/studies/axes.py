@@ -101,7 +101,7 @@ def numbers(
     return listed
 
 
-def chosen_dims(
+def latent_dims_axis(
     given: Sequence[int] | None, largest: int | None, features: int
 ) -> list[int] | None:
     """K; None for all."""

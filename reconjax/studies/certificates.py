@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Unpack
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +16,7 @@ from reconjax.studies.labeled import labeled, save
 from reconjax.studies.source import Reading, Source
 from reconjax.summary import hosts
 from reconjax.summary.moments import Moments
-from reconjax.theory.certificate import certificate
+from reconjax.theory.certificate import Certificate, certificate
 from reconjax.theory.checks import check_latent_dim, check_latent_dims
 from reconjax.theory.spectrum import Spectrum, spectrum
 
@@ -155,7 +155,9 @@ def _text(noise: str | Noise, shape: tuple[int, ...], moments: Moments) -> str:
         return type(noise).__name__
 
 
-def _variables(certificates: list[Any], rank: int) -> dict[str, tuple[list[str], Any]]:
+def _variables(
+    certificates: list[Certificate], rank: int
+) -> dict[str, tuple[list[str], np.ndarray]]:
     def stacked(name: str) -> np.ndarray:
         return np.stack([np.asarray(getattr(noise, name)) for noise in certificates])
 

@@ -238,7 +238,7 @@ def _solved(
     with source.progress("noises", sum(len(family.noises) for family in families)) as advance:
         for index, (family, arrays) in enumerate(zip(families, kept, strict=True)):
             if arrays is None:
-                one = comparison.compare(
+                solved = comparison.compare(
                     training,
                     held_out,
                     [family],
@@ -247,11 +247,11 @@ def _solved(
                     principal=principal,
                 )
                 if parts is not None:
-                    parts.save(_name(index), _arrays(one))
+                    parts.save(_name(index), _arrays(solved))
             else:
                 names = (family.name,) * len(family.texts)
-                one = Comparison(family=names, noise=family.texts, **arrays)  # type: ignore[arg-type]
-            comparisons.append(one)
+                solved = Comparison(family=names, noise=family.texts, **arrays)  # type: ignore[arg-type]
+            comparisons.append(solved)
             advance(len(family.noises))
     return comparison.concatenated(comparisons)
 

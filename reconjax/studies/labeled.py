@@ -16,6 +16,8 @@ import xarray
 from reconjax.storage.files import replacing
 from reconjax.studies.source import Source
 
+# The form of the files; another number is another form.
+FORMAT = 1
 # What every quantity is called in words, and its unit where it has one.
 LONG_NAMES = {
     "latent_dim": "latent dimension K",
@@ -84,7 +86,7 @@ def labeled(
       variables: name -> (dimensions, array).
       coordinates: dimension -> values.
       facts: what the study says of the whole: numbers, texts, lists of them.
-      settings: what it was asked; kept as JSON in the attribute `settings`.
+      settings: its arguments; kept as JSON in the attribute `settings`.
     """
     device = jax.devices()[0]
     attributes: dict[str, Any] = {
@@ -93,6 +95,7 @@ def labeled(
         **{name: _storable(value) for name, value in {**source.facts, **facts}.items()},
         "settings": settings_text(source, settings),
         "reconjax": version("reconjax"),
+        "format": FORMAT,
         "jax": jax.__version__,
         "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -113,7 +116,7 @@ def labeled(
 
 
 def settings_text(source: Source, settings: Mapping[str, Any]) -> str:
-    """What a study was asked, and how it read its data, as JSON."""
+    """The arguments of a study, and how it read its data, as JSON."""
     reading = {k: v for k, v in source.reading.items() if k not in ("progress", "data_dir")}
     return json.dumps({**reading, **settings}, default=str)
 
@@ -130,20 +133,40 @@ def open_result(path: str | os.PathLike[str]) -> xarray.Dataset:
     Args:
       path: a `.nc` file.
 
+    Returns:
+      The dataset that the study gave: the same values, coordinates and attributes, but that a list
+      of one number in an attribute comes back as that number.
+
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is no result of a study.
+      ValueError: it is no result of a study, is damaged, or was written by a version of reconjax
+        that keeps results in another form.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     curves = reconjax.studies.align("digits", bootstrap=0, out=folder)
+      ...     stored = reconjax.studies.open(folder + "/align.nc")
+      >>> bool((stored.r2 == curves.r2).all())
+      True
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; a study's .nc file is needed")
     try:
-        with xarray.open_dataset(path, engine="h5netcdf") as stored:
+        with xarray.open_dataset(path, engine="h5netcdf", phony_dims="sort") as stored:
             result = stored.load()
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: is no NetCDF file ({error})") from None
-    if "study" not in result.attrs:
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"{path}: is no NetCDF file, or a damaged one ({why})") from None
+    about = result.attrs
+    if not {"study", "reconjax"} <= set(about):
         raise ValueError(f"{path}: is no result of a study of reconjax; it names no study")
+    if about.get("format", FORMAT) != FORMAT:
+        raise ValueError(
+            f"{path}: reconjax {about['reconjax']} wrote it in another form (format"
+            f" {about['format']}, here {FORMAT}); make it again by {about['study']}"
+        )
     return result
 
 

@@ -4,8 +4,8 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, TypedDict
 
 import jax
@@ -35,13 +35,16 @@ TEST_FOLDS_BYTES = 2**30
 ARRAYS = ("channels_first", "targets")
 
 
+Batch = tuple[np.ndarray, np.ndarray]
+
+
 class Reading(TypedDict, total=False):
     """How a study reads its data; the keywords that every study takes.
 
     Attributes:
       data_dir: where TFDS sets are prepared, for data that are given by name.
       max_samples: a random part of the training split of this size; all by default.
-      seed: of what is drawn at random (0).
+      seed: of the random numbers (0).
       class_weight: "balanced" gives every class the same total weight.
       standardize: scale every feature to variance 1.
       memory: GiB; what needs more is refused before any work. By default what the device has.
@@ -81,6 +84,10 @@ class Source:
             raise TypeError(f"{unknown[0]}: no such option; {', '.join(Reading.__annotations__)}")
         self.reading = Reading(**reading)  # type: ignore[typeddict-item]
         self.seed = reading.get("seed", 0)
+        check_whole("seed", self.seed, 0)
+        check_whole("max_samples", reading.get("max_samples"), 1)
+        if (memory := reading.get("memory")) is not None and not memory > 0:
+            raise ValueError(f"memory: {memory}; GiB > 0 are needed")
         self.class_weight = reading.get("class_weight")
         self.standardize = reading.get("standardize", False)
         self.started = time.monotonic()
@@ -119,7 +126,7 @@ class Source:
         """The number of classes; None for real targets."""
         return None if self.dataset is None else self.dataset.num_classes or None
 
-    def _opened(self, data: Any) -> Dataset:
+    def _opened(self, data: object) -> Dataset:
         if isinstance(data, Dataset):
             self._check_unused("a data set in memory", *ARRAYS)
             return data
@@ -147,12 +154,18 @@ class Source:
         train = self.dataset.train
         return train if size is None else train.sample(size, self.seed)
 
+    def sampled(self) -> Dataset:
+        """The data set, with the part of its training split that `max_samples` leaves."""
+        if self.dataset is None:
+            raise ValueError("data: moments; a data set with samples is needed")
+        return dataclasses.replace(self.dataset, train=self.train)
+
     @property
     def test(self) -> Split | None:
         """The test split, or None."""
         return None if self.dataset is None else self.dataset.test
 
-    def progress(self, label: str, total: int) -> Any:
+    def progress(self, label: str, total: int) -> AbstractContextManager[Callable[..., None]]:
         """A bar; see `progress_bar`."""
         return progress_bar(label, total, self.reading.get("progress", True))
 
@@ -280,6 +293,7 @@ class Source:
         return count if count > 1 else 0
 
     def _fold_count(self, folds: int | None, cheap: int) -> int:
+        check_whole("bootstrap", folds)
         several = jax.process_count() > 1
         if self.given is not None:
             if folds:
@@ -325,9 +339,22 @@ class Source:
             }
 
 
+def check_whole(name: str, value: object, least: int | None = None) -> None:
+    """Raises ValueError unless the value is None, or a whole number that is large enough.
+
+    2.5 is not rounded, and True is no number.
+    """
+    if value is None:
+        return
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or (least is not None and value < least):  # type: ignore[operator]
+        wanted = "a whole number" if least is None else f"a whole number, at least {least},"
+        raise ValueError(f"{name}: {value}; {wanted} is needed")
+
+
 def _counted(
-    batches: Any, count: Callable[[int], None], labeled: bool
-) -> Iterator[tuple[Any, Any]]:
+    batches: Iterable[Batch], count: Callable[[int], None], labeled: bool
+) -> Iterator[Batch]:
     for images, labels in batches:
         # 8-bit images with labels are summed without rounding: any two classes will do.
         yield images, labels if labeled else np.arange(len(images)) % 2

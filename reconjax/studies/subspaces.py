@@ -11,7 +11,7 @@ from reconjax.data import Dataset
 from reconjax.data.units import as_floats
 from reconjax.storage.files import output_folder
 from reconjax.studies.labeled import labeled, save
-from reconjax.studies.source import Reading, Source
+from reconjax.studies.source import Reading, Source, check_whole
 from reconjax.summary import hosts
 from reconjax.theory import projection
 from reconjax.theory.spectrum import top_directions
@@ -51,7 +51,8 @@ def project(
       >>> result.top.shape, result.attrs["top_directions"]
       ((2, 8, 8, 1), 11)
     """
-    if not 1 <= images <= MOST or images % 1:
+    check_whole("images", images)
+    if not 1 <= images <= MOST:
         raise ValueError(f"images: {images}; 1 .. {MOST} is allowed, in whole numbers")
     if not 0 <= variance <= 1:
         raise ValueError(f"variance: {variance}; 0 .. 1 is allowed")
@@ -61,7 +62,7 @@ def project(
     names, shape = source.dataset.class_names, source.dataset.image_shape
     folder = output_folder(out) if out is not None and hosts.first() else None
     principal = source.spectrum(variance)
-    shown = (source.test or source.train).sample(int(images), source.seed)
+    shown = (source.test or source.train).sample(images, source.seed)
     raw, labels = shown.examples(np.arange(len(shown)))
     pixels = np.asarray(as_floats(jnp.asarray(raw))).reshape(len(shown), *shape)
     count = int(top_directions(principal, variance, None, "top"))

@@ -17,11 +17,11 @@ from reconjax.grid.sweep import PRECISIONS, sweep_memory
 from reconjax.noise.base import check
 from reconjax.storage.files import output_folder, replacing
 from reconjax.storage.parts import Parts, fingerprint
-from reconjax.studies.axes import Patch, chosen_dims, noise_grid, numbers, patch_shape
+from reconjax.studies.axes import Patch, latent_dims_axis, noise_grid, numbers, patch_shape
 from reconjax.studies.labeled import labeled, open_result, save, settings_text
 from reconjax.studies.progress import say
 from reconjax.studies.rays import Arrays, GridProblem, GridSolution, sharing, solve
-from reconjax.studies.source import Reading, Source
+from reconjax.studies.source import Reading, Source, check_whole
 from reconjax.summary import hosts
 from reconjax.summary.moments import Moments
 from reconjax.theory.chance import chance_curves
@@ -117,9 +117,10 @@ def sweep(
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r}; one of {', '.join(PRECISIONS)}")
     check("tolerance", tolerance, lambda t: (t >= 0) & (t < 1), "in [0, 1)")
-    if batch_size < 1:
-        raise ValueError(f"batch_size: {batch_size}; it must be at least 1")
-    dims = chosen_dims(latent_dims, max_latent_dim, source.features)
+    check_whole("batch_size", batch_size, 1)
+    check_whole("devices", devices, 1)
+    check_whole("bootstrap", bootstrap)
+    dims = latent_dims_axis(latent_dims, max_latent_dim, source.features)
     options = {
         "reconstruction_weights": levels,
         "latent_dims": dims,

@@ -13,7 +13,14 @@ from reconjax.training.objectives import (
     guided,
     reconstruction,
 )
-from reconjax.training.probes import feature_set, knn_probe, logistic_probe, mlp_probe, ridge_probe
+from reconjax.training.probes import (
+    feature_set,
+    knn_probe,
+    logistic_probe,
+    mlp_probe,
+    probe,
+    ridge_probe,
+)
 from reconjax.training.runs import Trained, load
 
 __all__ = [
@@ -34,6 +41,7 @@ __all__ = [
     "load",
     "logistic_probe",
     "mlp_probe",
+    "probe",
     "reconstruction",
     "ridge_probe",
 ]

@@ -37,6 +37,15 @@ def evaluate(
 
     Raises:
       ValueError: `batch_size` below 1.
+
+    Example:
+      >>> from flax import nnx
+      >>> digits = reconjax.data.load("digits")
+      >>> net = reconjax.nets.make("linear", (8, 8, 1), latent_dim=4, rngs=nnx.Rngs(0))
+      >>> objective = reconjax.training.reconstruction()
+      >>> trained = reconjax.training.fit(net, digits, objective, epochs=1)
+      >>> sorted(reconjax.training.evaluate(trained, digits.test, objective))
+      ['loss', 'reconstruction']
     """
     if batch_size < 1:
         raise ValueError(f"batch_size: {batch_size}; it must be at least 1")

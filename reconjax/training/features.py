@@ -98,6 +98,12 @@ def features(
 
     Raises:
       ValueError: batch_size < 1, a model without features, or features that are NaN or infinite.
+
+    Example:
+      >>> x, y = np.ones((4, 3), np.float32), np.arange(4) % 2
+      >>> split = reconjax.data.Dataset.from_arrays(x, y).train
+      >>> reconjax.training.probes.features(lambda x: 2 * x, split)[0][0].tolist()
+      [2.0, 2.0, 2.0]
     """
     if batch_size < 1:
         raise ValueError(f"batch_size: {batch_size}; it must be at least 1")
@@ -138,8 +144,19 @@ def feature_set(
 ) -> Dataset:
     """The features of both splits as a data set of vectors; arguments as `features`.
 
+    Args:
+      model: see `features`.
+      dataset: both splits of it are used.
+      inputs: see `features`.
+      **options: see `features`.
+
     Raises:
       ValueError: as `features`.
+
+    Example:
+      >>> digits = reconjax.data.load("digits")
+      >>> reconjax.training.feature_set(lambda x: x[:, ::2], digits).features
+      32
     """
     train = features(model, dataset.train, inputs, **options)
     test: tuple[Any, Any] = (None, None)
@@ -155,9 +172,23 @@ def load_features(path: str | PathLike[str]) -> Dataset:
     The keys may also be those of `reconjax.data.load_npz`: x_train, y_train, x_test, y_test and
     class_names. Features are (N, F) floats; anything else is taken as images are.
 
+    Args:
+      path: of the file.
+
+    Returns:
+      A data set of vectors.
+
     Raises:
       FileNotFoundError: there is no such file.
       ValueError: as `load_npz`.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     x, y = np.eye(4), np.arange(4) % 2
+      ...     np.savez(folder + "/a.npz", features_train=x, labels_train=y)
+      ...     reconjax.training.probes.load_features(folder + "/a.npz").features
+      4
     """
     path = Path(path).expanduser()
     if not (zipfile.is_zipfile(path) and "features_train.npy" in zipfile.ZipFile(path).namelist()):

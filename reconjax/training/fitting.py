@@ -32,7 +32,7 @@ from reconjax.training.optimizer import one_cycle
 from reconjax.training.runs import Row, RunFolder, Trained, fill, merged, named
 from reconjax.training.step import State, start, weighted
 
-# Of a batch, where none is asked for.
+# Of a batch by default.
 BATCH_SIZE = 128
 
 
@@ -67,6 +67,15 @@ def fit(
         not fit the data or the objective, or a folder of another run.
       Diverged: the loss is no longer finite; the last checkpoint before it is kept.
       OSError: a file cannot be written; the last checkpoint is kept.
+
+    Example:
+      >>> from flax import nnx
+      >>> digits = reconjax.data.load("digits")
+      >>> net = reconjax.nets.make("linear", (8, 8, 1), latent_dim=4, rngs=nnx.Rngs(0))
+      >>> objective = reconjax.training.denoising(reconjax.patch_mask(0.5, 2, (8, 8, 1)))
+      >>> trained = reconjax.training.fit(net, digits, objective, epochs=1, batch_size=128)
+      >>> trained.step
+      11
     """
     given = {"seeds": seed, "learning_rates": learning_rate, **options}
     return fit_runs(lambda _: model, dataset, objective, **given)[0]
@@ -112,7 +121,7 @@ def fit_runs(
       batch_size: of the whole batch of a run; the number of devices must divide it. By default 128,
         or as many as there are.
       weight_decay: of AdamW, >= 0.
-      augment: of "crop", "flip", "greyscale".
+      augment: of "crop", "flip", "grayscale".
       out: a folder for settings, metrics and checkpoints of all runs. A training that is there
         already goes on.
       record: plain values to keep in the settings and to compare with; with "net": the keyword
@@ -135,6 +144,15 @@ def fit_runs(
       ValueError: as `fit`, or sequences of different lengths.
       Diverged: all runs have.
       OSError: as `fit`.
+
+    Example:
+      >>> from flax import nnx
+      >>> from reconjax import nets, training
+      >>> digits = reconjax.data.load("digits")
+      >>> net = lambda seed: nets.make("linear", (8, 8, 1), latent_dim=4, rngs=nnx.Rngs(seed))
+      >>> runs = training.fit_runs(net, digits, training.reconstruction(), seeds=[0, 1], epochs=1)
+      >>> [run.step for run in runs]
+      [11, 11]
     """
     if weights is not None and getattr(objective, "weight", None) is None:
         raise ValueError("weights: given for an objective that has none")
@@ -259,7 +277,7 @@ def fit_runs(
 
 
 def usual_batch_size(samples: int, devices: int) -> int:
-    """The batch size when none is asked for: 128, or the largest that few samples fill.
+    """The batch size by default: 128, or the largest that few samples fill.
 
     A multiple of the number of devices, which may be more than the samples where those are fewer.
     """

@@ -25,7 +25,7 @@ Terms = dict[str, Array]
 
 
 class Objective(Protocol):
-    """What training asks of an objective; another one is a file of its own, and nothing else."""
+    """What training needs of an objective; another one is a file of its own, and nothing else."""
 
     @property
     def name(self) -> str:
@@ -155,14 +155,32 @@ class Reconstruction:
 def classification(loss: str = "cross_entropy") -> Classification:
     """Cross-entropy, or the squared error to one-hot labels, a mean over the classes.
 
+    Args:
+      loss: "cross_entropy" or "mse".
+
+    Returns:
+      The objective, for a network that gives logits (N, C).
+
     Raises:
       ValueError: another loss.
+
+    Example:
+      >>> reconjax.training.classification().name
+      'classification'
     """
     return Classification(_check_loss(loss))
 
 
 def reconstruction() -> Reconstruction:
-    """The mean squared error of decode(encode(x)) against x (Eq. 1)."""
+    """The mean squared error of decode(encode(x)) against x (Eq. 1).
+
+    Returns:
+      The objective, for an autoencoder.
+
+    Example:
+      >>> reconjax.training.reconstruction().name
+      'reconstruction'
+    """
     return Reconstruction()
 
 
@@ -171,6 +189,13 @@ def denoising(noise: Noise) -> Reconstruction:
 
     Args:
       noise: any of `reconjax.noise`, the same object that has the closed form.
+
+    Returns:
+      The objective, for an autoencoder.
+
+    Example:
+      >>> reconjax.training.denoising(reconjax.gaussian(0.5)).name
+      'denoising'
     """
     return Reconstruction(noise)
 
@@ -188,8 +213,15 @@ def guided(
       noise: of the input, if any.
       loss: "cross_entropy" or "mse" to one-hot labels.
 
+    Returns:
+      The objective, for an autoencoder.
+
     Raises:
       ValueError: a negative or infinite weight, or another loss.
+
+    Example:
+      >>> reconjax.training.guided(0.01, reconjax.gaussian(0.5)).name
+      'guided'
     """
     return Reconstruction(noise, jnp.float32(check_weight(weight)), _check_loss(loss))
 

@@ -192,6 +192,20 @@ def load(
     Raises:
       FileNotFoundError: the folder holds no run, or no checkpoint yet.
       ValueError: there are several runs and none is named, or the network has other shapes.
+
+    Example:
+      >>> import tempfile
+      >>> from flax import nnx
+      >>> digits = reconjax.data.load("digits")
+      >>> net = reconjax.nets.make("linear", (8, 8, 1), latent_dim=4, rngs=nnx.Rngs(0))
+      >>> record = {"net": {"name": "linear", "latent_dim": 4}}
+      >>> how = {"epochs": 1, "record": record}
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     objective = reconjax.training.reconstruction()
+      ...     trained = reconjax.training.fit(net, digits, objective, out=folder, **how)
+      ...     stored = reconjax.training.load(folder)
+      >>> stored.step == trained.step
+      True
     """
     folder = RunFolder(out)
     settings = folder.settings()

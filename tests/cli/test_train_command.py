@@ -112,7 +112,7 @@ def test_a_classifier_in_bfloat16_with_augmentation(run, tmp_path):
         (["--objective", "classification"], "--objective classification: --net mlp is an auto"),
         (["--net", "resnet9", "--noise", "pixel:0.5"], "--noise: does not apply to classification"),
         (["--loss", "mse"], "--loss: does not apply to reconstruction"),
-        (["--augment", "greyscale"], "augment: greyscale needs 3 channels, not 1"),
+        (["--augment", "grayscale"], "augment: grayscale needs 3 channels, not 1"),
         (["--class-weight", "balanced"], "Unknown option: --class-weight"),
         (["--checkpoint-every", "0"], "checkpoint_every: 0; it must be at least 1 step"),
     ],

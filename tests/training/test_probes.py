@@ -440,7 +440,7 @@ def test_the_command_on_a_run(run, tmp_path, capsys):
     text = "digits: 6 features, 200 training and 360 test samples, 10 classes; 8 x 8, 1 channel"
     assert lines[0] == text
     ridge = [line for line in lines if line.startswith("linear, ridge")]
-    kinds = ("linear ", "untrained ", "PCA, 6 directions ")
+    kinds = ("linear ", "untrained ", "closed form, K = 6 ", "PCA, 6 directions ")
     assert all(kind in line for kind, line in zip(kinds, ridge, strict=True))
     for argv, text in (
         ([tmp_path, tmp_path / "none.npz"], "none.npz: no such file"),
@@ -463,10 +463,10 @@ def test_the_command_says_in_one_line_what_is_wrong(run, tmp_path):
         ([tmp_path], "holds no run"),
         ([tmp_path / "c.npz"], "c.npz: no such file"),
         ([tmp_path / "nan.npz"], "NaN"),
-        ([tmp_path / "a.npz", "--knn", "12"], "--knn: 12; 1 .. 11 with 12 training samples"),
-        ([tmp_path / "a.npz", "--untrained"], "--untrained: does not apply"),
+        ([tmp_path / "a.npz", "--knn", "12"], "knn: 12; 1 .. 11 with 12 training samples"),
+        ([tmp_path / "a.npz", "--untrained"], "untrained: does not apply"),
         ([tmp_path / "a.npz", tmp_path / "b.npz"], "labels are not those of"),
-        ([tmp_path / "a.npz", "--max-samples", "0"], "count is 0"),
+        ([tmp_path / "a.npz", "--max-samples", "0"], "max_samples: 0; a whole number, at least 1"),
     ):
         status, out, err = run(*argv)
         assert (status, out) == (2, ""), argv

@@ -740,7 +740,7 @@ def test_every_epoch_has_its_own_order_and_all_examples_take_part():
     )
 
 
-def test_augmentations_are_windows_mirrors_and_greys():
+def test_augmentations_are_windows_mirrors_and_grays():
     rng = np.random.default_rng(0)
     image = jnp.asarray(rng.uniform(0.1, 1, (16, 16, 3)), jnp.float32)
     keys = jax.random.split(jax.random.key(0), 200)
@@ -756,11 +756,11 @@ def test_augmentations_are_windows_mirrors_and_greys():
     flips = [np.array_equal(one, mirrored) for one in flipped]
     assert 70 < sum(flips) < 130
     assert all(np.array_equal(o, image) for o, f in zip(flipped, flips, strict=True) if not f)
-    grey = image @ jnp.asarray([0.299, 0.587, 0.114], jnp.float32)
-    drawn = draw("greyscale")
-    greys = [np.ptp(one, axis=-1).max() == 0 for one in drawn]
-    assert 20 < sum(greys) < 65
-    np.testing.assert_allclose(drawn[greys.index(True)][..., 0], grey, rtol=1e-5)
+    gray = image @ jnp.asarray([0.299, 0.587, 0.114], jnp.float32)
+    drawn = draw("grayscale")
+    grays = [np.ptp(one, axis=-1).max() == 0 for one in drawn]
+    assert 20 < sum(grays) < 65
+    np.testing.assert_allclose(drawn[grays.index(True)][..., 0], gray, rtol=1e-5)
 
 
 def test_losses_are_those_of_numpy():
@@ -882,8 +882,8 @@ def wrong_labels(images):
         ({"learning_rate": np.nan}, "learning_rate: nan; it must"),
         ({"weight_decay": -1}, "weight_decay: -1; it must be finite and >= 0"),
         ({"seed": -1}, "seed: -1; a whole number"),
-        ({"augment": ["blur"]}, "augment: 'blur'; crop, flip, greyscale are there"),
-        ({"augment": ["greyscale"]}, "augment: greyscale needs 3 channels, not 1"),
+        ({"augment": ["blur"]}, "augment: 'blur'; crop, flip, grayscale are there"),
+        ({"augment": ["grayscale"]}, "augment: grayscale needs 3 channels, not 1"),
         ({"checkpoint_every": 0}, "checkpoint_every: 0; it must be at least 1 step"),
         ({"evaluate_at": [99]}, "evaluate_at: 99; 0 .. 4 in a run of 4 steps"),
         ({"model": lambda: linear(16, 2)}, r"model: made for examples of (16,), not of (4, 4, 1)"),

@@ -6,9 +6,10 @@ it chose without the test split.
 """
 
 from reconjax.training.features import feature_set, features, load_features
-from reconjax.training.probes.baselines import majority, pca_features
+from reconjax.training.probes.baselines import closed_form_features, majority, pca_features
 from reconjax.training.probes.mlp import mlp_probe
 from reconjax.training.probes.neighbors import knn_probe
+from reconjax.training.probes.report import probe
 from reconjax.training.probes.ridge import ridge_probe
 from reconjax.training.probes.softmax import logistic_probe
 from reconjax.training.probes.task import Probe, Scores
@@ -16,6 +17,7 @@ from reconjax.training.probes.task import Probe, Scores
 __all__ = [
     "Probe",
     "Scores",
+    "closed_form_features",
     "feature_set",
     "features",
     "knn_probe",
@@ -24,5 +26,6 @@ __all__ = [
     "majority",
     "mlp_probe",
     "pca_features",
+    "probe",
     "ridge_probe",
 ]

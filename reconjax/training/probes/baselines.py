@@ -1,4 +1,4 @@
-"""What features are compared with: the largest class, and principal components of raw inputs."""
+"""What features are compared with: the largest class, principal components, closed forms."""
 
 from typing import Any
 
@@ -11,7 +11,9 @@ from jax.typing import ArrayLike
 from reconjax.data import Dataset, Split
 from reconjax.data.units import as_floats
 from reconjax.linalg.precision import highest
+from reconjax.noise import Noise
 from reconjax.summary.streaming import moments_from_batches
+from reconjax.theory.solver import check_latent_dim, problem, solve
 from reconjax.theory.spectrum import spectrum, spectrum_from_samples
 from reconjax.training.probes.task import Probe, Scores, task
 
@@ -31,6 +33,11 @@ def majority(
 
     Raises:
       ValueError: as `task`.
+
+    Example:
+      >>> probe = reconjax.training.probes.majority([0, 1, 1, 1])
+      >>> probe.train.accuracy.tolist()
+      [0.75]
     """
 
     def stand_in(y: ArrayLike | None) -> np.ndarray | None:
@@ -59,6 +66,11 @@ def pca_features(dataset: Dataset, latent_dim: int) -> Dataset:
 
     Raises:
       ValueError: K out of range.
+
+    Example:
+      >>> digits = reconjax.data.load("digits")
+      >>> reconjax.training.probes.pca_features(digits, 8).features
+      8
     """
     limit = min(len(dataset.train), dataset.features)
     if not 1 <= latent_dim <= limit:
@@ -72,11 +84,40 @@ def pca_features(dataset: Dataset, latent_dim: int) -> Dataset:
         batches = dataset.train.batches()
         principal = spectrum(moments_from_batches(batches, num_classes=dataset.num_classes))
     directions = principal.eigenvectors[:, : min(latent_dim, int(principal.rank))]
+    return _on_directions(dataset, principal.mean, directions)
+
+
+def closed_form_features(dataset: Dataset, latent_dim: int, noise: Noise | None = None) -> Dataset:
+    """The baseline of linear networks: both splits by the encoder of Theorem 3 under a noise.
+
+    Args:
+      dataset: images or vectors.
+      latent_dim: K, at most D; what is past the rank of the data is left out.
+      noise: that the encoder removes; None: the encoder spans the principal directions.
+
+    Returns:
+      Data set of float32 vectors (N, min(K, rank)): Vᵀ x of the centered x without noise.
+
+    Raises:
+      ValueError: K out of range, or a noise that was made for another size.
+
+    Example:
+      >>> digits = reconjax.data.load("digits")
+      >>> reconjax.training.probes.closed_form_features(digits, 8, reconjax.gaussian(0.5)).features
+      8
+    """
+    check_latent_dim(latent_dim, dataset.features)
+    moments = moments_from_batches(dataset.train.batches(), num_classes=dataset.num_classes)
+    solution = solve(problem(moments, noise))
+    encoder = solution.encoder[:, : min(latent_dim, int(solution.rank))]
+    return _on_directions(dataset, moments.mean_x, encoder)
+
+
+def _on_directions(dataset: Dataset, mean: Array, directions: Array) -> Dataset:
+    """Both splits, centered by the mean (D,), on directions (D, K)."""
 
     def on_them(split: Split) -> tuple[np.ndarray, np.ndarray]:
-        parts = [
-            np.asarray(_projected(principal.mean, directions, x)) for x, _ in split.batches(1024)
-        ]
+        parts = [np.asarray(_projected(mean, directions, x)) for x, _ in split.batches(1024)]
         return np.concatenate(parts), split.labels
 
     test: tuple[Any, Any] = (None, None) if dataset.test is None else on_them(dataset.test)

@@ -84,6 +84,13 @@ def mlp_probe(
     Raises:
       ValueError: as `task` and `held_out_part`, a size < 1, or a rate that is not finite and > 0.
       Diverged: the loss is no longer finite.
+
+    Example:
+      >>> x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+      >>> y = (x[:, 0] > 0).astype(int)
+      >>> probe = reconjax.training.mlp_probe(x[:40], y[:40], x[40:], y[40:], epochs=2)
+      >>> probe.test.samples
+      20
     """
     given = task(x_train, y_train, x_test, y_test, num_classes)
     for name, size in (("width", width), ("epochs", epochs), ("batch_size", batch_size)):

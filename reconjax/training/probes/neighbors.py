@@ -18,7 +18,7 @@ NEIGHBORS = (1, 5, 20)
 
 
 def usual_neighbors(samples: int) -> tuple[int, ...]:
-    """The k when none are asked for: those of 1, 5 and 20 that are below the number of samples."""
+    """The k by default: those of 1, 5 and 20 that are below the number of samples."""
     return tuple(k for k in NEIGHBORS if k < samples)
 
 
@@ -74,6 +74,13 @@ def knn_probe(
 
     Raises:
       ValueError: as `task`, k out of range, an unknown metric, or validation or memory < 1.
+
+    Example:
+      >>> x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+      >>> y = (x[:, 0] > 0).astype(int)
+      >>> probe = reconjax.training.knn_probe(x[:40], y[:40], x[40:], y[40:], neighbors=[1, 5])
+      >>> probe.values.tolist(), probe.test.samples
+      ([1, 5], 20)
     """
     if metric not in METRICS:
         raise ValueError(f"metric: {metric!r}; one of {', '.join(METRICS)}")

@@ -68,6 +68,13 @@ def ridge_probe(
 
     Raises:
       ValueError: as `task`, or a ridge weight that is not finite and > 0.
+
+    Example:
+      >>> x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+      >>> y = (x[:, 0] > 0).astype(int)
+      >>> probe = reconjax.training.ridge_probe(x[:40], y[:40], x[40:], y[40:])
+      >>> bool(probe.test.accuracy[probe.chosen] > 0.8)
+      True
     """
     given = task(x_train, y_train, x_test, y_test, num_classes)
     weights = positive("ridge_weights", ridge_weights)

@@ -62,6 +62,13 @@ def logistic_probe(
 
     Raises:
       ValueError: as `task` and `held_out_part`, or a penalty that is not finite and > 0.
+
+    Example:
+      >>> x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+      >>> y = (x[:, 0] > 0).astype(int)
+      >>> probe = reconjax.training.logistic_probe(x[:40], y[:40], x[40:], y[40:], penalties=[0.01])
+      >>> bool(probe.test.accuracy[probe.chosen] > 0.8)
+      True
     """
     given = task(x_train, y_train, x_test, y_test, num_classes)
     values = positive("penalties", penalties)
