@@ -117,8 +117,8 @@ def noise_factor(case: Case, x: np.ndarray, strength: float) -> tuple[np.ndarray
 def rank_of(x: np.ndarray) -> int:
     """Number of singular values of centered x (N, D) above the rounding of float64."""
     values = np.linalg.svd(x, compute_uv=False)
-    found = int(np.sum(values > max(x.shape) * np.finfo(float).eps * values[0]))
-    return min(found, len(x) - 1)
+    count = int(np.sum(values > max(x.shape) * np.finfo(float).eps * values[0]))
+    return min(count, len(x) - 1)
 
 
 def r2(case: Case, strength: float, weight: float) -> np.ndarray:
@@ -154,10 +154,10 @@ def r2(case: Case, strength: float, weight: float) -> np.ndarray:
 
 def error_and_estimate(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """(R, L, D) distance of the library's curve from the oracle's, and what the library states."""
-    found = case.solved()
+    solved = case.solved()
     truth = np.array([[r2(case, s, w) for w in case.weights] for s in case.strengths])
-    error = np.abs(np.asarray(found.r2, np.float64)[0] - truth)
-    return error, np.broadcast_to(np.asarray(found.error, np.float64)[0], error.shape)
+    error = np.abs(np.asarray(solved.r2, np.float64)[0] - truth)
+    return error, np.broadcast_to(np.asarray(solved.error, np.float64)[0], error.shape)
 
 
 # Data

@@ -9,11 +9,12 @@ moment. Printed are the cases with the largest true error as a multiple of the s
 alone makes a case again: `benchmarks.error_cases.random_case(seed)`.
 """
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from benchmarks.error_cases import Case, error_and_estimate, random_case
 from experiments import report
@@ -28,19 +29,14 @@ PART = 20
 
 def main(argv: list[str] | None = None) -> None:
     options = report.arguments(__doc__, argv)
-    jax.config.update("jax_enable_x64", True)
-    results = report.resume(
-        options.out, "errors", {"preset": options.preset, "seed": options.seed, "miss": MISS}
-    )
+    settings = {"preset": options.preset, "seed": options.seed, "miss": MISS}
     seeds = range(options.seed, options.seed + CASES[options.preset])
-    for start in tqdm(seeds[::PART], desc="parts of the search"):
-        name = f"seeds from {start}"
-        if name not in results["parts"]:
-            here = range(start, min(start + PART, seeds.stop))
-            results["parts"][name] = [measure(random_case(seed)) for seed in here]
-            report.write(options.out, "errors", results)
-            jax.clear_caches()  # every shape is a program of its own
-    rows = [row for part in results["parts"].values() for row in part]
+    cases = {
+        f"seeds from {start}": partial(searched, range(start, min(start + PART, seeds.stop)))
+        for start in seeds[::PART]
+    }
+    results = report.measured(options.out, "errors", settings, cases)
+    rows = [row for part in results["parts"].values() for row in part["cases"]]
     rows.sort(key=lambda row: -row["ratio"])
     print(f"{'true / stated':>13} {'true':>8} {'stated':>8} {'largest':>8} {'stated':>8}  case")
     for row in rows[:WORST]:
@@ -54,6 +50,13 @@ def main(argv: list[str] | None = None) -> None:
         f"{len(rows)} cases; {missed} with a true error of more than {MISS:g} times the stated one"
         "\ntrue / stated: where it is largest; largest: over all strengths, weights and K"
     )
+
+
+def searched(seeds: Sequence[int]) -> dict[str, Any]:
+    """The cases of some seeds."""
+    rows = [measure(random_case(seed)) for seed in seeds]
+    jax.clear_caches()  # every shape is a program of its own
+    return {"cases": rows}
 
 
 def measure(case: Case) -> dict[str, Any]:

@@ -33,7 +33,6 @@ PEER_SAMPLES = {"smoke": 200, "quick": 1024, "full": 4096}  # what it is timed o
 
 def main(argv: list[str] | None = None) -> None:
     options = report.arguments(__doc__, argv, data=["digits"])
-    jax.config.update("jax_enable_x64", True)
     results = sets.measured(options, "moments", measure)
     for name, part in results["parts"].items():
         print(
@@ -80,7 +79,7 @@ def measure(name: str, options: Any) -> dict[str, Any]:
             ways = {"moments": lambda: stream(memory), **ways}
         seconds |= median_seconds(ways, REPEATS[options.preset])
     floor = min(seconds[f"float32 product, {way}"] for way in ("one call", "chunks"))
-    found = {
+    measured = {
         "samples": samples,
         "features": features,
         "dtype": str(images.dtype),
@@ -91,15 +90,15 @@ def measure(name: str, options: Any) -> dict[str, Any]:
         "share_of_float32_product": floor / seconds["moments"],
     }
     if hasattr(split, "file"):
-        found["records"] = records(
+        measured["records"] = records(
             lambda: [None for _ in split.batches(CHUNK)],
             lambda: stream(memory),
             lambda: stream(split),
             REPEATS[options.preset],
         )
-    found["spectrum"] = peers(x, lambda: stream(memory), PEER_SAMPLES[options.preset])
+    measured["spectrum"] = peers(x, lambda: stream(memory), PEER_SAMPLES[options.preset])
     load.append(os.getloadavg()[0])
-    return found
+    return measured
 
 
 def records(

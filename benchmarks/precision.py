@@ -72,17 +72,17 @@ def one_way(batches: list[Any], dataset: Any, precision: str) -> tuple[Any, Any,
         lambda: reconjax.moments_from_batches(batches, num_classes=dataset.num_classes)
     )
     spectrum, spectrum_seconds = timed(lambda: reconjax.spectrum(moments))
-    found, sweep_seconds = timed(lambda: reconjax.sweep(moments, grid, precision=precision))
+    swept, sweep_seconds = timed(lambda: reconjax.sweep(moments, grid, precision=precision))
     curve = reconjax.alignment(spectrum)
     return (
         {
             "align: alignment": np.asarray(curve.alignment, np.float64),
-            "align: explained": np.asarray(curve.r2, np.float64),
-            "sweep: alignment": np.asarray(found.alignment, np.float64),
-            "sweep: explained": np.asarray(found.r2, np.float64),
+            "align: r2": np.asarray(curve.r2, np.float64),
+            "sweep: alignment": np.asarray(swept.alignment, np.float64),
+            "sweep: r2": np.asarray(swept.r2, np.float64),
         },
         {"moments": seconds, "spectrum": spectrum_seconds, "sweep of 3": sweep_seconds},
-        float(np.max(np.asarray(found.error))),
+        float(np.max(np.asarray(swept.error))),
     )
 
 

@@ -10,7 +10,7 @@ shows that the result stays the same, and says nothing about the speed of real o
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -21,7 +21,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
-from tqdm import tqdm
 
 import reconjax
 from benchmarks.sweep import bare, cores, largest, timed
@@ -54,13 +53,10 @@ TOLERANCE = 3e-4
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = report.arguments(__doc__, argv)
     jax.config.update("jax_num_cpu_devices", max(DEVICES))
-    jax.config.update("jax_enable_x64", True)
+    options = report.arguments(__doc__, argv)
     preset = options.preset
-    results = report.resume(options.out, NAME, {"preset": preset, "seed": options.seed})
-    results["cores"] = cores()
-    todo = [
+    kinds: list[tuple[str, Callable[[Any], dict[str, Any]]]] = [
         *((f"features {size}", partial(by_features, size)) for size in FEATURES[preset]),
         *((f"samples {size}", partial(by_samples, size)) for size in SAMPLES[preset]),
         *((f"strengths {size}", partial(by_strengths, size)) for size in STRENGTHS[preset]),
@@ -70,18 +66,20 @@ def main(argv: list[str] | None = None) -> None:
             if size <= len(jax.devices())
         ),
     ]
-    with tqdm(todo) as bar:
-        for key, measure in bar:
-            bar.set_description(key)
-            if key not in results["parts"]:
-                load = os.getloadavg()[0]
-                found = measure(options)
-                results["parts"][key] = {**found, "load": [load, os.getloadavg()[0]]}
-                report.write(options.out, NAME, results)
+    cases = {key: partial(with_load, measure, options) for key, measure in kinds}
+    settings = {"preset": preset, "seed": options.seed}
+    results = report.measured(options.out, NAME, settings, cases)
+    results["cores"] = cores()
     results["exponents"] = exponents(rows(results, "features"))
     report.write(options.out, NAME, results)
     report.picture(options.out, NAME, drawn(results))
     show(results)
+
+
+def with_load(measure: Callable[[Any], dict[str, Any]], options: Any) -> dict[str, Any]:
+    """What is measured, and the load of the machine before and after."""
+    before = os.getloadavg()[0]
+    return {**measure(options), "load": [before, os.getloadavg()[0]]}
 
 
 def images(count: int, features: int, rng: np.random.Generator) -> np.ndarray:
@@ -172,9 +170,9 @@ def by_strengths(strengths: int, options: Any) -> dict[str, Any]:
     }
     seconds, reduced = {}, {}
     for way, how in ways.items():
-        found, took = timed(partial(reconjax.sweep, moments, grid, **how), long=LONG)
+        swept, took = timed(partial(reconjax.sweep, moments, grid, **how), long=LONG)
         seconds[way] = took / strengths
-        reduced[way] = bool(np.all(found.reduced))
+        reduced[way] = bool(np.all(swept.reduced))
     return {"size": strengths, "features": features, "seconds": seconds, "reduced": reduced}
 
 
@@ -183,7 +181,7 @@ def by_devices(devices: int, options: Any) -> dict[str, Any]:
     features = OTHERS[options.preset]
     moments, grid = moments_of(features, options), grid_of(features, 4, (2, 4))
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("grid",))
-    found, seconds = timed(partial(reconjax.sweep, moments, grid, mesh=mesh))
+    swept, seconds = timed(partial(reconjax.sweep, moments, grid, mesh=mesh))
     alone = reconjax.sweep(moments, grid)
     fields = ("r2", "supervised_loss", "reconstruction_loss", "alignment")
     return {
@@ -192,28 +190,28 @@ def by_devices(devices: int, options: Any) -> dict[str, Any]:
         "simulated": jax.devices()[0].platform == "cpu",
         "seconds": {"sweep": seconds},
         "difference": max(
-            largest(np.asarray(getattr(found, f)) - np.asarray(getattr(alone, f))) for f in fields
+            largest(np.asarray(getattr(swept, f)) - np.asarray(getattr(alone, f))) for f in fields
         ),
     }
 
 
 def rows(results: dict[str, Any], kind: str) -> list[dict[str, Any]]:
     """The finished parts of one kind, by size."""
-    found = [part for key, part in results["parts"].items() if key.startswith(f"{kind} ")]
-    return sorted(found, key=lambda part: part["size"])
+    parts = [part for key, part in results["parts"].items() if key.startswith(f"{kind} ")]
+    return sorted(parts, key=lambda part: part["size"])
 
 
 def exponents(parts: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """For each way the b in seconds ~ size^b, between one size and the next."""
-    found: dict[str, dict[str, float]] = {}
+    growth: dict[str, dict[str, float]] = {}
     for small, large in pairwise(parts):
         ratio = math.log(large["size"] / small["size"])
         for way, seconds in large["seconds"].items():
             before = small["seconds"].get(way, 0.0)
             if seconds > 0 and before > 0:
                 between = f"{small['size']} to {large['size']}"
-                found.setdefault(way, {})[between] = math.log(seconds / before) / ratio
-    return found
+                growth.setdefault(way, {})[between] = math.log(seconds / before) / ratio
+    return growth
 
 
 def show(results: dict[str, Any]) -> None:

@@ -23,10 +23,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
-from tqdm import tqdm
 
 import reconjax
 from experiments import report, sets
+from reconjax.studies.progress import progress_bar
 
 PATCHES = (1, 2, 4)
 RATIOS = {"smoke": (0.25, 0.75), "quick": (0.0, 0.25, 0.5, 0.75, 0.9), "full": 10}
@@ -39,7 +39,6 @@ LONG = 20.0  # seconds: what takes longer runs once
 
 def main(argv: list[str] | None = None) -> None:
     options = report.arguments(__doc__, argv, data=["digits"])
-    jax.config.update("jax_enable_x64", True)
     results = sets.measured(options, "sweep", measure)
     for name, part in results["parts"].items():
         print(
@@ -88,12 +87,12 @@ def measure(name: str, options: Any) -> dict[str, Any]:
         )
         for precision in ("float64", "mixed")
     }
-    with tqdm(total=4 + len(ways), desc=name, leave=False) as bar:
+    with progress_bar(name, 4 + len(ways)) as count:
 
         def shown(way: str, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
-            bar.set_postfix_str(way)
+            count(0, f"{name}: {way}")
             done = work(*args, **options)
-            bar.update()
+            count(1)
             return done
 
         make = partial(reconjax.moments, images, labels, num_classes=classes)
@@ -113,8 +112,8 @@ def measure(name: str, options: Any) -> dict[str, Any]:
             grid = reconjax.mask_grid(dataset.image_shape, PATCHES, strengths)
             how = {"latent_dims": dims, "precision": precision, "tolerance": tolerance}
             work = partial(reconjax.sweep, moments, grid, **how)
-            found, seconds = shown(way, timed, work)
-            curves = np.asarray(found.r2, np.float64)
+            swept, seconds = shown(way, timed, work)
+            curves = np.asarray(swept.r2, np.float64)
             exact.setdefault(len(strengths), curves)  # the first is float64, all K
             points = len(PATCHES) * len(strengths)
             rows[way] = {
@@ -126,12 +125,12 @@ def measure(name: str, options: Any) -> dict[str, Any]:
                 "a_point": seconds / points,
                 "rate": direct_seconds * points / seconds,
                 "to_floor": {t: seconds / ((points + len(PATCHES)) * e) for t, e in eigh.items()},
-                "reduced": f"{int(np.sum(found.reduced))} of {len(PATCHES)}",
-                "error": float(np.max(found.error)),
+                "reduced": f"{int(np.sum(swept.reduced))} of {len(PATCHES)}",
+                "error": float(np.max(swept.error)),
                 "difference": largest(curves - exact[len(strengths)][..., : len(dims)]),
             }
             if way == f"float64, {len(ratios)} ratios":
-                rank = int(found.rank)
+                rank = int(swept.rank)
                 difference = largest(r2[:rank] - curves[1, -1, 0, :rank])
     load.append(os.getloadavg()[0])
     return {

@@ -18,6 +18,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,7 +26,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from tqdm import tqdm
 
 from benchmarks.sweep import cores
 from experiments import report
@@ -62,17 +62,15 @@ PEAK = {
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = report.arguments(__doc__, argv)
+    options = report.arguments(__doc__, argv, float64=False)
     torch = imported_torch()
     versions = {"torch": torch.__version__ if torch else None}
     settings = {"preset": options.preset, "seed": options.seed, **versions}
-    results = report.resume(options.out, "training", settings)
-    cases = list(cases_of(options.preset))
-    for name, width, batch, dtype in tqdm(cases, desc="cases"):
-        if name not in results["parts"]:
-            results["parts"][name] = measure(torch, width, batch, dtype, options)
-            report.write(options.out, "training", results)
-    show(results["parts"])
+    cases = {
+        name: partial(measure, torch, width, batch, dtype, options)
+        for name, width, batch, dtype in cases_of(options.preset)
+    }
+    show(report.measured(options.out, "training", settings, cases)["parts"])
 
 
 def imported_torch() -> Any:

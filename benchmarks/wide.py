@@ -11,10 +11,11 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from experiments import report
 
@@ -42,13 +43,8 @@ CLASSES = 10
 def main(argv: list[str] | None = None) -> None:
     options = report.arguments(__doc__, argv)
     settings = {"preset": options.preset, "seed": options.seed}
-    results = report.resume(options.out, "wide", settings)
-    for name, case in tqdm(CASES[options.preset].items(), desc="cases"):
-        if name not in results["parts"]:
-            command = [sys.executable, "-m", "benchmarks.wide", "--case", json.dumps(case)]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            results["parts"][name] = json.loads(done.stdout.splitlines()[-1])
-            report.write(options.out, "wide", results)
+    cases = {name: partial(apart, case) for name, case in CASES[options.preset].items()}
+    results = report.measured(options.out, "wide", settings, cases)
     print(f"{'':<28}{'N':>8}{'D':>9}{'seconds':>9}{'GiB peak':>10}{'images':>8}{'D x D':>8}")
     for name, part in results["parts"].items():
         print(
@@ -56,6 +52,14 @@ def main(argv: list[str] | None = None) -> None:
             f"{part['peak_gib']:>10.2f}{part['images_gib']:>8.2f}{part['square_gib']:>8.1f}"
         )
     print("GiB peak: of the whole process; D x D: one such matrix in float64")
+
+
+def apart(case: Sequence[Any]) -> dict[str, Any]:
+    """`measure` in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.wide", "--case", json.dumps(case)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
 
 
 def measure(side: str, samples: int, features: int, directions: int) -> dict[str, Any]:
@@ -68,7 +72,7 @@ def measure(side: str, samples: int, features: int, directions: int) -> dict[str
     images, labels = generated(samples, features)
     start = time.perf_counter()
     if side == "samples":
-        found = reconjax.spectrum_from_samples(
+        principal = reconjax.spectrum_from_samples(
             images, labels, num_classes=CLASSES, directions=directions
         )
     else:
@@ -76,8 +80,8 @@ def measure(side: str, samples: int, features: int, directions: int) -> dict[str
             (images[i : i + 4096], labels[i : i + 4096]) for i in range(0, len(images), 4096)
         )
         moments = reconjax.moments_from_batches(batches, num_classes=CLASSES)
-        found = reconjax.spectrum(moments)
-    curve = jax.block_until_ready(reconjax.alignment(found))
+        principal = reconjax.spectrum(moments)
+    curve = jax.block_until_ready(reconjax.alignment(principal))
     return {
         "samples": samples,
         "features": features,
@@ -86,8 +90,8 @@ def measure(side: str, samples: int, features: int, directions: int) -> dict[str
         "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "images_gib": images.nbytes / 2**30,
         "square_gib": 8 * features**2 / 2**30,
-        "rank": int(found.rank),
-        "alignment_half": float(curve.alignment[int(found.rank) // 2]),
+        "rank": int(principal.rank),
+        "alignment_half": float(curve.alignment[int(principal.rank) // 2]),
     }
 
 

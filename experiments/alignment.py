@@ -7,7 +7,6 @@ Every curve has its chance line: the paper's "linear" growth is what permuted la
 
 from typing import Any
 
-import jax
 import numpy as np
 
 import reconjax
@@ -19,18 +18,15 @@ SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
 
 def main(argv: list[str] | None = None) -> None:
     options = report.arguments(__doc__, argv, data=["digits", "scenes", "scenes:background=0"])
-    jax.config.update("jax_enable_x64", True)
     results = sets.measured(options, "alignment", measure)
     curves = {name: as_curves(part) for name, part in results["parts"].items()}
     report.picture(options.out, "alignment", alignment_figure(curves))
-    print(
-        f"{'data':<24} {'N':>6} {'D':>5} {'rank':>5}  alignment at K/rank of {SHARES}   explained"
-    )
+    print(f"{'data':<24} {'N':>6} {'D':>5} {'rank':>5}  alignment at K/rank of {SHARES}   r2")
     for name, part in results["parts"].items():
         reached = " ".join(f"{part['alignment_at_share'][str(share)]:.3f}" for share in SHARES)
         print(
             f"{name:<24} {part['samples']:>6} {part['features']:>5} {part['rank']:>5}"
-            f"  {reached}   {part['explained_by_all']:.4f}"
+            f"  {reached}   {part['r2_by_all']:.4f}"
         )
 
 
@@ -54,7 +50,7 @@ def measure(name: str, options: Any) -> dict[str, Any]:
             str(share): float(variance[:count].sum() / variance.sum())
             for share, count in leading.items()
         },
-        "explained_by_all": float(curve.r2[-1]),
+        "r2_by_all": float(curve.r2[-1]),
         "normaliser_eq7_over_sec58": float(curve.total),
         "latent_dim": dims.tolist(),
         "reference_convention": report.rounded(reference[dims - 1]),

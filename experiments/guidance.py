@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from experiments import networks, report
+from experiments import networks, report, sets
 from reconjax.data import Dataset
 from reconjax.nets import make
 from reconjax.plots import STYLE, reconstruction_figure
@@ -74,12 +74,8 @@ SHOWN = 8
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    options, preset, settings = networks.parse(__doc__, argv, PRESETS)
-    results = networks.measure_parts(options, NAME, settings, dict(cases(options, preset)))
-    results["summary"] = report.plain(summary(options, preset, results["parts"]))
-    report.write(options.out, NAME, results)
-    report.picture(options.out, NAME, picture(options, preset, results))
-    show(results["summary"])
+    experiment = networks.Experiment(NAME, __doc__, PRESETS, cases, summary, picture, show)
+    networks.run(experiment, argv)
 
 
 def key(data: str, latent_dim: int, seed: int) -> str:
@@ -88,7 +84,7 @@ def key(data: str, latent_dim: int, seed: int) -> str:
 
 def cases(options: Any, preset: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
     """One pair each; seed by seed, so that what is there early is balanced."""
-    dataset = cache(lambda data: networks.open_dataset(data, options))
+    dataset = cache(lambda data: sets.opened(data, options))
 
     def measured_part(data: str, latent_dim: int, seed: int) -> dict[str, Any]:
         drawn = networks.sample(dataset(data), preset["samples"], preset["tested"], seed)

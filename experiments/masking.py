@@ -7,7 +7,6 @@ Theorem 3 with the clean read-out (Eq. 9); every number is relative to no mask a
 
 from typing import Any
 
-import jax
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -27,7 +26,6 @@ RATIOS = {
 
 def main(argv: list[str] | None = None) -> None:
     options = report.arguments(__doc__, argv, data=["digits", "scenes:size=16"])
-    jax.config.update("jax_enable_x64", True)
     results = sets.measured(options, "masking", measure)
     report.picture(options.out, "masking", picture(results["parts"], RATIOS[options.preset]))
     print("alignment (Eq. 7), change against no mask: best and worst over K >= D/96 and ratios")

@@ -1,4 +1,4 @@
-"""What the experiments with trained networks share: their data, their parts, means over the seeds.
+"""What the experiments with trained networks share: how they run, their data, means over seeds.
 
 An experiment is a list of cases. A case is trained and measured on its own and becomes one part of
 the results, so that a run that was ended goes on with the next one.
@@ -6,64 +6,63 @@ the results, so that a run that was ended goes on with the next one.
 
 import contextlib
 import itertools
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
+from matplotlib.figure import Figure
 
 import reconjax
 from experiments import report
-from reconjax.data import Dataset, Split, load
+from reconjax.data import Dataset, Split
+from reconjax.studies.progress import progress_bar
 from reconjax.training import Objective, Trained, fit
 
 # Samples that are in memory as floats at a time.
 ROWS = 2000
 
 
-def parse(
-    description: str | None, argv: Sequence[str] | None, presets: Mapping[str, Any]
-) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """The options, the preset that they name, and the settings: what counts of both.
+class Experiment(NamedTuple):
+    """What differs between these experiments.
 
-    Turns float64 on.
+    Attributes:
+      name: of its files.
+      description: what it says of itself.
+      presets: by name, each with the "data" that it takes.
+      cases: of (options, preset): the parts, and how each is measured.
+      summary: of (options, preset, parts): means over the seeds.
+      picture: of (options, preset, results).
+      show: prints the summary.
     """
-    options = report.arguments(description, argv, data=())
-    jax.config.update("jax_enable_x64", True)
-    preset = presets[options.preset]
+
+    name: str
+    description: str | None
+    presets: Mapping[str, dict[str, Any]]
+    cases: Callable[[Any, Any], Iterable[tuple[str, Callable[[], Any]]]]
+    summary: Callable[[Any, Any, Any], dict[str, Any]]
+    picture: Callable[[Any, Any, Any], Figure]
+    show: Callable[[dict[str, Any]], None]
+
+
+def run(experiment: Experiment, argv: Sequence[str] | None) -> None:
+    """Measures what is not measured yet, writes and draws the results and prints their summary."""
+    options = report.arguments(experiment.description, argv, data=())
+    preset = experiment.presets[options.preset]
     options.data = options.data or preset["data"]
     chosen = {name: getattr(options, name) for name in ("preset", "seed", "data")}
-    return options, preset, {**preset, **chosen}
-
-
-def measure_parts(
-    options: Any, name: str, settings: Mapping[str, Any], cases: Mapping[str, Callable[[], Any]]
-) -> dict[str, Any]:
-    """The results, with cases[part]() under every part; those that are there are not made again."""
-    results = report.resume(options.out, name, settings)
-    parts = results["parts"]
-    for part in tqdm([part for part in cases if part not in parts], desc=name, unit="part"):
-        started = time.perf_counter()
-        values = cases[part]()
-        parts[part] = report.plain({**values, "seconds": round(time.perf_counter() - started, 1)})
-        report.write(options.out, name, results)
-    return results
+    cases = dict(experiment.cases(options, preset))
+    results = report.measured(options.out, experiment.name, {**preset, **chosen}, cases)
+    results["summary"] = report.plain(experiment.summary(options, preset, results["parts"]))
+    report.write(options.out, experiment.name, results)
+    report.picture(options.out, experiment.name, experiment.picture(options, preset, results))
+    experiment.show(results["summary"])
 
 
 def seeds(options: Any, preset: dict[str, Any]) -> list[int]:
     """The seeds of an experiment, from --seed on."""
     return [options.seed + index for index in range(preset["seeds"])]
-
-
-def open_dataset(data: str, options: Any) -> Dataset:
-    """The data set of this name; ends the program with one line where there is none."""
-    try:
-        return load(data, data_dir=options.data_dir)
-    except (OSError, ValueError, ImportError) as error:
-        report.fail(str(error))
 
 
 def sample(dataset: Dataset, samples: int | None, tested: int | None, seed: int) -> Dataset:
@@ -72,8 +71,8 @@ def sample(dataset: Dataset, samples: int | None, tested: int | None, seed: int)
         report.fail(f"{dataset.name}: has no test split, which this experiment needs")
 
     def part(split: Split, count: int | None) -> tuple[np.ndarray, np.ndarray]:
-        some = split if count is None else split.sample(count, seed)
-        return some.examples(np.arange(len(some)))
+        drawn = split if count is None else split.sample(count, seed)
+        return drawn.examples(np.arange(len(drawn)))
 
     return Dataset.from_arrays(
         *part(dataset.train, samples),
@@ -115,13 +114,8 @@ def train(model: Any, dataset: Dataset, objective: Objective, **how: Any) -> Tra
 @contextlib.contextmanager
 def bar(steps: int) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
     """The `progress` of `fit`: a bar on stderr, with the newest loss."""
-    with tqdm(total=steps, desc="steps", leave=False, delay=1) as shown:
-
-        def progress(count: int, means: Mapping[str, float]) -> None:
-            shown.set_postfix_str(f"loss {means['loss']:.3g}", refresh=False)
-            shown.update(count)
-
-        yield progress
+    with progress_bar("steps", steps) as count:
+        yield lambda done, means: count(done, f"steps, loss {means['loss']:.3g}")
 
 
 def log_steps(steps: int, count: int) -> list[int]:

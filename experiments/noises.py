@@ -6,35 +6,42 @@ Strengths and masks are chosen on the training split; every number that is compa
 split. The learned mask (experimental) is judged against the best uniform ratio of its patch shape.
 """
 
+import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 import reconjax
 from experiments import report, sets
-from reconjax.data import Split, load
+from reconjax import studies
+from reconjax.data import Dataset, Split
 from reconjax.evidence.comparison import Comparison, compare
-from reconjax.evidence.p_values import search_p_values
-from reconjax.evidence.places import by_folds, mean_and_error, ranking
-from reconjax.noise.families import RATIOS, Family, families
+from reconjax.evidence.places import by_folds, mean_and_error
+from reconjax.noise.families import RATIOS, Family
 from reconjax.plots import STYLE, learned_mask_figure
-from reconjax.summary.folds import each_fold
+from reconjax.studies.progress import progress_bar
 from reconjax.summary.moments import Moments
-from reconjax.theory.held_out import HeldOut, held_out
+from reconjax.theory.held_out import HeldOut
 from reconjax.theory.mask_learning import learned_mask
 
 FOLDS = 20
+# What is reported without noise, by what it is called in the result of `compare`.
+WITHOUT = {
+    "latent_dim": "latent_dim",
+    "r2": "r2_without",
+    "held_out": "held_out_without",
+    "chance": "chance",
+}
 # Uniform ratios with which a learned mask is compared.
 UNIFORM = (*np.arange(0.05, 1, 0.05).round(2).tolist(), 0.97, 0.99, 0.995, 0.999)
 PRESETS: dict[str, dict[str, Any]] = {
     # The mask is learned for images of at most so many features: larger ones are averaged first.
     "smoke": {
         "samples": 600,
+        "families": ("flip", "block:4x4"),
         "latent_dims": (4, 16),
         "learned": (4, 16),
         "steps": 5,
@@ -43,6 +50,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "quick": {
         "samples": None,
+        "families": None,
         "latent_dims": (4, 16, 64),
         "learned": (4, 16),
         "steps": 40,
@@ -51,6 +59,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "full": {
         "samples": None,
+        "families": None,
         "latent_dims": (2, 4, 8, 16, 32, 64, 128),
         "learned": (4, 16, 64),
         "steps": 100,
@@ -62,7 +71,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def main(argv: list[str] | None = None) -> None:
     options = report.arguments(__doc__, argv, data=["digits"])
-    jax.config.update("jax_enable_x64", True)
     parts = sets.measured(options, "noises", measure)["parts"]
     report.picture(options.out, "families", families_picture(parts))
     report.picture(options.out, "masks", masks_picture(parts))
@@ -91,53 +99,53 @@ def main(argv: list[str] | None = None) -> None:
 
 def measure(name: str, options: Any) -> dict[str, Any]:
     preset = PRESETS[options.preset]
-    dataset = load(name, data_dir=options.data_dir)
-    train, test = (_part(split, preset, options) for split in (dataset.train, dataset.test))
-    moments = reconjax.moments_from_batches(train.batches(), num_classes=dataset.num_classes)
-    folds = each_fold(test, FOLDS, num_classes=dataset.num_classes, seed=options.seed)
-    judge = held_out(folds, moments)
-    chosen = families(dataset.image_shape, moments)
-    with tqdm(total=sum(len(one.noises) for one in chosen), desc=name, leave=False) as bar:
-        dims = np.asarray([k for k in preset["latent_dims"] if k < moments.features])
-        progress = lambda count: (bar.update(count), None)[1]  # noqa: E731
-        found = compare(moments, judge, chosen, dims, tolerance=3e-4, progress=progress)
-    columns = found.latent_dim, found.r2_without, found.held_out_without, found.chance
+    dataset = _limited(sets.opened(name, options), preset, options)
+    dims = [k for k in preset["latent_dims"] if k < dataset.features]
+    result = studies.compare(
+        dataset, families=preset["families"], latent_dims=dims, seed=options.seed
+    )
+    classes = dataset.num_classes
+    moments = reconjax.moments_from_batches(dataset.train.batches(), num_classes=classes)
+    folds = reconjax.each_fold(dataset.test, FOLDS, num_classes=classes, seed=options.seed)
+    held_out = reconjax.held_out(folds, moments)
+    columns = (result[name].values.tolist() for name in WITHOUT.values())
     return {
-        "samples": len(train),
-        "test_samples": len(test),
-        "features": moments.features,
-        "noises": len(found.noise),
-        "error": float(found.error.max()),
-        "without": [
-            {"latent_dim": int(k), "r2": e, "held_out": h, "chance": c}
-            for k, e, h, c in zip(*columns, strict=True)
-        ],
-        "ranking": [place._asdict() for place in ranking(found, seed=options.seed)],
-        "masks": masks(moments, judge, dataset.image_shape, preset),
+        "samples": result.attrs["samples"],
+        "test_samples": result.attrs["held_out_samples"],
+        "features": result.attrs["features"],
+        "noises": result.attrs["noises"],
+        "error": float(result.error.max()),
+        "without": [dict(zip(WITHOUT, row, strict=True)) for row in zip(*columns, strict=True)],
+        "ranking": studies.ranking(result),
+        "masks": masks(moments, held_out, dataset.image_shape, preset),
         "mean_image": report.rounded(np.asarray(moments.mean_x).reshape(dataset.image_shape), 3),
     }
 
 
-def _part(split: Split | None, preset: dict[str, Any], options: Any) -> Split:
-    if split is None:
-        report.fail("noises: every data set needs a test split")
-    return split if preset["samples"] is None else split.sample(preset["samples"], options.seed)
+def _limited(dataset: Dataset, preset: dict[str, Any], options: Any) -> Dataset:
+    if dataset.test is None:
+        report.fail(f"{dataset.name}: has no test split, which this experiment needs")
+
+    def part(split: Split) -> Split:
+        return sets.limited(split, preset["samples"], options)
+
+    return dataclasses.replace(dataset, train=part(dataset.train), test=part(dataset.test))
 
 
 def masks(
-    moments: Moments, judge: HeldOut, shape: tuple[int, ...], preset: dict[str, Any]
+    moments: Moments, held_out: HeldOut, shape: tuple[int, ...], preset: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Masks that are learned for some K, and what the test split says of them."""
-    moments, judge, shape = averaged(moments, judge, shape, preset["features"])
+    moments, held_out, shape = averaged(moments, held_out, shape, preset["features"])
     patch = next(side for side in (4, 2, 1) if shape[0] % side == 0 and shape[0] // side >= 7)
-    ratios = preset["ratios"]
+    ratios, dims = preset["ratios"], preset["learned"]
     noises = tuple(reconjax.noise.patch_mask(ratio, patch, shape) for ratio in ratios)
     family = Family("uniform", tuple(f"{ratio:g}" for ratio in ratios), noises)
-    uniform = compare(moments, judge, [family], np.asarray(preset["learned"]))
+    uniform = compare(moments, held_out, [family], dims)
     rows = []
-    for column, latent_dim in enumerate(preset["learned"]):
+    for column, latent_dim in enumerate(dims):
         best = int(np.argmax(uniform.r2[:, column]))
-        with tqdm(total=preset["steps"] + 1, desc=f"mask for K = {latent_dim}", leave=False) as bar:
+        with progress_bar(f"mask for K = {latent_dim}", preset["steps"] + 1) as progress:
             mask = learned_mask(
                 moments,
                 patch,
@@ -145,14 +153,14 @@ def masks(
                 latent_dim,
                 start=ratios[best],
                 steps=preset["steps"],
-                progress=bar.update,
+                progress=progress,
             )
         family = Family("learned", ("learned",), (mask.noise,))
-        learned = compare(moments, judge, [family], np.asarray([latent_dim]))
-        here = by_folds(learned.held_out, learned.agreement)[0]
+        learned = compare(moments, held_out, [family], [latent_dim])
+        folds = by_folds(learned.held_out, learned.agreement)[0]
         base = by_folds(uniform.held_out, uniform.agreement)[best, column : column + 1]
-        gain, error = mean_and_error(here - base)
-        floor = learned.error + uniform.error[best]
+        gain, error = mean_and_error(folds - base)
+        floor = learned.error + uniform.error[best, column]
         ratio = np.asarray(mask.noise.ratio).reshape(shape[0] // patch, shape[1] // patch)
         rows.append(
             {
@@ -161,25 +169,25 @@ def masks(
                 "patch": patch,
                 "uniform": {"mask_ratio": ratios[best], **_side(uniform, best, column)},
                 "learned": {"mask_ratio": report.rounded(ratio, 4), **_side(learned, 0, 0)},
-                "explained_by_step": report.rounded(mask.r2),
+                "r2_by_step": report.rounded(mask.r2),
                 "held_out_without": float(learned.held_out_without[0]),
                 "gain": float(gain[0]),
                 "standard_error": float(error[0]),
-                "p_value": float(search_p_values(here[None], base, floor)[0, 0]),
+                "p_value": float(reconjax.search_p_values(folds[None], base, floor)[0, 0]),
             }
         )
     return rows
 
 
-def _side(found: Comparison, point: int, column: int) -> dict[str, float]:
+def _side(comparison: Comparison, point: int, column: int) -> dict[str, float]:
     return {
-        "r2": float(found.r2[point, column]),
-        "held_out": float(found.held_out[point, column]),
+        "r2": float(comparison.r2[point, column]),
+        "held_out": float(comparison.held_out[point, column]),
     }
 
 
 def averaged(
-    moments: Moments, judge: HeldOut, shape: tuple[int, ...], most: int
+    moments: Moments, held_out: HeldOut, shape: tuple[int, ...], most: int
 ) -> tuple[Moments, HeldOut, tuple[int, ...]]:
     """Both splits with images averaged over squares, until they have at most so many features.
 
@@ -206,10 +214,10 @@ def averaged(
         scale=jnp.ones(len(operator)),
     )
     seen = HeldOut(
-        second_moment=operator @ judge.second_moment @ operator.T,
-        cross_moment=operator @ judge.cross_moment,
-        label_variance=judge.label_variance,
-        folds=jnp.einsum("md,bdc->bmc", operator, judge.folds),
+        second_moment=operator @ held_out.second_moment @ operator.T,
+        cross_moment=operator @ held_out.cross_moment,
+        label_variance=held_out.label_variance,
+        folds=jnp.einsum("md,bdc->bmc", operator, held_out.folds),
     )
     return small, seen, (height // side, width // side, channels)
 

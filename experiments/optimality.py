@@ -6,9 +6,8 @@ label noise, inputs without full rank, K above the rank, and noisy inputs. The l
 the moments, noise and all, so that a step costs the same whatever N is and no mask is sampled.
 """
 
-import functools
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +20,6 @@ from jax import Array
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
-from tqdm import tqdm
 
 import reconjax as rj
 from experiments import report
@@ -138,9 +136,9 @@ def closed_form(
         solution = rj.solve(rj.problem(moments, noise), weight, readout="noisy")
     k = latent_dim
     alpha, lam = mix(weight)
-    found = alpha * solution.supervised_loss[k - 1] + lam * solution.reconstruction_loss[k - 1]
+    optimum = alpha * solution.supervised_loss[k - 1] + lam * solution.reconstruction_loss[k - 1]
     weights = Weights(solution.encoder[:, :k], solution.head(k), solution.decoder[:k])
-    return found / moments.features, weights
+    return optimum / moments.features, weights
 
 
 def mix(weight: float) -> tuple[float, float]:
@@ -148,7 +146,7 @@ def mix(weight: float) -> tuple[float, float]:
     return (0.0, 1.0) if np.isinf(weight) else (1.0, float(weight))
 
 
-@functools.partial(jax.jit, static_argnames=("latent_dim", "steps"))
+@partial(jax.jit, static_argnames=("latent_dim", "steps"))
 def descend(
     problem: rj.Problem,
     mixes: Array,
@@ -194,24 +192,23 @@ def sampled_loss(task: Task, weights: Weights, mixture: Array, key: Array) -> tu
     """The loss with noise that is drawn, and its standard error."""
     alpha, lam = mixture
 
-    def one(key: Array) -> Array:
+    def draw_loss(key: Array) -> Array:
         codes = task.noise.sample(key, task.x) @ weights.encoder
         supervised = jnp.sum((codes @ weights.head - task.y) ** 2)
         return alpha * supervised + lam * jnp.sum((codes @ weights.decoder - task.x) ** 2)
 
-    draws = jax.lax.map(one, jax.random.split(key, DRAWS)) / task.x.size
+    draws = jax.lax.map(draw_loss, jax.random.split(key, DRAWS)) / task.x.size
     return jnp.mean(draws), jnp.std(draws) / DRAWS**0.5
 
 
 def measure(task: Task, weights: Sequence[float], steps: int, seeds: int, key: Array) -> Any:
     """One row of panels: every λ, learning rate and seed in one call."""
-    started = time.perf_counter()
     seed_keys, draw_key = jax.random.split(key, seeds), jax.random.fold_in(key, seeds)
     moments = rj.moments(task.x, task.y)
     problem = rj.problem(moments, task.noise)
     mixes = np.array([mix(weight) for weight in weights])
     optima = [closed_form(moments, task.noise, task.latent_dim, weight) for weight in weights]
-    optimum = np.array([found for found, _ in optima])
+    optimum = np.array([value for value, _ in optima])
     # What the loss is where the code is 0: the scale against which a gap is small.
     total = mixes @ np.array([jnp.trace(problem.label_moment), problem.input_variance])
     total = total / task.x.shape[1]
@@ -278,7 +275,6 @@ def measure(task: Task, weights: Sequence[float], steps: int, seeds: int, key: A
         "steps": steps,
         "shown": shown,
         "panels": panels,
-        "seconds": round(time.perf_counter() - started, 1),
     }
 
 
@@ -377,27 +373,23 @@ def draw(out: Path, parts: dict[str, Any], paper: list[str], cases: list[str]) -
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = report.arguments(__doc__, argv)
-    jax.config.update("jax_enable_x64", True)
     preset = PRESETS[options.preset]
     settings = {"preset": options.preset, "seed": options.seed, **preset, "samples": SAMPLES}
-    results = report.resume(options.out, NAME, settings)
-    key = jax.random.key(options.seed)
-
     paper = {f"D={d} K={k}": (d, k) for d in preset["features"] for k in preset["latent_dims"]}
-    names = [*paper, *preset["cases"]]
-    parts = results["parts"]
-    todo = [name for name in names if name not in parts]
-    for name in tqdm(todo, desc=NAME, unit="row"):
-        part_key = jax.random.fold_in(key, names.index(name))
-        data_key, run_key = jax.random.split(part_key)
+
+    def measured(index: int, name: str) -> dict[str, Any]:
+        key = jax.random.fold_in(jax.random.key(options.seed), index)
+        data_key, run_key = jax.random.split(key)
         task = paper_task(data_key, *paper[name]) if name in paper else case_task(data_key, name)
         weights = PAPER_WEIGHTS if name in paper else CASE_WEIGHTS
-        steps = preset["steps"][task.x.shape[1]]
-        found = measure(task, weights, steps, preset["seeds"], run_key)
-        parts[name] = report.plain(found)
-        results["summary"] = summary(parts)
-        report.write(options.out, NAME, results)
-    draw(options.out, parts, list(paper), preset["cases"])
+        return measure(task, weights, preset["steps"][task.x.shape[1]], preset["seeds"], run_key)
+
+    names = enumerate([*paper, *preset["cases"]])
+    cases = {name: partial(measured, index, name) for index, name in names}
+    results = report.measured(options.out, NAME, settings, cases)
+    results["summary"] = summary(results["parts"])
+    report.write(options.out, NAME, results)
+    draw(options.out, results["parts"], list(paper), preset["cases"])
     for name, value in results["summary"].items():
         print(f"{name}: {value}")
 

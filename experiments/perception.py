@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from experiments import networks, report
+from experiments import networks, sets
 from reconjax import Spectrum, project
 from reconjax.data import Dataset, Split
 from reconjax.data.units import as_floats
@@ -120,24 +120,17 @@ def arms(variant: Variant) -> list[Arm]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    options, preset, settings = networks.parse(__doc__, argv, PRESETS)
-    settings["variants"] = [variant._asdict() for variant in preset["variants"]]
-    images = Images(options, preset)
-    results = networks.measure_parts(options, NAME, settings, dict(cases(options, preset, images)))
-    results["summary"] = report.plain(summary(options, preset, results["parts"]))
-    report.write(options.out, NAME, results)
-    report.picture(options.out, NAME, picture(results["summary"], preset["variants"]))
-    show(results["summary"])
+    experiment = networks.Experiment(NAME, __doc__, PRESETS, cases, summary, picture, show)
+    networks.run(experiment, argv)
 
 
 def key(data: str, variant: Variant, arm: Arm, seed: int) -> str:
     return f"{data}: {variant.name}: {arm.name}: seed {seed}"
 
 
-def cases(
-    options: Any, preset: dict[str, Any], images: "Images"
-) -> Iterator[tuple[str, Callable[[], Any]]]:
+def cases(options: Any, preset: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
     """One training each; seed by seed, so that what is there early is balanced."""
+    images = Images(options, preset)
     for seed in networks.seeds(options, preset):
         for data in options.data:
             for variant in preset["variants"]:
@@ -179,7 +172,7 @@ class Images:
 
     def __init__(self, options: Any, preset: dict[str, Any]) -> None:
         self.options, self.preset = options, preset
-        self.dataset = cache(lambda data: networks.open_dataset(data, options))
+        self.dataset = cache(lambda data: sets.opened(data, options))
         self.spectrum = cache(self._spectrum)
         # Seeds, data sets and variants come one after the other: one part is needed at a time.
         self._part: tuple[Any, Dataset] | None = None
@@ -286,21 +279,23 @@ def show(results: dict[str, Any]) -> None:
                 print(f"{f'{data}, {name}, all':<60} {networks.percent(rows['all']):>14}")
 
 
-def picture(results: dict[str, Any], variants: Sequence[Variant]) -> Figure:
+def picture(options: Any, preset: dict[str, Any], results: dict[str, Any]) -> Figure:
     """Fig. 4: accuracy on both sides by share; and at the largest common share, by variant."""
+    variants: Sequence[Variant] = preset["variants"]
+    summarized = results["summary"]
     curves = [variant.name for variant in variants if len(variant.shares) > 1]
     common = max(set.intersection(*({*variant.shares} for variant in variants)))
-    size = (3.6 * len(curves) + 1.3 + 0.55 * len(variants), 3.1 * len(results) + 0.4)
+    size = (3.6 * len(curves) + 1.3 + 0.55 * len(variants), 3.1 * len(summarized) + 0.4)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(
-            len(results),
+            len(summarized),
             len(curves) + 1,
             squeeze=False,
             sharey="row",
             width_ratios=[1.0] * len(curves) + [0.35 + 0.22 * len(variants)],
         )
-        for row, (data, rows) in zip(panels, results.items(), strict=True):
+        for row, (data, rows) in zip(panels, summarized.items(), strict=True):
             for axes, name in zip(row, curves, strict=False):
                 draw_shares(axes, rows[name])
                 axes.set_title(f"{data}\n{name}")

@@ -1,14 +1,10 @@
-"""What every experiment shares: its arguments, and results in a JSON file that grows as it runs.
+"""What every experiment shares: its arguments, its parts, results in a JSON file, pictures.
 
     options = report.arguments(__doc__)
-    results = report.resume(options.out, "name", settings)   # {"settings": ..., "parts": {...}}
-    for key in ...:
-        if key not in results["parts"]:
-            results["parts"][key] = measure(key)
-            report.write(options.out, "name", results)
+    results = report.measured(options.out, "name", settings, {"case": measure, ...})
+    report.picture(options.out, "name", draw(results["parts"]))
 
-A part that is in the file is not measured again. To go on with other settings would mix results
-that cannot be compared: `resume` refuses it.
+Every case is measured on its own and kept at once: a run that was killed goes on with the next one.
 """
 
 import argparse
@@ -17,7 +13,8 @@ import json
 import math
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +26,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from reconjax.storage.files import output_folder, replacing
+from reconjax.storage.parts import Parts
+from reconjax.studies.progress import say
 
 PRESETS = ("smoke", "quick", "full")
 
@@ -38,10 +37,12 @@ def arguments(
     argv: Sequence[str] | None = None,
     *,
     data: Sequence[str] | None = None,
+    float64: bool = True,
 ) -> argparse.Namespace:
     """Parses --preset, --out (a Path, created), --seed, --data-dir and, with `data`, --data.
 
-    Ends the program with one line and status 2 where --out cannot be written.
+    Turns `jax_enable_x64` on, unless it is told not to. Ends the program with one line and status 2
+    where --out cannot be written.
     """
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     parser.add_argument("--preset", choices=PRESETS, default="quick", help="how long to measure")
@@ -51,6 +52,8 @@ def arguments(
     if data is not None:
         parser.add_argument("--data", nargs="+", default=list(data), help="see `reconjax datasets`")
     options = parser.parse_args(argv)
+    if float64:
+        jax.config.update("jax_enable_x64", True)
     try:
         options.out = output_folder(options.out)
     except OSError as error:
@@ -64,25 +67,51 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def resume(out: Path, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The results in OUT/NAME.json, or {"settings": settings, "parts": {}} where there are none.
+def measured(
+    out: Path, name: str, settings: Mapping[str, Any], cases: Mapping[str, Callable[[], Any]]
+) -> dict[str, Any]:
+    """{"settings": settings, "parts": {case: cases[case]()}}, which OUT/NAME.json then holds.
 
-    Ends the program with one line and status 2 where they were made with other settings.
+    Finished parts are kept in OUT/parts until all are there; what OUT/NAME.json holds is not
+    measured again. A part says how many "seconds" it took, unless it says so itself.
+
+    Ends the program with one line and status 2 where either is of other settings.
     """
-    path = Path(out, f"{name}.json")
-    wanted = plain(settings)
-    if not path.exists():
-        return {"settings": wanted, "parts": {}}
+    wanted, path = plain({**settings, "parts": list(cases)}), Path(out, f"{name}.json")
+    if path.exists():
+        return _finished(path, name, wanted)
     try:
-        found = json.loads(path.read_text())
-        made = found["settings"]
-        kept = {key: found[key] for key in found.keys() - _origin().keys()}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        unfinished = Parts(out, {"results": name, **wanted})
+    except ValueError as error:
+        fail(str(error))
+    parts = {}
+    for index, (case, measure) in enumerate(cases.items()):
+        kept = unfinished.load(f"part-{index}")
+        if kept is None:
+            started = time.perf_counter()
+            value = measure()
+            value.setdefault("seconds", round(time.perf_counter() - started, 1))
+            kept = {"json": np.asarray(json.dumps(plain(value)))}
+            unfinished.save(f"part-{index}", kept)
+            say(f"{name}: {case} is measured, {index + 1} of {len(cases)}")
+        parts[case] = json.loads(str(kept["json"]))
+    results = {"settings": plain(settings), "parts": parts}
+    write(out, name, results)
+    unfinished.clear()
+    return results
+
+
+def _finished(path: Path, name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The results in a file."""
+    try:
+        stored = json.loads(path.read_text())
+        made = {**stored["settings"], "parts": list(stored["parts"])}
+    except (OSError, ValueError, KeyError, TypeError):
         fail(f"{path}: cannot be read as results of {name}; move it away or choose another --out")
-    if made != wanted:
-        other = sorted(k for k in {*made, *wanted} if made.get(k) != wanted.get(k))
+    other = sorted(k for k in {*made, *wanted} if made.get(k) != wanted.get(k))
+    if other:
         fail(f"{path}: made with another {', '.join(other)}; choose another --out")
-    return kept
+    return {key: value for key, value in stored.items() if key not in _origin()}
 
 
 def write(out: Path, name: str, results: Mapping[str, Any]) -> Path:
@@ -109,6 +138,8 @@ def picture(out: Path, name: str, figure: Figure, *, dpi: int = 100) -> Path:
 
 def plain(value: Any) -> Any:
     """The value as JSON will give it back: lists, dicts with text keys, finite numbers."""
+    if hasattr(value, "_asdict"):  # a NamedTuple
+        value = value._asdict()
     if isinstance(value, Mapping):
         return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

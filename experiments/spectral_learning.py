@@ -24,7 +24,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from experiments import networks, report
+from experiments import networks, report, sets
 from reconjax.data import Dataset
 from reconjax.nets import make
 from reconjax.plots import STYLE
@@ -97,12 +97,8 @@ PER_OCTAVE = 3
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    options, preset, settings = networks.parse(__doc__, argv, PRESETS)
-    results = networks.measure_parts(options, NAME, settings, dict(cases(options, preset)))
-    results["summary"] = report.plain(summary(options, preset, results["parts"]))
-    report.write(options.out, NAME, results)
-    report.picture(options.out, NAME, picture(options, preset, results["parts"]))
-    show(results["summary"])
+    experiment = networks.Experiment(NAME, __doc__, PRESETS, cases, summary, picture, show)
+    networks.run(experiment, argv)
 
 
 def key(data: str, net: str, seed: int) -> str:
@@ -111,7 +107,7 @@ def key(data: str, net: str, seed: int) -> str:
 
 def cases(options: Any, preset: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
     """One training each; seed by seed, so that what is there early is balanced."""
-    dataset = cache(lambda data: networks.open_dataset(data, options))
+    dataset = cache(lambda data: sets.opened(data, options))
 
     @cache
     def spectrum(data: str) -> Any:
@@ -317,9 +313,9 @@ def show(results: dict[str, Any]) -> None:
         print(f"{name:<28}" + "".join(f"{cell:>10.4g}" for cell in cells) + f"{rows['steps']:>10}")
 
 
-def picture(options: Any, preset: dict[str, Any], parts: dict[str, Any]) -> Figure:
+def picture(options: Any, preset: dict[str, Any], results: dict[str, Any]) -> Figure:
     """Fig. 3: one row a data set; for each net the residuals through training, then the shares."""
-    nets = list(preset["nets"])
+    nets, parts = list(preset["nets"]), results["parts"]
     with matplotlib.rc_context(STYLE):
         size = (3.5 * (len(nets) + 1) + 0.8, 3.2 * len(options.data) + 0.4)
         figure = Figure(figsize=size, layout="constrained")

@@ -2,23 +2,21 @@
 
     python -m experiments.subspaces --data digits cifar10 --data-dir DIR --out out
 
-The r2s add up over orthogonal directions, so the closed form says for every share of
+r2 adds up over orthogonal directions, so the closed form says for every share of
 the pixel variance how much of the labels a linear head can read from either side.
 """
 
 from typing import Any
 
-import jax
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-import reconjax
 from experiments import report, sets
-from reconjax.data.units import as_floats
+from reconjax import studies
+from reconjax.data import Dataset
 from reconjax.plots import STYLE, projection_figure
-from reconjax.theory.spectrum import top_directions
 
 SHARES = (0.5, 0.75, 0.9, 0.95, 0.99)
 SHOWN = 0.75
@@ -26,7 +24,6 @@ SHOWN = 0.75
 
 def main(argv: list[str] | None = None) -> None:
     options = report.arguments(__doc__, argv, data=["digits", "scenes"])
-    jax.config.update("jax_enable_x64", True)
     results = sets.measured(options, "subspaces", measure)
     report.picture(options.out, "subspaces", picture(results["parts"]))
     print("label variance that a linear head explains on the top / the bottom subspace")
@@ -38,42 +35,40 @@ def main(argv: list[str] | None = None) -> None:
 
 def measure(name: str, options: Any) -> dict[str, Any]:
     dataset, moments = sets.training_moments(name, options)
-    spectrum = reconjax.spectrum(moments)
-    variance = np.cumsum(np.asarray(spectrum.eigenvalues))
+    curves = studies.align(moments)
+    variance = np.cumsum(curves.eigenvalues.values)
     variance /= variance[-1]
-    r2 = np.asarray(reconjax.alignment(spectrum).r2)
+    r2 = curves.r2.values
     total = r2[-1]
     shares = {}
     for share in SHARES:
         count = int(np.argmax(variance >= share)) + 1
         top = float(r2[count - 1])
         shares[str(share)] = {"directions": count, "top": top, "bottom": float(total - top)}
-    draw(dataset, spectrum, options)
+    draw(dataset, options)
     return {
-        "samples": int(moments.samples),
+        "samples": curves.attrs["samples"],
         "features": moments.features,
-        "rank": int(spectrum.rank),
-        "explained_by_all": float(total),
+        "rank": curves.attrs["rank"],
+        "r2_by_all": float(total),
         "shares": shares,
     }
 
 
-def draw(dataset: Any, spectrum: reconjax.Spectrum, options: Any) -> None:
-    shown = (dataset.test or dataset.train).sample(8, options.seed)
-    raw, labels = shown.examples(np.arange(len(shown)))
-    images = np.asarray(as_floats(raw))
-    count = int(top_directions(spectrum, SHOWN, None, "top"))
-    rest: Any = {"variance": 1 - SHOWN, "subspace": "bottom", "keep_mean": False}
+def draw(dataset: Dataset, options: Any) -> None:
+    """Images of the test split, or else of the training split, on both subspaces."""
+    limit: Any = {"max_samples": sets.SAMPLES[options.preset], "seed": options.seed}
+    sides = studies.project(dataset, variance=SHOWN, images=8, **limit)
     figure = projection_figure(
-        images,
-        reconjax.project(spectrum, images, variance=SHOWN),
-        reconjax.project(spectrum, images, **rest),
+        sides.images,
+        sides.top,
+        sides.bottom,
         rows=(
             "original",
-            f"top {SHOWN:.0%}\n({count} directions)",
-            f"bottom {1 - SHOWN:.0%}\n({int(spectrum.rank) - count} directions)",
+            f"top {SHOWN:.0%}\n({sides.attrs['top_directions']} directions)",
+            f"bottom {1 - SHOWN:.0%}\n({sides.attrs['bottom_directions']} directions)",
         ),
-        names=[dataset.class_names[label] for label in labels],
+        names=sides.class_name.values.tolist(),
         title=f"{dataset.name}: held-out images on the subspaces of the training images",
     )
     report.picture(options.out, dataset.name.partition(":")[0], figure, dpi=90)

@@ -1,6 +1,7 @@
 import json
 
 import jax
+import numpy as np
 import pytest
 
 from experiments import alignment, masking, optimality, regimes, report, subspaces
@@ -28,21 +29,21 @@ def regimes_run(tmp_path_factory):
     return folder, run(regimes, folder)
 
 
+def refuse(*args, **kwargs):
+    raise AssertionError("measured again")
+
+
 @pytest.fixture
 def no_work(monkeypatch):
     """Measuring anything is an error, and nothing is drawn."""
-
-    def refuse(*args, **kwargs):
-        raise AssertionError("measured again")
-
     for module in (optimality, regimes):
         monkeypatch.setattr(module, "measure", refuse)
     monkeypatch.setattr(report, "picture", lambda *args, **kwargs: None)
 
 
 def test_gradient_descent_reaches_the_closed_form_and_never_beats_it(optimality_run):
-    folder, found = optimality_run
-    panels = [panel for part in found["parts"].values() for panel in part["panels"]]
+    folder, results = optimality_run
+    panels = [panel for part in results["parts"].values() for panel in part["panels"]]
     assert len(panels) == 8
     assert {panel["reconstruction_weight"] for panel in panels} >= {0.0, 10.0, "inf"}
     for panel in panels:
@@ -52,29 +53,29 @@ def test_gradient_descent_reaches_the_closed_form_and_never_beats_it(optimality_
         assert panel["final_gap_worst"] < 1e-6
         for check in panel.get("sampled_noise", {}).values():
             assert abs(check["standard_errors"]) < 4
-    assert found["summary"]["sampling_checks"] == 8
+    assert results["summary"]["sampling_checks"] == 8
     for name in ("fig9", "beyond_fig9"):
         assert (folder / f"{name}.png").stat().st_size > 5000
 
 
 def test_regimes_are_judged_on_every_factor(regimes_run):
-    folder, found = regimes_run
+    folder, results = regimes_run
     preset = regimes.PRESETS["smoke"]
-    assert len(found["parts"]) == 4
-    for part in found["parts"].values():
+    assert len(results["parts"]) == 4
+    for part in results["parts"].values():
         assert len(part["runs"]) == preset["seeds"]
-        for one in part["runs"]:
-            assert 0 < one["corrected_k90_share"] <= 1
-            assert 0 < one["k90_share"] <= 1
-            assert one["explained_test"] < one["explained_train"]
-            assert one["curves"]["alignment"][-1] == pytest.approx(1)
+        for measured in part["runs"]:
+            assert 0 < measured["corrected_k90_share"] <= 1
+            assert 0 < measured["k90_share"] <= 1
+            assert measured["r2_test"] < measured["r2_train"]
+            assert measured["curves"]["alignment"][-1] == pytest.approx(1)
     for factor in regimes.FACTORS:
-        verdict = found["summary"][factor]
+        verdict = results["summary"][factor]
         assert verdict["values"] == preset[factor]
         assert isinstance(verdict["held"], bool)
         for name in regimes.CLAIMS:
             assert len(verdict[name]["mean"]) == len(preset[factor])
-    assert found["summary"]["self_check"] < 1e-9
+    assert results["summary"]["self_check"] < 1e-9
     for name in ("regimes", "r2"):
         assert (folder / f"{name}.png").stat().st_size > 5000
 
@@ -93,9 +94,9 @@ def test_results_of_other_settings_are_refused(module, request, capsys):
     with pytest.raises(SystemExit) as error:
         run(module, folder, "--seed", "7")
     assert error.value.code == 2
-    said = capsys.readouterr().err.strip()
-    assert "seed" in said
-    assert "\n" not in said
+    line = capsys.readouterr().err.strip()
+    assert "seed" in line
+    assert "\n" not in line
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
@@ -114,27 +115,57 @@ def test_numbers_that_json_lacks_are_written_all_the_same(tmp_path):
 def test_a_broken_file_is_refused(tmp_path, capsys):
     (tmp_path / "some.json").write_text("{")
     with pytest.raises(SystemExit):
-        report.resume(tmp_path, "some", {})
+        report.measured(tmp_path, "some", {}, {})
     assert "cannot be read" in capsys.readouterr().err
 
 
+def test_a_run_that_was_killed_goes_on_with_the_next_part(tmp_path, capsys):
+    calls = []
+
+    def measure(name, fails=False):
+        calls.append(name)
+        if fails:
+            raise KeyboardInterrupt
+        return {"value": np.float64(0.1), "curve": np.array([np.nan, np.inf]), "name": name}
+
+    def cases(fails):
+        return {"a: 1/2": lambda: measure("a"), "b": lambda: measure("b", fails)}
+
+    with pytest.raises(KeyboardInterrupt):
+        report.measured(tmp_path, "some", {"seed": 0}, cases(True))
+    assert not (tmp_path / "some.json").exists()
+    with pytest.raises(SystemExit):
+        report.measured(tmp_path, "some", {"seed": 1}, cases(False))
+    assert "seed" in capsys.readouterr().err.splitlines()[-1]
+    results = report.measured(tmp_path, "some", {"seed": 0}, cases(False))
+    assert calls == ["a", "b", "b"]
+    assert list(results["parts"]) == ["a: 1/2", "b"]
+    part = results["parts"]["a: 1/2"]
+    assert part.pop("seconds") >= 0
+    assert part == {"value": 0.1, "curve": [None, "inf"], "name": "a"}
+    # Of a finished run, the file alone is left, and it is read.
+    assert [path.name for path in tmp_path.iterdir()] == ["some.json"]
+    again = report.measured(tmp_path, "some", {"seed": 0}, cases(True))
+    assert again["parts"]["b"] == results["parts"]["b"]
+
+
 def test_alignment_masking_and_subspaces_agree_on_the_digits(tmp_path, monkeypatch):
-    found = {}
+    results = {}
     for module, name in ((alignment, "alignment"), (masking, "masking"), (subspaces, "subspaces")):
         argv = ["--preset", "smoke", "--data", "digits", "--out", str(tmp_path)]
         module.main(argv)
-        found[name] = json.loads((tmp_path / f"{name}.json").read_text())["parts"]["digits"]
+        results[name] = json.loads((tmp_path / f"{name}.json").read_text())["parts"]["digits"]
         assert (tmp_path / f"{name}.png").stat().st_size > 5000
         # A second run measures nothing.
-        monkeypatch.setattr(module, "measure", None)
+        monkeypatch.setattr(module, "measure", refuse)
         module.main(argv)
-    curves, masks, sides = found["alignment"], found["masking"], found["subspaces"]
+    curves, masks, sides = (results[name] for name in ("alignment", "masking", "subspaces"))
     assert curves["latent_dim"] == masks["latent_dim"]
     for patch in masks["patches"].values():
         assert patch["alignment"][0] == pytest.approx(curves["alignment"], abs=2e-5)
         assert patch["worst"]["change"] < 0 < patch["best"]["change"]
     for share, row in sides["shares"].items():
-        assert row["top"] + row["bottom"] == pytest.approx(curves["explained_by_all"])
+        assert row["top"] + row["bottom"] == pytest.approx(curves["r2_by_all"])
         assert 1 <= row["directions"] <= curves["rank"]
         assert float(share) <= 1
     with pytest.raises(SystemExit):

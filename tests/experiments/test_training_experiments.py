@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import reconjax
-from experiments import guidance, networks, perception, spectral_learning
+from experiments import guidance, networks, perception, report, spectral_learning
 from reconjax.data import digits
 
 MODULES = (perception, spectral_learning, guidance)
@@ -25,15 +25,15 @@ def runs(tmp_path_factory):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_finished_parts_are_not_made_again_and_there_is_a_picture(module, runs, monkeypatch):
-    folder, found = runs
+    folder, results = runs
 
     def refuse(*args, **kwargs):
         raise AssertionError("measured again")
 
     monkeypatch.setattr(module, "measure", refuse)
     monkeypatch.setattr(module, "picture", lambda *args: None)
-    monkeypatch.setattr(module.report, "picture", lambda *args: None)
-    assert run(module, folder)["parts"] == found[module.NAME]["parts"]
+    monkeypatch.setattr(report, "picture", lambda *args: None)
+    assert run(module, folder)["parts"] == results[module.NAME]["parts"]
     assert (folder / f"{module.NAME}.png").stat().st_size > 5000
 
 
@@ -52,21 +52,20 @@ def test_data_that_are_not_there_are_one_line(module, tmp_path, capsys):
     with pytest.raises(SystemExit) as error:
         run(module, tmp_path, *argv)
     assert error.value.code == 2
-    said = [line for line in capsys.readouterr().err.splitlines() if "nothing" in line]
-    assert len(said) == 1
+    assert len([line for line in capsys.readouterr().err.splitlines() if "nothing" in line]) == 1
 
 
 def test_perception_has_every_arm_and_pairs_them(runs):
-    found = runs[1]["perception"]
+    results = runs[1]["perception"]
     preset = perception.PRESETS["smoke"]
     arms = sum(len(perception.arms(variant)) for variant in preset["variants"])
-    assert len(found["parts"]) == arms * preset["seeds"] == 14
-    for rows in found["summary"]["digits"].values():
+    assert len(results["parts"]) == arms * preset["seeds"] == 14
+    for rows in results["summary"]["digits"].values():
         for share, row in rows["shares"].items():
             assert row["variance"] >= float(share)
             pairs = np.subtract(row["bottom"]["values"], row["top"]["values"])
             np.testing.assert_allclose(row["difference"]["values"], pairs, atol=1e-4)
-    plain = found["summary"]["digits"]["mlp-classifier, cross-entropy"]
+    plain = results["summary"]["digits"]["mlp-classifier, cross-entropy"]
     # Ten classes: a net that sees all of the digits learns something.
     assert plain["all"]["mean"] > 0.4
 
@@ -116,8 +115,8 @@ def test_rescaled_images_have_deviation_one_before_and_after(images):
 
 
 def test_the_order_of_learning_is_told_from_the_residuals(runs):
-    found = runs[1]["spectral_learning"]
-    for part in found["parts"].values():
+    results = runs[1]["spectral_learning"]
+    for part in results["parts"].values():
         steps, residual = part["steps"], np.asarray(part["residual"])
         assert residual.shape == (len(steps), len(part["first"])) == np.shape(part["energy"])
         assert part["first"][0] == 1
@@ -129,7 +128,7 @@ def test_the_order_of_learning_is_told_from_the_residuals(runs):
         # No net of the same latent size reconstructs more than PCA after so few steps.
         assert part["pixels"][-1] < part["pca"]["pixels"][0] < 1
         assert -1 <= part["rank_correlation"] < 0  # from the top down
-    row = found["summary"]["digits: mlp"]
+    row = results["summary"]["digits: mlp"]
     assert row["top"]["mean"] <= float(row["bottom"]["mean"])
     assert row["rank_correlation_by_group"]["mean"] < -0.5
 
@@ -141,22 +140,22 @@ def test_a_direction_counts_by_its_variance_and_by_its_labels():
         )
 
     history = [tracked([1.0, 1.3]), tracked([0.2, 1.0]), tracked([0.0, 0.25])]
-    found = spectral_learning.curves(history, [0, 1, 10], np.array([0.1, 0.3]))
-    assert found["pixels"] == pytest.approx([0, 0.6, 0.9375])
-    assert found["labels"] == pytest.approx([0, 0.2, 0.8125])
-    assert (found["half_of_pixels"], found["half_of_labels"]) == (1, 10)
+    shares = spectral_learning.curves(history, [0, 1, 10], np.array([0.1, 0.3]))
+    assert shares["pixels"] == pytest.approx([0, 0.6, 0.9375])
+    assert shares["labels"] == pytest.approx([0, 0.2, 0.8125])
+    assert (shares["half_of_pixels"], shares["half_of_labels"]) == (1, 10)
     assert spectral_learning.crossing(np.array([0.1, 0.2]), [0, 1]) == np.inf
 
 
 def test_labels_drawn_at_random_have_no_share_beyond_chance():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 12)) * np.arange(1, 13)
-    found = []
+    totals = []
     for _ in range(60):
         spectrum = reconjax.spectrum(reconjax.moments(x, rng.integers(0, 3, 60), num_classes=3))
         shares = spectral_learning.label_shares(spectrum)
-        found.append([shares[:6].sum(), shares[6:].sum(), float(np.sum(spectrum.labels**2))])
-    top, bottom, r2 = np.transpose(found)
+        totals.append([shares[:6].sum(), shares[6:].sum(), float(np.sum(spectrum.labels**2))])
+    top, bottom, r2 = np.transpose(totals)
     for part in (top, bottom):
         assert abs(part.mean()) < 4 * part.std() / np.sqrt(len(part))
     assert r2.mean() > 10 * abs(top.mean() + bottom.mean())
@@ -176,11 +175,11 @@ def test_a_pair_of_equal_weights_is_equal(runs, monkeypatch):
     monkeypatch.setattr(guidance, "WEIGHTS", (0.0, 0.0))
     data = networks.sample(digits(), preset["samples"], preset["tested"], 0)
     with jax.numpy_dtype_promotion("standard"):
-        pair, found = guidance.measure(preset, data, 8, 0)
+        pair, measured = guidance.measure(preset, data, 8, 0)
     leaves = [jax.tree.leaves(guidance.nnx.state(trained.model)) for trained in pair]
     assert all(bool((a == b).all()) for a, b in zip(*leaves, strict=True))
-    assert found["weights"]["0"]["linear"] == part["weights"]["0"]["linear"]
-    assert found["matched"]["linear"][0] == found["matched"]["linear"][1]
+    assert measured["weights"]["0"]["linear"] == part["weights"]["0"]["linear"]
+    assert measured["matched"]["linear"][0] == measured["matched"]["linear"][1]
     assert part["weights"]["0.01"]["test_loss"] != part["weights"]["0"]["test_loss"]
     assert part["weights"]["0"]["nonlinear"] > 0.2
 
@@ -194,8 +193,8 @@ def test_accuracies_are_read_off_at_a_loss():
 
 
 def test_means_have_errors_and_differences_signs():
-    found = networks.mean([1.0, 2.0, 3.0])
-    assert (found["mean"], found["error"]) == (2.0, pytest.approx(1 / np.sqrt(3)))
+    statistics = networks.mean([1.0, 2.0, 3.0])
+    assert (statistics["mean"], statistics["error"]) == (2.0, pytest.approx(1 / np.sqrt(3)))
     assert np.isnan(networks.mean([1.0])["error"])
     assert networks.difference([3.0, 3.1, 3.2], [1.0, 1.2, 1.1])["sign"] == 1
     assert networks.difference([1.0, 3.0], [2.0, 1.0])["sign"] == 0
