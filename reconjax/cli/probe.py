@@ -18,6 +18,7 @@ from reconjax.data.layout import shape_text
 from reconjax.nets import make
 from reconjax.storage.files import output_folder, write_json
 from reconjax.studies.progress import progress_bar
+from reconjax.studies.source import CHANGES, FILES
 from reconjax.training import load as load_run
 from reconjax.training.probes import (
     feature_set,
@@ -32,8 +33,6 @@ from reconjax.training.probes import (
 from reconjax.training.runs import RunFolder
 
 SPLITS = ("train", "validation", "test")
-# How the arrays of an .npz are understood.
-ARRAYS = ("channels_first", "targets")
 HEADS = ("probe", "features", "chosen", "train", "validation", "test")
 
 command = new_command(
@@ -151,7 +150,9 @@ def _pixels_and_features(asked: _Asked) -> tuple[Dataset | None, dict[str, Datas
         trained = load_run(path, run=asked.run)
         name = asked.data or settings.get("source") or settings["data"]["name"]
         same = name == settings.get("source")
-        kept = {key: settings[key] for key in ARRAYS if same and key in settings}
+        kept = {key: settings[key] for key in (*FILES, *CHANGES) if same and key in settings}
+        if "test_share" in kept:  # the same test split
+            kept["seed"] = settings["seed"]
         pixels = _part(asked, _opened(asked, name, **kept))
         if not pixels.num_classes:
             raise ValueError(f"{name}: has {pixels.targets_text}; a probe needs classes")
@@ -172,10 +173,11 @@ def _pixels_and_features(asked: _Asked) -> tuple[Dataset | None, dict[str, Datas
 
 
 def _opened(asked: _Asked, name: str, **kept: Any) -> Dataset:
-    """A data set, its arrays understood as the options say, else as the run did."""
-    given = {key: getattr(asked.reading, key) for key in ARRAYS}
+    """A data set, read as the options say, else as the run did."""
+    given = {key: getattr(asked.reading, key) for key in (*FILES, *CHANGES)}
     given = {key: value for key, value in given.items() if value is not None}
-    return load(name, data_dir=asked.reading.data_dir, **{**kept, **given})
+    options = {"seed": asked.reading.seed, **kept, **given}
+    return load(name, data_dir=asked.reading.data_dir, **options)
 
 
 def _part(asked: _Asked, data: Dataset) -> Dataset:

@@ -22,7 +22,7 @@ from reconjax.data.layout import shape_text
 from reconjax.nets import AUTOENCODERS, make, parameter_count
 from reconjax.noise import parse_noise
 from reconjax.storage.files import write_json
-from reconjax.studies.source import Source
+from reconjax.studies.source import CHANGES, FILES, Source
 from reconjax.summary import hosts as job
 from reconjax.training import (
     Objective,
@@ -111,7 +111,9 @@ def train(
     batch_size = options.batch_size
     if batch_size is None:
         batch_size = usual_batch_size(len(dataset.train), jax.device_count())
-    understood = {"channels_first": reading.channels_first, "targets": reading.targets}
+    understood = {name: getattr(reading, name) for name in (*FILES, *CHANGES)}
+    if reading.test_share is not None:  # which draws the test split
+        understood["seed"] = reading.seed
     with _bar(options.epochs * (len(dataset.train) // max(batch_size, 1))) as bar:
         trained = fit(
             model,
