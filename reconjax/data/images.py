@@ -185,10 +185,10 @@ def _opened(encoded: Encoded) -> Any:
 def _header(picture: Any) -> Header:
     try:
         frames = getattr(picture, "n_frames", 1)
-        turned = picture.getexif().get(_ORIENTATION, 1) >= 5
+        turned = _orientation(picture) >= 5
     except _DAMAGE as error:
         raise CorruptImage(_reason(error)) from None
-    if frames > 1:
+    if frames > 1 and picture.format != "MPO":  # some cameras add a preview to a photograph
         raise CorruptImage(f"it holds {frames} images")
     mode, width, height = picture.mode, picture.width, picture.height
     if turned:
@@ -207,9 +207,16 @@ def _header(picture: Any) -> Header:
 def _upright(picture: Any) -> Any:
     from PIL import ImageOps
 
-    if picture.getexif().get(_ORIENTATION, 1) in range(2, 9):
+    if _orientation(picture) in range(2, 9):
         return ImageOps.exif_transpose(picture)
     return picture
+
+
+def _orientation(picture: Any) -> int:
+    """1 for upright; 5 and more where height and width are exchanged."""
+    if picture.format == "PNG" and "exif" not in picture.info:
+        return 1  # Pillow would decode it to look for a note behind the pixels
+    return int(picture.getexif().get(_ORIENTATION, 1))
 
 
 def _on_white(picture: Any) -> Any:

@@ -9,6 +9,9 @@ Images are decoded as they are asked for; other columns are read into memory.
 
 import contextlib
 import dataclasses
+import socket
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -29,6 +32,8 @@ _TARGETS = ("label", "labels", "target", "targets", "class", "y")
 _TRAIN = ("train", "training")
 _TEST = ("test", "testing", "validation", "valid", "val")
 _BYTES = {"bytes", "path"}
+# Seconds in which the Hub is to answer.
+_PATIENCE = 3.0
 
 
 def load_table(path: str | PathLike[str], **options: Any) -> Dataset:
@@ -84,18 +89,22 @@ def load_hub(name: str, **options: Any) -> Dataset:
     if len(parts) == 2:
         ways.append((parts[0], parts[1]))
     first: Exception | None = None
+    offline = package.config.HF_HUB_OFFLINE or not _reachable(package.config.HF_ENDPOINT)
     for repository, config in ways:
         try:
-            with _quiet(package):
+            with _quiet(package), _offline(package, offline):
                 opened = package.load_dataset(repository, config)
         except Exception as error:  # datasets, Arrow and the network each have errors of their own
             first = first or error
         else:
             return from_tables(opened, parts[-1] if len(parts) == 1 else name, **options)
     assert first is not None
-    raise OSError(
-        f"hf:{name} cannot be opened, neither from the Hub nor from its cache: {_cause(first)}"
-    )
+    if offline:
+        raise OSError(
+            f"hf:{name} is not in the cache, {package.config.HF_DATASETS_CACHE}, and"
+            f" {package.config.HF_ENDPOINT} cannot be reached"
+        )
+    raise OSError(f"hf:{name} cannot be opened: {_cause(first)}")
 
 
 def from_tables(
@@ -412,6 +421,30 @@ def _quiet(package: Any) -> Iterator[None]:
         package.logging.set_verbosity(level)
         if shown:
             package.enable_progress_bars()
+
+
+def _reachable(endpoint: str) -> bool:
+    """Whether the Hub answers. The package tries a dead network for half a minute."""
+    if urllib.request.getproxies():
+        return True
+    address = urllib.parse.urlsplit(endpoint)
+    try:
+        port = address.port or (80 if address.scheme == "http" else 443)
+        socket.create_connection((address.hostname or "", port), _PATIENCE).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _offline(package: Any, offline: bool) -> Iterator[None]:
+    """The package looks into its cache alone, if `offline`."""
+    before = package.config.HF_HUB_OFFLINE
+    package.config.HF_HUB_OFFLINE = offline
+    try:
+        yield
+    finally:
+        package.config.HF_HUB_OFFLINE = before
 
 
 def _cause(error: Exception) -> str:
