@@ -81,7 +81,7 @@ def as_labels(
         return _from_classes(values, class_names, names)
     first = as_targets(arrays[0], names[0], targets=targets)
     if first.ndim == 2:
-        return _from_real(first, arrays, names)
+        return _from_real(first, arrays, names, guessed=targets is None)
     if arrays[0].dtype.kind == "b" and class_names is None:
         values = [_truth(labels, name) for labels, name in zip(arrays, names, strict=False)]
         return _from_classes(values, None, names)
@@ -149,7 +149,9 @@ def _from_one_hot(
     return _from_classes(numbers, None, names, called=given)._replace(note="one-hot")
 
 
-def _from_real(first: np.ndarray, arrays: list[np.ndarray], names: tuple[str, str]) -> Labels:
+def _from_real(
+    first: np.ndarray, arrays: list[np.ndarray], names: tuple[str, str], guessed: bool
+) -> Labels:
     values = [first]
     if len(arrays) > 1:
         # What the training split was taken for holds for the test split too.
@@ -168,7 +170,7 @@ def _from_real(first: np.ndarray, arrays: list[np.ndarray], names: tuple[str, st
     if (first == first[:1]).all():
         value = first[0].tolist()
         raise ValueError(f"{names[0]} holds the value {value} alone: it must hold two or more")
-    binary = first.shape[1] > 1 and bool(((first == 0) | (first == 1)).all())
+    binary = guessed and first.shape[1] > 1 and bool(((first == 0) | (first == 1)).all())
     real = [labels.astype(np.float64) for labels in values]
     test = real[1] if len(real) > 1 else None
     return Labels(real[0], test, (), first.shape[1], "of 0 and 1" if binary else "")

@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 CLASSES = ("ant", "bee", "cat")
@@ -33,3 +34,13 @@ def write_folder(root, images, labels, split="", suffix="png", names=CLASSES):
 
 def whole(split):
     return split.examples(np.arange(len(split)))
+
+
+def refused(call, *parts, error=ValueError):
+    with pytest.raises(error) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 400
+    for part in parts:
+        assert part in message
