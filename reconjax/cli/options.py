@@ -49,9 +49,23 @@ class ReadOptions:
     seed: Whole = 0
     """Of the random numbers."""
     channels_first: Annotated[bool | None, Parameter(negative="--no-channels-first")] = None
-    """Images of an .npz are (N, C, H, W)."""
+    """Images in arrays are (N, C, H, W)."""
     targets: Literal["classes", "real"] | None = None
-    """What y_train of an .npz holds."""
+    """What y_train holds."""
+    resize: str | None = None
+    """Size of images: 32, 48x64, 32:lanczos."""
+    crop: str | None = None
+    """Centered part of images: 28, 40x60."""
+    gray: bool | None = None
+    """Make colors gray."""
+    test_share: Annotated[float | None, Parameter(validator=Number(gt=0, lt=1))] = None
+    """Of each class, for a test split."""
+    skip_corrupt: bool | None = None
+    """Leave out images that are damaged."""
+    image_key: str | None = None
+    """Column that holds the images."""
+    target_key: str | None = None
+    """Column that holds the targets."""
 
     def keywords(self) -> dict[str, Any]:
         """The keywords of a study; see `reconjax.studies.Reading`."""

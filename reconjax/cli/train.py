@@ -99,6 +99,7 @@ def train(
     from flax import nnx
 
     from reconjax import nets, training
+    from reconjax.studies.source import CHANGES, FILES
     from reconjax.training.fitting import usual_batch_size
 
     dataset = _dataset(data, reading)
@@ -113,7 +114,9 @@ def train(
     batch_size = options.batch_size
     if batch_size is None:
         batch_size = usual_batch_size(len(dataset.train), jax.device_count())
-    understood = {"channels_first": reading.channels_first, "targets": reading.targets}
+    understood = {name: getattr(reading, name) for name in (*FILES, *CHANGES)}
+    if reading.test_share is not None:  # which draws the test split
+        understood["seed"] = reading.seed
     with _bar(options.epochs * (len(dataset.train) // max(batch_size, 1))) as bar:
         trained = training.fit(
             model,

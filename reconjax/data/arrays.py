@@ -5,10 +5,7 @@ from typing import Any
 import numpy as np
 
 from reconjax.data.layout import channels_last
-from reconjax.data.targets import as_targets
 
-# Far above any real task; it catches labels that are identifiers instead of class numbers.
-_MAX_CLASSES = 100_000
 # float32 holds whole numbers up to here.
 _EXACT = 2**24
 
@@ -33,43 +30,6 @@ def as_images(value: Any, name: str, channels_first: bool | None = None) -> np.n
     if images.dtype.kind == "f":
         _check_finite(images, name)
     return images[..., None] if images.ndim == 3 else images
-
-
-def as_labels(value: Any, name: str, count: int, targets: str | None = None) -> np.ndarray:
-    """Check targets of `count` examples: (count,) int64 class numbers or (count, C) float64 values.
-
-    Which of the two they are is decided by `reconjax.data.targets`. Raises a ValueError of one line
-    that calls the argument `name`.
-    """
-    labels = _as_array(value, name)
-    if labels.ndim not in (1, 2):
-        raise ValueError(
-            f"{name} has shape {labels.shape}: it must be (N,) class numbers or (N, C) real values"
-        )
-    if len(labels) != count:
-        raise ValueError(f"{name} has {len(labels)} labels for {count} examples: one each is due")
-    if labels.dtype.kind not in "biuf":
-        raise ValueError(f"{name} is of dtype {labels.dtype}: labels must be whole numbers")
-    labels = as_targets(labels, name, targets=targets)
-    if labels.ndim == 2:
-        if not np.all(np.isfinite(labels)):
-            raise ValueError(f"{name} holds NaN or infinity: real targets must be finite")
-        if labels.shape[1] == 0:
-            raise ValueError(f"{name} has shape {labels.shape}: it must hold a target at least")
-        return labels.astype(np.float64)
-    wrong = np.flatnonzero(~np.isfinite(labels) | (labels != np.floor(labels)))
-    if wrong.size:
-        raise ValueError(f"{name} holds {labels[wrong[0]]}: labels must be whole numbers")
-    if labels.min() < 0:
-        raise ValueError(
-            f"{name} holds {labels.min()}: labels must be 0 or more (real values: targets='real')"
-        )
-    if labels.max() >= _MAX_CLASSES:
-        raise ValueError(
-            f"{name} holds {labels.max()}: labels must be below {_MAX_CLASSES} (real values:"
-            " targets='real')"
-        )
-    return labels.astype(np.int64)
 
 
 def one_scale(train: Any, test: Any, x_train: np.ndarray, x_test: np.ndarray) -> np.ndarray:

@@ -1,13 +1,14 @@
 """A data set: a training split, perhaps a test split, and the names of the classes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from reconjax.data.arrays import as_images, as_labels, one_scale
+from reconjax.data.arrays import as_images, one_scale
+from reconjax.data.labels import as_labels
 from reconjax.data.split import ArraySplit, Split
 from reconjax.data.targets import targets_text, warn_of_many_classes
 
@@ -18,6 +19,15 @@ class Dataset:
 
     Without labels there are no classes, and every label is 0. With `real_targets` there are none
     either: the labels of the splits are (N, real_targets) float64.
+
+    Attributes:
+        name: what to call the set.
+        class_names: the names of the classes.
+        train: the training split.
+        test: the test split, or None.
+        real_targets: the number of real targets, 0 for classes.
+        targets_note: what was guessed about the targets, such as "one-hot"; "" for nothing.
+        notes: lines about how the data were read, such as "3 corrupt files are left out".
     """
 
     name: str
@@ -25,6 +35,8 @@ class Dataset:
     train: Split
     test: Split | None
     real_targets: int = 0
+    targets_note: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def example_shape(self) -> tuple[int, ...]:
@@ -60,7 +72,8 @@ class Dataset:
     @property
     def targets_text(self) -> str:
         """What the labels were taken for: "10 classes", "1 real target" or "no labels"."""
-        return targets_text(self.num_classes, self.real_targets)
+        text = targets_text(self.num_classes, self.real_targets)
+        return f"{text} ({self.targets_note})" if self.targets_note else text
 
     @classmethod
     def from_arrays(
@@ -83,12 +96,13 @@ class Dataset:
         Args:
             x_train: (N, H, W, C), (N, H, W), which gets a channel, or (N, D). uint8 and floats
                 stay as they are; other integers and truth values become floats of the same value.
-            y_train: (N,) or (N, 1) whole numbers from 0 on, at least two classes; or real values,
-                (N,) or (N, C), see `reconjax.data.targets`. None for no labels.
+            y_train: (N,) or (N, 1) whole numbers, truth values or texts, at least two classes, or
+                one-hot (N, C); or real values, (N,) or (N, C), see `reconjax.data.labels`. None
+                for no labels.
             x_test: like `x_train`, with examples of the same shape; None for no test split.
             y_test: like `y_train`; given with `x_test` and `y_train` or not at all.
-            class_names: one for each class at least; by default "0", "1", ... up to the largest
-                label of both splits.
+            class_names: of labels 0, 1, ..., one for each at least; by default classes are called
+                by the labels of both splits, and those that do not occur do not count.
             name: what to call the set.
             channels_first: True where images are (N, C, H, W), False where they are (N, H, W, C);
                 None: the latter, unless the shape looks like the former, see
@@ -104,34 +118,62 @@ class Dataset:
         if (x_test is None) != (y_test is None):
             given, missing = ("y_test", "x_test") if x_test is None else ("x_test", "y_test")
             raise ValueError(f"{given} is given without {missing}: give both or neither")
-        if targets is None and class_names is not None:
-            targets = "classes"
-
         images = as_images(x_train, "x_train", channels_first)
-        labels = as_labels(y_train, "y_train", len(images), targets)
-        real = labels.shape[1] if labels.ndim == 2 else 0
-        if (labels == labels[:1]).all():
-            what = f"the value {labels[0].tolist()}" if real else f"class {labels[0]}"
-            raise ValueError(f"y_train holds {what} alone: it must hold two or more")
-        if not real and targets is None:
-            warn_of_many_classes(labels, "y_train")
-        train, test = ArraySplit(images, labels), None
+        counts = [len(images)]
         if x_test is not None:
             test_images = as_images(x_test, "x_test", channels_first)
             test_images = one_scale(x_train, x_test, images, test_images)
-            # What the training split was taken for holds for the test split too.
-            kind = "real" if real else "classes"
-            test_labels = as_labels(y_test, "y_test", len(test_images), kind)
-            if test_labels.shape[1:] != labels.shape[1:]:
-                raise ValueError(
-                    f"y_test has shape {test_labels.shape}: y_train's is {labels.shape}"
-                )
-            test = ArraySplit(test_images, test_labels)
-        if real:
-            return cls(name=name, class_names=(), train=train, test=test, real_targets=real)
-        classes = max(int(part.labels.max()) + 1 for part in (train, test) if part is not None)
-        names = _class_names(class_names, classes)
-        return cls(name=name, class_names=names, train=train, test=test)
+            counts.append(len(test_images))
+        labels = as_labels(y_train, y_test, counts=counts, class_names=class_names, targets=targets)
+        guessed = targets is None and class_names is None and not labels.note
+        if guessed and labels.class_names and np.asarray(y_train).dtype.kind in "iuf":
+            warn_of_many_classes(labels.train, "y_train")
+        return cls(
+            name=name,
+            class_names=labels.class_names,
+            train=ArraySplit(images, labels.train),
+            test=None if labels.test is None else ArraySplit(test_images, labels.test),
+            real_targets=labels.real_targets,
+            targets_note=labels.note,
+        )
+
+    @classmethod
+    def from_batches(
+        cls,
+        train: Iterable[Any],
+        test: Iterable[Any] | None = None,
+        class_names: Sequence[str] | None = None,
+        name: str = "batches",
+        *,
+        channels_first: bool | None = None,
+        targets: str | None = None,
+    ) -> "Dataset":
+        """Make a data set of a loader: PyTorch's, Grain's, tf.data's, or a list of batches.
+
+        The loader is gone through once. Up to 1 GiB is kept in memory; what is larger is read anew
+        whenever it is asked for, so it must give the same examples in the same order each time.
+
+        Args:
+            train: batches (x, y) of arrays or of what NumPy takes for one, x as `x_train` of
+                `from_arrays`, y as `y_train`.
+            test: the same for the test split; None for none.
+            class_names: as in `from_arrays`.
+            name: what to call the set.
+            channels_first: as in `from_arrays`; PyTorch's images are (N, C, H, W).
+            targets: as in `from_arrays`.
+
+        Raises:
+            ValueError: one line, for what is none of that, and for a loader whose order changes.
+
+        Example:
+            >>> x = np.random.default_rng(0).random((6, 4))
+            >>> data = reconjax.data.Dataset.from_batches([(x[:4], [0, 1, 0, 1]), (x[4:], [0, 1])])
+            >>> len(data.train), data.targets_text
+            (6, '2 classes')
+        """
+        from reconjax.data.batched import dataset_of_batches
+
+        return dataset_of_batches(train, test, class_names, name, channels_first, targets)
 
     @classmethod
     def _without_labels(
@@ -153,14 +195,3 @@ class Dataset:
             held_out = one_scale(x_train, x_test, images, held_out)
             test = ArraySplit(held_out, np.zeros(len(held_out), np.int64))
         return cls(name=name, class_names=(), train=train, test=test)
-
-
-def _class_names(given: Sequence[str] | None, classes: int) -> tuple[str, ...]:
-    if given is None:
-        return tuple(map(str, range(classes)))
-    names = tuple(map(str, np.asarray(given, dtype=np.str_).reshape(-1)))
-    if len(names) < classes:
-        raise ValueError(
-            f"class_names has {len(names)} names: the labels need one for each of {classes} classes"
-        )
-    return names

@@ -29,23 +29,28 @@ def channels_last(images: np.ndarray, name: str, channels_first: bool | None) ->
     Raises:
       ValueError: one line, where `channels_first` does not apply, or where it must be said.
     """
-    if images.ndim != 4:
+    if not check_channels(images.shape, name, channels_first):
+        return images
+    return np.ascontiguousarray(np.moveaxis(images, 1, -1))
+
+
+def check_channels(shape: tuple[int, ...], name: str, channels_first: bool | None) -> bool:
+    """Whether images of that shape (N, ...) have their channels first; as `channels_last`."""
+    if len(shape) != 4:
         if channels_first:
             raise ValueError(
-                f"{name} has shape {images.shape}: with channels first it must be (N, C, H, W)"
+                f"{name} has shape {shape}: with channels first it must be (N, C, H, W)"
                 " (--channels-first)"
             )
-        return images
-    if channels_first:
-        return np.ascontiguousarray(np.moveaxis(images, 1, -1))
-    if channels_first is None and looks_channels_first(images.shape[1:]):
-        channels, height, width = images.shape[1:]
+        return False
+    if channels_first is None and looks_channels_first(shape[1:]):
+        channels, height, width = shape[1:]
         raise ValueError(
-            f"{name} has shape {images.shape}: is it {shape_text((height, width, channels))}"
-            f" (--channels-first, channels_first=True) or {shape_text(images.shape[1:])}"
+            f"{name} has shape {shape}: is it {shape_text((height, width, channels))}"
+            f" (--channels-first, channels_first=True) or {shape_text(shape[1:])}"
             " (--no-channels-first, channels_first=False)?"
         )
-    return images
+    return bool(channels_first)
 
 
 def looks_channels_first(example_shape: Sequence[int]) -> bool:

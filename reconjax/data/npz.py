@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from reconjax.data.dataset import Dataset
-
-_NEEDED = ("x_train",)
-_OPTIONAL = ("y_train", "x_test", "y_test", "class_names")
+from reconjax.data.keys import roles
 
 
 def load_npz(
@@ -19,8 +17,9 @@ def load_npz(
 ) -> Dataset:
     """Read x_train and, if there, y_train, x_test, y_test and class_names from a .npz file.
 
-    The arrays and options are those of `Dataset.from_arrays`; the set is called by the file's stem.
-    Nothing pickled is read.
+    They may be called as other programs call them, see `reconjax.data.keys`. Arrays and options
+    are those of `Dataset.from_arrays`; the set is called by the file's stem. Nothing pickled is
+    read.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -41,10 +40,13 @@ def _read(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path):  # np.load takes .npy and pickles too; only a zip is an .npz
             pass
         with np.load(path, allow_pickle=False) as file:
-            if missing := [key for key in _NEEDED if key not in file]:
-                found = ", ".join(file.files) or "nothing"
-                raise ValueError(f"no {' and no '.join(missing)}; found {found}")
-            return {key: file[key] for key in (*_NEEDED, *_OPTIONAL) if key in file}
+            try:
+                names = roles(file.files, str(path))
+            except ValueError as error:
+                misnamed = error
+            else:
+                return {role: file[name] for role, name in names.items()}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} cannot be read as .npz: {reason}") from None
+    raise misnamed

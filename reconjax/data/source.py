@@ -6,13 +6,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from reconjax.data.changed import with_geometry, with_test_split
 from reconjax.data.dataset import Dataset
 from reconjax.data.embedded import digits
-from reconjax.data.npz import load_npz
+from reconjax.data.geometry import Geometry, Size, geometry
+from reconjax.data.paths import Door, door_at
 from reconjax.data.rendering import scenes
 from reconjax.data.targets import check_kind
 from reconjax.data.tfds import load_tfds
-from reconjax.data.tfds_folders import prepared
+from reconjax.data.tfds_folders import find, prepared
 
 # What scenes takes, and of which type, is told by its signature alone.
 _SCENES_OPTIONS = {key: p.default for key, p in inspect.signature(scenes).parameters.items()}
@@ -23,9 +25,15 @@ SOURCES: tuple[tuple[str, str], ...] = (
         "scenes[:KEY=VALUE,...]",
         "made-up scenes; " + ", ".join(f"{key}={value}" for key, value in _SCENES_OPTIONS.items()),
     ),
-    ("FILE.npz", "arrays x_train, y_train and, if wanted, x_test, y_test, class_names"),
+    ("FOLDER", "images in class folders, perhaps under train/ and test/ or val/"),
+    (
+        "FILE.npz, .npy, .h5, .zarr",
+        "arrays x_train, y_train[, x_test, y_test]; train_images, ...",
+    ),
+    ("FILE.parquet, .arrow, .csv", "a table with images or features; a folder of them"),
+    ("FILE.tar", "WebDataset shards; a folder of them"),
+    ("hf:NAME[/CONFIG]", "a set of the Hugging Face Hub, or of its cache; or a saved one's folder"),
     ("NAME[/CONFIG][:VERSION]", "a TFDS set prepared in the data directory; VERSION may have *"),
-    ("FOLDER", "one version of a prepared TFDS set, wherever it lies"),
 )
 
 
@@ -36,48 +44,120 @@ def load(
     download: bool = False,
     channels_first: bool | None = None,
     targets: str | None = None,
+    resize: Size | None = None,
+    crop: Size | None = None,
+    gray: bool | None = False,
+    test_share: float | None = None,
+    skip_corrupt: bool | None = False,
+    image_key: str | None = None,
+    target_key: str | None = None,
+    seed: int = 0,
 ) -> Dataset:
     """Open the data set that `data` names in one of the ways listed in `SOURCES`.
 
+    A path that exists is read as what lies there, never as the name of a TFDS set.
+
     Args:
-        data: digits, scenes, scenes:size=64,classes=20, a path that ends in .npz, or what
-            `load_tfds` takes.
+        data: digits, scenes, scenes:size=64,classes=20, a path, hf:NAME, or what `load_tfds` takes.
         data_dir: where TFDS sets are prepared; by default $TFDS_DATA_DIR, or
             ~/tensorflow_datasets.
         download: prepare a TFDS set from the network first, unless it is prepared already.
-        channels_first: of images in an .npz, as in `Dataset.from_arrays`.
-        targets: of labels in an .npz, as in `Dataset.from_arrays`.
+        channels_first: of images in arrays, as in `Dataset.from_arrays`.
+        targets: of labels in arrays and tables, as in `Dataset.from_arrays`.
+        resize: the size of images, 32 or "48x64" (height x width), or "48x64:lanczos" with one of
+            Pillow's filters; see `reconjax.data.geometry`.
+        crop: the size of their centered part that is kept, after resizing.
+        gray: make colors gray.
+        test_share: the share of each class that becomes the test split, where there is none.
+        skip_corrupt: leave out images that cannot be decoded.
+        image_key: the column of a table, or the ending in a tar file, that holds images.
+        target_key: the same for targets.
+        seed: of the test split that `test_share` draws.
 
     Raises:
-        ValueError: an option of scenes is unknown or out of range, or the data cannot be used.
+        ValueError: an option is out of range or does not apply, or the data cannot be used.
         FileNotFoundError: no data has that name here; the message lists what can be named.
-        OSError: preparing a TFDS set failed.
+        OSError: preparing a TFDS set or reaching the Hub failed.
         ImportError: a package that is needed is missing.
 
     All with messages of one line.
+
+    Example:
+        >>> data = reconjax.data.load("digits", resize="4x4:box", test_share=None)
+        >>> data.image_shape
+        (4, 4, 1)
     """
     check_kind(targets)
-    file = Path(data).suffix == ".npz"
-    for name, given in (("channels_first", channels_first), ("targets", targets == "real")):
-        if given and not file:
-            raise ValueError(f"{name}: does not apply to {data}, but to arrays in an .npz")
+    size = geometry(resize, crop, gray)
+    options = {
+        "channels_first": channels_first,
+        "targets": targets,
+        "skip_corrupt": skip_corrupt or None,
+        "image_key": image_key,
+        "target_key": target_key,
+    }
+    given = {key: value for key, value in options.items() if value is not None}
+    opened = _opened(data, size, given, data_dir, download)
+    return opened if test_share is None else with_test_split(opened, test_share, seed)
+
+
+def _opened(
+    data: str, size: Geometry, given: dict[str, Any], data_dir: Any, download: bool
+) -> Dataset:
+    kind, _, rest = data.partition(":")
+    door = None if data == "digits" or kind == "scenes" else door_at(data)
+    if door is not None:
+        _check_options(data, given, door)
+        _check_one_name(data, data_dir, door)
+        taken = {**given, "geometry": size} if door.images else given
+        opened = door.open(**taken)
+        return opened if door.images else with_geometry(opened, size)
+    _check_options(data, given, None)
     if data == "digits":
-        return digits()
-    kind, _, options = data.partition(":")
+        return with_geometry(digits(), size)
     if kind == "scenes":
-        return scenes(**_scenes_options(options))
-    if file:
-        return load_npz(data, channels_first=channels_first, targets=targets)
-    if Path(data).suffix == ".npy":
-        raise ValueError(f"{data}: a single array; save x_train and y_train in an .npz (np.savez)")
+        return with_geometry(scenes(**_scenes_options(rest)), size)
     try:
-        return load_tfds(data, data_dir, download)
+        return with_geometry(load_tfds(data, data_dir, download), size)
     except FileNotFoundError as error:
         ways = ", ".join(pattern for pattern, _ in SOURCES)
         names = ["digits", "scenes", *(one.name for one in prepared(data_dir))]
         close = difflib.get_close_matches(data.lower(), names, 1)
         meant = f"did you mean {close[0]}? " if close else ""
         raise FileNotFoundError(f"{meant}{error} (data can be {ways})") from None
+
+
+def _check_options(data: str, given: dict[str, Any], door: Door | None) -> None:
+    allowed = door.options if door is not None else ()
+    for name, value in given.items():
+        # Classes are what sets without arrays have.
+        plain = name == "targets" and value == "classes"
+        if name not in allowed and not plain:
+            where = {
+                "channels_first": "arrays in a file",
+                "targets": "arrays in a file, and to tables",
+                "skip_corrupt": "images that are stored as files",
+            }.get(name, "tables, and to tar files")
+            raise ValueError(f"{name}: does not apply to {data}, but to {where}")
+    for name in set(given) - set(allowed):
+        del given[name]
+
+
+def _check_one_name(data: str, data_dir: Any, door: Door) -> None:
+    """Raises ValueError for a path that is also the name of a prepared TFDS set."""
+    if not door.path or not data.replace("/", "").replace("_", "").isalnum():
+        return
+    from reconjax.data.tfds_folders import default_data_dir
+
+    root = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
+    try:
+        find(data, root)
+    except (FileNotFoundError, ValueError):
+        return
+    raise ValueError(
+        f"{data}: {door.what} lies here, and a TFDS set of that name is prepared under {root}: say"
+        f" ./{data} for the former, {data}:* for the latter"
+    )
 
 
 def _scenes_options(text: str) -> dict[str, Any]:

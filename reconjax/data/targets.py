@@ -78,13 +78,12 @@ def warn_of_many_classes(labels: Any, name: str = "y", *, stacklevel: int = 3) -
     """Warns where class numbers (N,) are nearly as many as samples.
 
     That is: fewer than 2 samples for each class that occurs; or 20 classes or more with fewer than
-    10 samples each on average, where classes that never occur, below the largest number, count too:
-    of rounded values there are many.
+    10 samples each on average.
     """
     numbers = np.asarray(labels)
-    samples, classes = len(numbers), int(numbers.max()) + 1
+    samples, classes = len(numbers), len(np.unique(numbers))
     few = classes >= MANY_CLASSES and samples < FEW_SAMPLES * classes
-    if few or samples < 2 * len(np.unique(numbers)):
+    if few or samples < 2 * classes:
         warnings.warn(
             f"{name}: integers taken for class numbers, {classes} classes in {samples} samples;"
             " real values: targets='real', or floats of shape (N, 1)",

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, TypedDict
 
@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from reconjax.data import Dataset, Split, load
+from reconjax.data.changed import changed
 from reconjax.data.targets import strata
 from reconjax.data.units import as_floats
 from reconjax.evidence.bootstrap import BALANCED, bootstrap
-from reconjax.studies.progress import progress_bar
+from reconjax.studies.progress import progress_bar, say
 from reconjax.summary import hosts
 from reconjax.summary.folds import combined, each_fold, fold_memory, fold_moments, most_folds
 from reconjax.summary.moments import Moments, balanced_class_weight, standardized
@@ -31,8 +32,9 @@ DENSE_MATRICES = 6
 FOLDS = 19
 TEST_FOLDS = 20
 TEST_FOLDS_BYTES = 2**30
-# Options for arrays in a file.
-ARRAYS = ("channels_first", "targets")
+# Options for what lies in files, and those for images and splits of any data.
+FILES = ("channels_first", "targets", "skip_corrupt", "image_key", "target_key")
+CHANGES = ("resize", "crop", "gray", "test_share")
 
 
 Batch = tuple[np.ndarray, np.ndarray]
@@ -48,8 +50,15 @@ class Reading(TypedDict, total=False):
       class_weight: "balanced" gives every class the same total weight.
       standardize: scale every feature to variance 1.
       memory: GiB; what needs more is refused before any work. By default what the device has.
-      channels_first: whether the images of an .npz are (N, C, H, W); see `Dataset.from_arrays`.
-      targets: what the labels of an .npz are, "classes" or "real"; see `Dataset.from_arrays`.
+      channels_first: whether images in arrays are (N, C, H, W); see `Dataset.from_arrays`.
+      targets: what the labels of arrays are, "classes" or "real"; see `Dataset.from_arrays`.
+      resize: the size of images, 32 or "48x64"; see `reconjax.data.load`.
+      crop: the size of their centered part that is kept.
+      gray: make colors gray.
+      test_share: the share of each class that becomes the test split, where there is none.
+      skip_corrupt: leave out images that cannot be decoded.
+      image_key: the column of a table, or the ending in a tar file, that holds images.
+      target_key: the same for targets.
       progress: show bars on a terminal (True).
     """
 
@@ -61,6 +70,13 @@ class Reading(TypedDict, total=False):
     memory: float | None
     channels_first: bool | None
     targets: Literal["classes", "real"] | None
+    resize: int | str | None
+    crop: int | str | None
+    gray: bool | None
+    test_share: float | None
+    skip_corrupt: bool | None
+    image_key: str | None
+    target_key: str | None
     progress: bool
 
 
@@ -97,7 +113,8 @@ class Source:
         self.given = data if isinstance(data, Moments) else None
         self.dataset: Dataset | None = None
         if self.given is not None:
-            self._check_unused("moments", "max_samples", "class_weight", "standardize", *ARRAYS)
+            self._check_unused("moments", "max_samples", "class_weight", "standardize")
+            self._check_unused("moments", *FILES, *CHANGES)
             self.name, self.features = "moments", self.given.features
             self.num_targets = self.given.targets
         else:
@@ -119,6 +136,7 @@ class Source:
             "classes": self.dataset.num_classes,
             "targets": self.dataset.targets_text,
             "example_shape": list(self.dataset.example_shape),
+            "notes": "\n".join(self.dataset.notes),
         }
 
     @property
@@ -128,17 +146,20 @@ class Source:
 
     def _opened(self, data: object) -> Dataset:
         if isinstance(data, Dataset):
-            self._check_unused("a data set in memory", *ARRAYS)
-            return data
+            self._check_unused("a data set in memory", *FILES)
+            return changed(data, seed=self.seed, **self._options(CHANGES))
         if not isinstance(data, str):
             kind = type(data).__name__
             raise ValueError(f"data: {kind}; a name, a `Dataset` or `Moments` is needed")
-        return load(
-            data,
-            data_dir=self.reading.get("data_dir"),
-            channels_first=self.reading.get("channels_first"),
-            targets=self.reading.get("targets"),
-        )
+        options = self._options(("data_dir", *FILES, *CHANGES))
+        opened = load(data, seed=self.seed, **options)
+        if self.reading.get("progress", True):
+            for note in opened.notes:
+                say(f"{opened.name}: {note}")
+        return opened
+
+    def _options(self, names: Sequence[str]) -> dict[str, Any]:
+        return {name: self.reading[name] for name in names if name in self.reading}
 
     def _check_unused(self, what: str, *names: str) -> None:
         for name in names:

@@ -59,8 +59,9 @@ def test_from_arrays_keeps_the_data_and_counts_classes():
     assert data.name == "mine"
     assert data.example_shape == data.image_shape == (6, 5, 3)
     assert data.features == 90
-    assert data.num_classes == 5  # over both splits
-    assert data.class_names == ("0", "1", "2", "3", "4")
+    assert data.num_classes == 4  # those that occur, over both splits
+    assert data.class_names == ("0", "1", "2", "4")
+    assert data.test.labels.tolist() == [3, 0]
     assert len(data.test) == 2
 
 
@@ -126,8 +127,7 @@ def spoilt(value, index=(2, 1, 0, 1)):
         ({"y_train": CLASSES - 1}, ["y_train holds -1", "0 or more"]),
         ({"y_train": CLASSES / 2, "targets": "classes"}, ["y_train holds 0.5", "whole"]),
         ({"y_train": CLASSES + np.nan}, ["y_train holds nan", "whole"]),
-        ({"y_train": CLASSES.astype(str)}, ["y_train is of dtype", "whole"]),
-        ({"y_train": CLASSES + 10**9}, ["y_train holds 1000000002", "below 100000"]),
+        ({"y_train": CLASSES + 0j}, ["y_train is of dtype", "whole"]),
         ({"y_train": CLASSES * 0 + 2}, ["y_train holds class 2 alone"]),
         ({"x_test": PIXELS}, ["x_test is given without y_test"]),
         ({"y_test": CLASSES}, ["y_test is given without x_test"]),
@@ -348,8 +348,8 @@ def test_npz_refuses(tmp_path):
     path = tmp_path / "mine.npz"
     fails(FileNotFoundError, lambda: load_npz(path), "mine.npz", "no such file")
 
-    np.savez(path, images=PIXELS, other=CLASSES)
-    fails(ValueError, lambda: load_npz(path), "no x_train", "found images, other")
+    np.savez(path, pictures=PIXELS, other=CLASSES)
+    fails(ValueError, lambda: load_npz(path), "no x_train", "it holds other, pictures")
 
     np.savez(path, x_train=PIXELS, y_train=CLASSES)
     content = path.read_bytes()

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -13,7 +13,7 @@ from reconjax.data import Dataset
 from reconjax.nets import make
 from reconjax.noise import parse_noise
 from reconjax.studies.progress import progress_bar
-from reconjax.studies.source import Source
+from reconjax.studies.source import CHANGES, FILES, Source
 from reconjax.training.features import feature_set, load_features
 from reconjax.training.probes.baselines import closed_form_features, majority, pca_features
 from reconjax.training.probes.mlp import mlp_probe
@@ -25,8 +25,6 @@ from reconjax.training.runs import RunFolder
 from reconjax.training.runs import load as load_run
 
 SPLITS = ("train", "validation", "test")
-# How the arrays of an .npz are understood.
-ARRAYS = ("channels_first", "targets")
 # Of more features than this, a closed form takes longer than all probes.
 CLOSED_FORM_FEATURES = 4096
 
@@ -42,9 +40,8 @@ def probe(
     data_dir: str | None = None,
     max_samples: int | None = None,
     seed: int = 0,
-    channels_first: bool | None = None,
-    targets: Literal["classes", "real"] | None = None,
     progress: bool = True,
+    **images: Any,
 ) -> dict[str, Any]:
     """What probes read off frozen features, beside raw pixels, closed forms and chance.
 
@@ -61,9 +58,9 @@ def probe(
       data_dir: where TFDS sets are prepared.
       max_samples: a random part of the training split of this size; all by default.
       seed: of the random numbers.
-      channels_first: whether the images of an .npz are (N, C, H, W); by default as in the training.
-      targets: what the labels of an .npz are; by default as in the training.
       progress: show a bar on a terminal.
+      **images: how images and labels are read, `channels_first`, `resize` and the others of
+        `reconjax.studies.Reading`; by default as in the training.
 
     Returns:
       Plain values: "probes", a list with the scores of every probe on every kind of features, the
@@ -94,7 +91,7 @@ def probe(
         data_dir,
         max_samples,
         seed,
-        {"channels_first": channels_first, "targets": targets},
+        images,
     )
     pixels, kinds = _pixels_and_features(request)
     main = next(iter(kinds.values()))
@@ -142,14 +139,14 @@ class _Request:
     data_dir: str | None
     max_samples: int | None
     seed: int
-    arrays: dict[str, Any]
+    images: dict[str, Any]
 
     def open(self, data: str | Dataset, **kept: Any) -> Dataset:
         """A part of a data set, its arrays understood as the options say, else as the run did."""
-        given = {key: value for key, value in self.arrays.items() if value is not None}
-        arrays = {**kept, **given} if isinstance(data, str) else {}
-        part = {"max_samples": self.max_samples, "seed": self.seed}
-        return Source(data, labels=False, data_dir=self.data_dir, **part, **arrays).sampled()
+        given = {key: value for key, value in self.images.items() if value is not None}
+        reading = {"seed": self.seed, **kept, **given} if isinstance(data, str) else {}
+        reading |= {"max_samples": self.max_samples, "data_dir": self.data_dir}
+        return Source(data, labels=False, **reading).sampled()
 
 
 def _pixels_and_features(request: _Request) -> tuple[Dataset | None, dict[str, Dataset]]:
@@ -181,7 +178,10 @@ def _of_run(request: _Request) -> tuple[Dataset, dict[str, Dataset]]:
     trained = load_run(path, run=request.run)
     name = request.data or settings.get("source") or settings["data"]["name"]
     same = name == settings.get("source")
-    pixels = request.open(name, **{k: settings[k] for k in ARRAYS if same and k in settings})
+    kept = {key: settings[key] for key in (*FILES, *CHANGES) if same and key in settings}
+    if "test_share" in kept:  # the same test split
+        kept["seed"] = settings["seed"]
+    pixels = request.open(name, **kept)
     if not pixels.num_classes:
         raise ValueError(f"{name}: has {pixels.targets_text}; a probe needs classes")
     if trained.inputs.mean.shape != pixels.example_shape:

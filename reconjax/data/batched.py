@@ -1,0 +1,178 @@
+"""A split that reads a loader: any iterable of batches (x, y), such as PyTorch's or Grain's."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from reconjax.data.arrays import as_images
+from reconjax.data.dataset import Dataset
+from reconjax.data.labels import as_labels
+from reconjax.data.split import ArraySplit, Split
+
+# Examples of so many bytes in all are kept in memory from the first pass on.
+KEPT_BYTES = 2**30
+
+
+class LoaderSplit(Split):
+    """The examples at `numbers` (N,), sorted, of a loader that gives them in the same order always.
+
+    Examples are found by going through the loader; labels are those of the first pass.
+    """
+
+    def __init__(
+        self,
+        loader: "_Loader",
+        numbers: np.ndarray,
+        labels: np.ndarray,
+        shape: tuple[int, ...],
+    ) -> None:
+        """Nothing is read."""
+        self._loader, self._numbers, self._labels, self._shape = loader, numbers, labels, shape
+
+    def __len__(self) -> int:
+        """The number of examples."""
+        return len(self._numbers)
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """(H, W, C) or (D,)."""
+        return self._shape
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) int64 or (N, C) float64."""
+        return self._labels
+
+    def examples(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The examples at `indices`, by one pass over the loader up to the last of them."""
+        indices = np.asarray(indices)
+        wanted, inverse = np.unique(self._numbers[indices], return_inverse=True)
+        parts = list(self._loader.rows(wanted))
+        if not parts:
+            return np.empty((0, *self._shape)), self._labels[indices]
+        return np.concatenate(parts)[inverse], self._labels[indices]
+
+    def subset(self, indices: np.ndarray) -> "LoaderSplit":
+        """The split of the examples at `indices`; nothing is read."""
+        indices = np.asarray(indices)
+        return LoaderSplit(self._loader, self._numbers[indices], self._labels[indices], self._shape)
+
+    def batches(self, batch_size: int = 4096) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """As `Split.batches`, by one pass over the loader."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}: it must be at least 1")
+        if (np.diff(self._numbers) <= 0).any():  # an order of its own: every batch is looked for
+            return super().batches(batch_size)
+        return self._in_order(batch_size)
+
+    def _in_order(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        held: list[np.ndarray] = []
+        count = done = 0
+        for part in self._loader.rows(self._numbers):
+            held.append(part)
+            count += len(part)
+            while count >= size:
+                rows = np.concatenate(held)
+                yield rows[:size].copy(), self._labels[done : done + size].copy()
+                held, count, done = [rows[size:]], count - size, done + size
+        if count:
+            yield np.concatenate(held), self._labels[done:].copy()
+
+
+class _Loader:
+    """Passes over an iterable of batches, whose targets are those of the first pass."""
+
+    def __init__(self, batches: Iterable[Any], name: str, channels_first: bool | None) -> None:
+        self._batches, self._name, self._first = batches, name, channels_first
+        self._targets = np.zeros(0)
+
+    def first_pass(self) -> tuple[np.ndarray | None, np.ndarray, tuple[int, ...], int]:
+        """Examples (N, ...), or None where they are too large; targets; their shape; N."""
+        kept: list[np.ndarray] | None = []
+        targets, shape, size, count = [], None, 0, 0
+        for x, y in self._pairs():
+            if shape is not None and x.shape[1:] != shape:
+                raise ValueError(f"{self._name}: a batch of examples {x.shape[1:]} after {shape}")
+            shape, size, count = x.shape[1:], size + x.nbytes, count + len(x)
+            targets.append(y)
+            if size > KEPT_BYTES:
+                kept = None
+            if kept is not None:
+                kept.append(np.array(x))
+        if shape is None:
+            raise ValueError(f"{self._name}: no batches; at least one is needed")
+        self._targets = np.concatenate(targets)
+        if kept is None and iter(self._batches) is self._batches:
+            raise ValueError(
+                f"{self._name}: an iterator of more than {KEPT_BYTES >> 20} MiB; a loader that can"
+                " be gone through again is needed"
+            )
+        return None if kept is None else np.concatenate(kept), self._targets, shape, count
+
+    def rows(self, numbers: np.ndarray) -> Iterator[np.ndarray]:
+        """The examples at `numbers`, sorted, batch by batch."""
+        start = place = 0
+        for x, y in self._pairs():
+            if not np.array_equal(y, self._targets[start : start + len(x)]):
+                raise ValueError(
+                    f"{self._name}: targets {start} .. {start + len(x)} differ from those of the"
+                    " first pass: the order must stay (shuffle=False)"
+                )
+            end = np.searchsorted(numbers, start + len(x))
+            if end > place:
+                yield x[numbers[place:end] - start]
+            start, place = start + len(x), int(end)
+            if place == len(numbers):
+                return
+        raise ValueError(f"{self._name}: {start} examples, {len(self._targets)} in the first pass")
+
+    def _pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for batch in self._batches:
+            if not isinstance(batch, tuple | list) or len(batch) != 2:
+                raise ValueError(f"{self._name}: pairs (x, y) of a batch each are needed")
+            x = as_images(batch[0], self._name, self._first)
+            y = np.asarray(batch[1])
+            if len(y) != len(x):
+                raise ValueError(f"{self._name}: a batch of {len(y)} targets for {len(x)} examples")
+            yield x, y
+
+
+def dataset_of_batches(
+    train: Iterable[Any],
+    test: Iterable[Any] | None,
+    class_names: Any,
+    name: str,
+    channels_first: bool | None,
+    targets: str | None,
+) -> Dataset:
+    """`Dataset.from_batches`."""
+    loaders = [_Loader(train, "train", channels_first)]
+    if test is not None:
+        loaders.append(_Loader(test, "test", channels_first))
+    passes = [loader.first_pass() for loader in loaders]
+    if len(passes) > 1 and passes[0][2] != passes[1][2]:
+        raise ValueError(f"test: examples of shape {passes[1][2]}; train has {passes[0][2]}")
+    labels = as_labels(
+        *[each[1] for each in passes],
+        class_names=class_names,
+        targets=targets,
+        names=("y of train", "y of test"),
+    )
+    splits: list[Split] = []
+    for loader, (kept, _, shape, count), own in zip(
+        loaders, passes, (labels.train, labels.test), strict=False
+    ):
+        assert own is not None
+        if kept is not None:
+            splits.append(ArraySplit(kept, own))
+        else:
+            splits.append(LoaderSplit(loader, np.arange(count), own, shape))
+    return Dataset(
+        name=name,
+        class_names=labels.class_names,
+        train=splits[0],
+        test=splits[1] if len(splits) > 1 else None,
+        real_targets=labels.real_targets,
+        targets_note=labels.note,
+    )

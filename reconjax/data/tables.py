@@ -1,0 +1,455 @@
+"""Tables of Hugging Face `datasets`: parquet, Arrow, CSV, saved sets, and sets of the Hub.
+
+The images are the column of type Image, or of bytes beside a path as other programs write it, or
+the one that `image_key` names. Without images, the inputs are a column of lists or arrays of
+numbers, or else all columns of numbers, a feature each. The targets are the column of type
+ClassLabel, or one called label, labels, target, targets, class or y, or what `target_key` names.
+Images are decoded as they are asked for; other columns are read into memory.
+"""
+
+import contextlib
+import dataclasses
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reconjax.data.changed import with_geometry
+from reconjax.data.dataset import Dataset
+from reconjax.data.encoded import EncodedSplit, Images, surveyed
+from reconjax.data.geometry import Geometry
+from reconjax.data.images import Encoded
+from reconjax.data.labels import Labels, as_labels
+
+TABLES = (".parquet", ".arrow", ".csv")
+_BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".csv": "csv"}
+_TARGETS = ("label", "labels", "target", "targets", "class", "y")
+_TRAIN = ("train", "training")
+_TEST = ("test", "testing", "validation", "valid", "val")
+_BYTES = {"bytes", "path"}
+# Seconds in which the Hub is to answer.
+_PATIENCE = 3.0
+
+
+def load_table(path: str | PathLike[str], **options: Any) -> Dataset:
+    """Opens a parquet, Arrow or CSV file, a folder of them, or a set that `save_to_disk` wrote.
+
+    Args:
+      path: the file or folder. Files of a folder are parted into splits by their names.
+      **options: geometry, skip_corrupt, image_key, target_key and targets, as in
+        `reconjax.data.load`.
+
+    Raises:
+      ImportError: `datasets` is missing.
+      ValueError: one line: damage, or no columns that can be used.
+    """
+    path = Path(path).expanduser()
+    package = _package(f"{path}")
+    try:
+        with _quiet(package):
+            if path.is_dir() and is_saved(path):
+                opened = package.load_from_disk(str(path))
+            elif path.is_dir():
+                kind = _BUILDERS[_suffix(path)]
+                opened = package.load_dataset(kind, data_dir=str(path))
+            else:
+                kind = _BUILDERS[path.suffix.lower()]
+                opened = package.load_dataset(kind, data_files={"train": str(path)})
+    except Exception as error:  # datasets, Arrow and pandas each have errors of their own
+        raise ValueError(f"{path} cannot be read as a table: {_cause(error)}") from None
+    return from_tables(opened, path.stem, **options)
+
+
+def load_hub(name: str, **options: Any) -> Dataset:
+    """Opens a set of the Hub, NAME[/CONFIG] or USER/NAME[/CONFIG], or its copy in the cache.
+
+    Args:
+      name: of the set.
+      **options: as for `load_table`.
+
+    Raises:
+      ImportError: `datasets` is missing.
+      OSError: one line: it is neither in the cache nor to be reached.
+      ValueError: one line: no columns that can be used.
+    """
+    package = _package(f"hf:{name}")
+    parts = name.split("/")
+    if not all(parts) or len(parts) > 3:
+        raise ValueError(
+            f"hf:{name}: a set of the Hub is hf:NAME, hf:USER/NAME, either with /CONFIG"
+        )
+    # USER/NAME and NAME/CONFIG look alike: the former are most.
+    ways: list[tuple[str, str | None]]
+    ways = [(name, None)] if len(parts) < 3 else [("/".join(parts[:2]), parts[2])]
+    if len(parts) == 2:
+        ways.append((parts[0], parts[1]))
+    first: Exception | None = None
+    offline = package.config.HF_HUB_OFFLINE or not _reachable(package.config.HF_ENDPOINT)
+    for repository, config in ways:
+        try:
+            with _quiet(package), _offline(package, offline):
+                opened = package.load_dataset(repository, config)
+        except Exception as error:  # datasets, Arrow and the network each have errors of their own
+            first = first or error
+        else:
+            return from_tables(opened, parts[-1] if len(parts) == 1 else name, **options)
+    assert first is not None
+    if offline:
+        raise OSError(
+            f"hf:{name} is not in the cache, {package.config.HF_DATASETS_CACHE}, and"
+            f" {package.config.HF_ENDPOINT} cannot be reached"
+        )
+    raise OSError(f"hf:{name} cannot be opened: {_cause(first)}")
+
+
+def from_tables(
+    opened: Any,
+    name: str,
+    *,
+    geometry: Geometry | None = None,
+    skip_corrupt: bool = False,
+    image_key: str | None = None,
+    target_key: str | None = None,
+    targets: str | None = None,
+) -> Dataset:
+    """A data set of a `datasets.Dataset` or `DatasetDict`; see the module's text.
+
+    Raises:
+      ValueError: one line: columns that are missing or cannot be used.
+    """
+    tables = _splits(opened, name)
+    for table in tables:
+        if not len(table):
+            raise ValueError(f"{name}: a split is empty: it must hold some examples")
+    features = tables[0].features
+    for key in (image_key, target_key):
+        if key is not None and key not in features:
+            raise ValueError(f"{name} has no column {key!r}: it has {_columns(features)}")
+    for table in tables[1:]:
+        if missing := set(features) - set(table.features):
+            raise ValueError(f"{name}: the test split has no column {sorted(missing)[0]!r}")
+    target = _target(features, target_key, image_key, name)
+    images = _image(features, image_key, target, name)
+    notes: list[str] = []
+    size = geometry or Geometry()
+    if images is None:
+        data = _numbers(tables, features, target, name, targets, notes)
+        return with_geometry(data, size)
+    files = _TableFiles(name, tables, images)
+    layout, numbers = surveyed(files, size, skip_corrupt)
+    notes += layout.notes
+    if bad := len(files) - len(numbers):
+        notes.append(f"{bad} corrupt images of {len(files)} are left out")
+    decoded = Images(files, layout)
+    parts = [numbers[numbers < len(tables[0])], numbers[numbers >= len(tables[0])]]
+    labels = _labels(tables, target, name, targets)
+    if labels is None:
+        notes.append(_no_target(features, images))
+        own = [np.zeros(len(table), np.int64) for table in tables]
+    else:
+        own = [labels.train] + ([] if labels.test is None else [labels.test])
+    every = np.concatenate(own)
+    made = [EncodedSplit(decoded, part, every[part]) for part in parts[: len(tables)]]
+    return Dataset(
+        name=name,
+        class_names=() if labels is None else labels.class_names,
+        train=made[0],
+        test=made[1] if len(made) > 1 else None,
+        real_targets=0 if labels is None else labels.real_targets,
+        targets_note="" if labels is None else labels.note,
+        notes=tuple(note for note in notes if note),
+    )
+
+
+def is_saved(path: Path) -> bool:
+    """Whether a folder is what `save_to_disk` writes."""
+    return any((path / file).is_file() for file in ("dataset_dict.json", "state.json"))
+
+
+def is_table_folder(path: Path) -> bool:
+    """Whether a folder holds parquet, Arrow or CSV files, in itself or one folder deeper.
+
+    CSV files count only where there are no others beside them: they often tell of other data.
+    """
+    kinds = _kinds(path)
+    if kinds - {".csv"}:
+        return True
+    others = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+    return ".csv" in kinds and all(one.suffix.lower() in (".csv", ".md", ".txt") for one in others)
+
+
+class _TableFiles:
+    """The images of a column, of both splits one after the other, for `Images`."""
+
+    def __init__(self, name: str, tables: Sequence[Any], column: str) -> None:
+        import datasets
+
+        self.name = name
+        self._column = column
+        self._tables = [
+            table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+            for table in tables
+        ]
+        self._first = len(tables[0])
+
+    def __len__(self) -> int:
+        return sum(map(len, self._tables))
+
+    def read(self, numbers: Sequence[int]) -> list[Encoded]:
+        split = [int(number >= self._first) for number in numbers]
+        rows: dict[int, Any] = {}
+        for place, table in enumerate(self._tables):
+            wanted = [n for n, s in zip(numbers, split, strict=True) if s == place]
+            if wanted:
+                stored = table[[n - place * self._first for n in wanted]][self._column]
+                rows.update(zip(wanted, stored, strict=True))
+        return [_encoded(rows[number]) for number in numbers]
+
+    def title(self, number: int) -> str:
+        if number < self._first:
+            return f"row {number} of the training split"
+        return f"row {number - self._first} of the test split"
+
+
+def _encoded(row: Any) -> Encoded:
+    if not row:
+        return b""
+    stored: Encoded | None = row["bytes"]
+    return stored if stored is not None else str(row["path"])
+
+
+def _splits(opened: Any, name: str) -> list[Any]:
+    """The training split and, if there is one, the test split."""
+    if not isinstance(opened, dict):
+        return [opened]
+    train = next((key for key in _TRAIN if key in opened), None)
+    if train is None:
+        if len(opened) != 1:
+            raise ValueError(f"{name} has no split train: it has {', '.join(sorted(opened))}")
+        (train,) = opened
+    test = next((key for key in _TEST if key in opened and key != train), None)
+    return [opened[train]] + ([] if test is None else [opened[test]])
+
+
+def _image(features: Any, image_key: str | None, target: str | None, name: str) -> str | None:
+    """The column of images; None where there are none."""
+    if image_key is not None:
+        return image_key if _is_image(features[image_key], named=True) else None
+    found = [key for key, value in features.items() if _is_image(value) and key != target]
+    if len(found) > 1:
+        if "image" not in found:
+            raise ValueError(f"{name} has images in {', '.join(found)}: --image-key names one")
+        found = ["image"]
+    return found[0] if found else None
+
+
+def _is_image(feature: Any, named: bool = False) -> bool:
+    kind = type(feature).__name__
+    if kind == "Image":
+        return True
+    if isinstance(feature, dict):
+        return set(feature) == _BYTES
+    return named and kind == "Value" and "binary" in feature.dtype
+
+
+def _target(features: Any, target_key: str | None, image_key: str | None, name: str) -> str | None:
+    if target_key is not None:
+        return target_key
+    classes = [key for key, value in features.items() if type(value).__name__ == "ClassLabel"]
+    if len(classes) > 1:
+        raise ValueError(f"{name} has classes in {', '.join(classes)}: --target-key names one")
+    if classes:
+        return classes[0]
+    named = [key for key in features if key.lower() in _TARGETS and key != image_key]
+    if len(named) > 1:
+        raise ValueError(f"{name} has targets in {', '.join(named)}: --target-key names one")
+    return named[0] if named else None
+
+
+def _no_target(features: Any, images: str) -> str:
+    others = [key for key in features if key != images]
+    if not others:
+        return ""
+    return f"no column is known to be the target (--target-key names one): {_columns(features)}"
+
+
+def _labels(
+    tables: Sequence[Any], target: str | None, name: str, targets: str | None
+) -> Labels | None:
+    if target is None:
+        return None
+    values = [_column(table, target) for table in tables]
+    names = tuple(f"{name}: {target} of the {split} split" for split in ("training", "test"))
+    feature = tables[0].features[target]
+    if type(feature).__name__ != "ClassLabel":
+        return as_labels(*values, targets=targets, names=(names[0], names[1]))
+    for numbers, text in zip(values, names, strict=False):
+        numbers = numbers.astype(float)
+        missing = int((~(numbers >= 0)).sum())
+        if missing:
+            raise ValueError(
+                f"{text} holds no label for {missing} of {len(numbers)} examples, which cannot be"
+                " used yet"
+            )
+    if targets == "real":
+        raise ValueError(f"targets: 'real'; {target} of {name} holds classes")
+    labels = as_labels(*values, targets="classes", names=(names[0], names[1]))
+    called = tuple(feature.names[int(number)] for number in labels.class_names)
+    return labels._replace(class_names=called)
+
+
+def _column(table: Any, column: str) -> np.ndarray:
+    """A column as an array; missing numbers are NaN, missing texts None."""
+    arrow = table.select_columns([column]).with_format("arrow")[:].column(column)
+    kind = type(table.features[column]).__name__
+    if kind in ("Value", "ClassLabel"):
+        values = arrow.to_numpy()
+        return values if values.dtype.kind != "O" else np.array(arrow.to_pylist(), object)
+    listed = arrow.to_pylist()
+    try:
+        return np.array(listed)
+    except ValueError:
+        raise ValueError(f"{column} holds lists of several lengths: all must have one") from None
+
+
+def _numbers(
+    tables: Sequence[Any],
+    features: Any,
+    target: str | None,
+    name: str,
+    targets: str | None,
+    notes: list[str],
+) -> Dataset:
+    """A data set of columns of numbers, in memory."""
+    lists = [k for k, v in features.items() if k != target and _is_list(v)]
+    scalars = [k for k, v in features.items() if k != target and _is_number(v)]
+    if len(lists) == 1:
+        inputs = [_column(table, lists[0]) for table in tables]
+    elif lists or not scalars:
+        why = "has neither images nor columns of numbers" if not lists else "has several arrays"
+        raise ValueError(f"{name} {why} (--image-key names the inputs): {_columns(features)}")
+    else:
+        inputs = [
+            np.stack([_column(table, key).astype(np.float64) for key in scalars], axis=1)
+            for table in tables
+        ]
+        left_out = [key for key in features if key not in scalars and key != target]
+        notes.append(f"features are {_listed(scalars)}")
+        if left_out:
+            notes.append(f"left out, for they are no numbers: {_listed(left_out)}")
+    labels = _labels(tables, target, name, targets)
+    if labels is None:
+        x_test = inputs[1] if len(inputs) > 1 else None
+        return _noted(Dataset.from_arrays(inputs[0], None, x_test, name=name), notes)
+    data = Dataset.from_arrays(
+        inputs[0],
+        labels.train,
+        inputs[1] if len(inputs) > 1 else None,
+        labels.test,
+        class_names=labels.class_names or None,
+        name=name,
+        targets="real" if labels.real_targets else "classes",
+    )
+    return _noted(data, notes, labels.note)
+
+
+def _noted(data: Dataset, notes: list[str], guess: str = "") -> Dataset:
+    return dataclasses.replace(data, notes=tuple(notes), targets_note=guess)
+
+
+def _is_list(feature: Any) -> bool:
+    kind = type(feature).__name__
+    if kind.startswith("Array"):
+        return True
+    inner = getattr(feature, "feature", None)
+    return inner is not None and (_is_number(inner) or _is_list(inner))
+
+
+def _is_number(feature: Any) -> bool:
+    if type(feature).__name__ != "Value":
+        return False
+    return feature.dtype.startswith(("int", "uint", "float", "bool"))
+
+
+def _columns(features: Any) -> str:
+    kinds = {
+        key: getattr(value, "dtype", None) if type(value).__name__ == "Value" else None
+        for key, value in features.items()
+    }
+    return _listed([f"{k} ({kinds[k] or type(v).__name__})" for k, v in features.items()])
+
+
+def _listed(names: Sequence[str], shown: int = 8) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def _kinds(path: Path) -> set[str]:
+    """The endings of tables in a folder, one folder deeper too."""
+    files = [*path.glob("*"), *path.glob("*/*")]
+    return {file.suffix.lower() for file in files if file.suffix.lower() in TABLES}
+
+
+def _suffix(path: Path) -> str:
+    kinds = _kinds(path)
+    return next(suffix for suffix in TABLES if suffix in kinds)
+
+
+def _package(what: str) -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise ImportError(f"{what} needs datasets: pip install 'reconjax[hf]'") from None
+    return datasets
+
+
+@contextlib.contextmanager
+def _quiet(package: Any) -> Iterator[None]:
+    """Without bars and advice of the package."""
+    shown = not package.are_progress_bars_disabled()
+    level = package.logging.get_verbosity()
+    package.disable_progress_bars()
+    package.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        package.logging.set_verbosity(level)
+        if shown:
+            package.enable_progress_bars()
+
+
+def _reachable(endpoint: str) -> bool:
+    """Whether the Hub answers. The package tries a dead network for half a minute."""
+    if urllib.request.getproxies():
+        return True
+    address = urllib.parse.urlsplit(endpoint)
+    try:
+        port = address.port or (80 if address.scheme == "http" else 443)
+        socket.create_connection((address.hostname or "", port), _PATIENCE).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _offline(package: Any, offline: bool) -> Iterator[None]:
+    """The package looks into its cache alone, if `offline`."""
+    before = package.config.HF_HUB_OFFLINE
+    package.config.HF_HUB_OFFLINE = offline
+    try:
+        yield
+    finally:
+        package.config.HF_HUB_OFFLINE = before
+
+
+def _cause(error: Exception) -> str:
+    """The first line of the error that another was raised for."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    first, *_ = str(error).strip().splitlines() or [type(error).__name__]
+    return first if len(first) <= 200 else f"{first[:200]}..."
