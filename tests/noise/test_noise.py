@@ -246,7 +246,7 @@ def test_standard_deviations_out_of_range_are_refused(std):
 @pytest.mark.parametrize(
     ("patch", "shape", "match"),
     [
-        ((2, 2), SHAPE, "patch_shape: 2x2 does not divide the 3x4 image; .*in texts 2x2:partial[)]$"),
+        ((2, 2), SHAPE, "patch_shape: 2x2 does not divide the 3x4 image; .*patches [(]partial[)]$"),
         ((3, 3), SHAPE, "patch_shape: 3x3 does not divide the 3x4 image"),
         ((0, 1), SHAPE, r"patch_shape: \(0, 1\); .* from \(1, 1\) to \(3, 4\)"),
         ((4, 4), SHAPE, r"patch_shape: \(4, 4\); .* from \(1, 1\) to \(3, 4\)"),
