@@ -214,7 +214,7 @@ def gaussian(std: ArrayLike) -> Gaussian:
       ValueError: std is negative or not finite.
 
     Example:
-      >>> reconjax.gaussian(0.5).second_moment(np.eye(2)).tolist()
+      >>> reconjax.noise.gaussian(0.5).second_moment(np.eye(2)).tolist()
       [[1.25, 0.0], [0.0, 1.25]]
     """
     return Gaussian(std=_std(std))
@@ -231,7 +231,7 @@ def colored_gaussian(std: ArrayLike, covariance: ArrayLike) -> ColoredGaussian:
       ValueError: std negative, Σ not a covariance.
 
     Example:
-      >>> noise = reconjax.colored_gaussian(2.0, [[2.0, 1.0], [1.0, 2.0]])
+      >>> noise = reconjax.noise.colored_gaussian(2.0, [[2.0, 1.0], [1.0, 2.0]])
       >>> noise.second_moment(np.zeros((2, 2))).round(4).tolist()
       [[8.0, 4.0], [4.0, 8.0]]
     """
@@ -261,7 +261,8 @@ def smooth_gaussian(std: ArrayLike, length: float, image_shape: Shape) -> Colore
       ValueError: std or length out of range, not an image shape.
 
     Example:
-      >>> covariance = reconjax.smooth_gaussian(1.0, 2.0, (4, 4)).second_moment(np.zeros((16, 16)))
+      >>> noise = reconjax.noise.smooth_gaussian(1.0, 2.0, (4, 4))
+      >>> covariance = noise.second_moment(np.zeros((16, 16)))
       >>> round(float(covariance[0, 1]), 3)  # of neighbors: exp(-1/8)
       0.882
     """
@@ -291,7 +292,7 @@ def speckle(std: ArrayLike) -> Speckle:
       ValueError: std is negative or not finite.
 
     Example:
-      >>> reconjax.speckle(2.0).second_moment(np.diag([1.0, 3.0])).tolist()
+      >>> reconjax.noise.speckle(2.0).second_moment(np.diag([1.0, 3.0])).tolist()
       [[5.0, 0.0], [0.0, 15.0]]
     """
     return Speckle(std=_std(std))
@@ -319,7 +320,7 @@ def thinning(
       ValueError: p outside [0, 1), photons not positive, a negative mean, unknown counts.
 
     Example:
-      >>> noise = reconjax.thinning(0.5, 10.0, [0.2, 0.4])
+      >>> noise = reconjax.noise.thinning(0.5, 10.0, [0.2, 0.4])
       >>> covariance = noise.second_moment(np.eye(2))  # M / 4 + diag(mean) / 20
       >>> round(float(covariance[0, 0]), 4), round(float(covariance[1, 1]), 4)
       (0.26, 0.27)

@@ -176,7 +176,7 @@ def identity() -> Identity:
       The noise x' = x.
 
     Example:
-      >>> reconjax.identity().second_moment(np.eye(2)).tolist()
+      >>> reconjax.noise.identity().second_moment(np.eye(2)).tolist()
       [[1.0, 0.0], [0.0, 1.0]]
     """
     return Identity()
@@ -196,7 +196,8 @@ def chain(*noises: Noise) -> Noise:
         it counts the photons of clean images.
 
     Example:
-      >>> noise = reconjax.chain(reconjax.patch_mask(0.5, 1, (1, 2)), reconjax.gaussian(1.0))
+      >>> mask = reconjax.noise.patch_mask(0.5, 1, (1, 2))
+      >>> noise = reconjax.noise.chain(mask, reconjax.noise.gaussian(1.0))
       >>> noise.second_moment(np.ones((2, 2))).tolist()
       [[1.5, 0.25], [0.25, 1.5]]
     """
@@ -223,7 +224,7 @@ def mixture(*noises: Noise, probabilities: ArrayLike | None = None) -> Noise:
         negative, too few, or do not add up to 1.
 
     Example:
-      >>> noise = reconjax.mixture(reconjax.identity(), reconjax.gaussian(1.0))
+      >>> noise = reconjax.noise.mixture(reconjax.noise.identity(), reconjax.noise.gaussian(1.0))
       >>> noise.second_moment(np.eye(2)).tolist()
       [[1.5, 0.0], [0.0, 1.5]]
     """

@@ -32,7 +32,7 @@ def patch_groups(
         is not (H, W) or (H, W, C).
 
     Example:
-      >>> reconjax.patch_groups((1, 2), (2, 4)).tolist()
+      >>> reconjax.noise.patch_groups((1, 2), (2, 4)).tolist()
       [0, 0, 1, 1, 2, 2, 3, 3]
     """
     height, width, channels = image_size(image_shape)

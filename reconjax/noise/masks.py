@@ -182,7 +182,7 @@ def patch_mask(
       ValueError: p outside [0, 1), a patch that does not divide the image, a fill of another size.
 
     Example:
-      >>> noise = reconjax.patch_mask(0.5, (1, 2), (1, 4))
+      >>> noise = reconjax.noise.patch_mask(0.5, (1, 2), (1, 4))
       >>> noise.second_moment(np.ones((4, 4)))[0].tolist()  # two patches
       [0.5, 0.5, 0.25, 0.25]
     """
@@ -210,7 +210,7 @@ def pixel_dropout(
       ValueError: p outside [0, 1), a fill of another size.
 
     Example:
-      >>> reconjax.pixel_dropout(0.75, (2,)).mean(np.eye(2)).tolist()
+      >>> reconjax.noise.pixel_dropout(0.75, (2,)).mean(np.eye(2)).tolist()
       [[0.25, 0.0], [0.0, 0.25]]
     """
     check_ratio(mask_ratio)
@@ -232,7 +232,7 @@ def channel_dropout(
       ValueError: p outside [0, 1), not an image, a fill of another size.
 
     Example:
-      >>> noise = reconjax.channel_dropout(0.5, (1, 2, 2))
+      >>> noise = reconjax.noise.channel_dropout(0.5, (1, 2, 2))
       >>> noise.second_moment(np.ones((4, 4)))[0].tolist()  # the channels of two pixels
       [0.5, 0.25, 0.5, 0.25]
     """
@@ -263,7 +263,7 @@ def salt_and_pepper(
       ValueError: p outside [0, 1), a negative amplitude, a fill of another size.
 
     Example:
-      >>> noise = reconjax.salt_and_pepper(0.5, 2.0, (2,))
+      >>> noise = reconjax.noise.salt_and_pepper(0.5, 2.0, (2,))
       >>> noise.second_moment(np.eye(2)).tolist()  # a half of 1, a half of 2²
       [[2.5, 0.0], [0.0, 2.5]]
     """

@@ -27,7 +27,7 @@ def noise_text(noise: Noise, example_shape: Sequence[int], data: Data | None = N
       ValueError: a noise that no text names (a matrix, a function, ratios by patch, ...).
 
     Example:
-      >>> reconjax.noise_text(reconjax.patch_mask(0.75, 2, (8, 8, 1)), (8, 8, 1))
+      >>> reconjax.noise.noise_text(reconjax.noise.patch_mask(0.75, 2, (8, 8, 1)), (8, 8, 1))
       'mask:0.75:2x2'
     """
     return _text(noise, Context(tuple(example_shape), data))

@@ -247,7 +247,7 @@ def linear(matrix: ArrayLike) -> Linear:
       ValueError: not square, or not finite.
 
     Example:
-      >>> noise = reconjax.linear([[1.0, 1.0], [0.0, 1.0]])
+      >>> noise = reconjax.noise.linear([[1.0, 1.0], [0.0, 1.0]])
       >>> noise.second_moment(np.eye(2)).tolist()
       [[2.0, 1.0], [1.0, 1.0]]
     """
@@ -273,7 +273,7 @@ def blur(std: ArrayLike, image_shape: Shape) -> Blur:
       >>> x = np.zeros((1, 3, 3, 1), np.float32)
       >>> x[0, 1, 1] = 1
       >>> import jax
-      >>> blurred = reconjax.blur(1.0, (3, 3)).sample(jax.random.key(0), x)
+      >>> blurred = reconjax.noise.blur(1.0, (3, 3)).sample(jax.random.key(0), x)
       >>> bool(x[0, 1, 1] > blurred[0, 1, 1] > blurred[0, 0, 1] > blurred[0, 0, 0] > 0)
       True
     """
@@ -293,7 +293,7 @@ def shift(largest: int, image_shape: Shape, *, wrap: bool = False) -> Shift:
       ValueError: largest out of range, not an image shape.
 
     Example:
-      >>> noise = reconjax.shift(1, (3, 3), wrap=True)  # by -1, 0 or 1 in both directions
+      >>> noise = reconjax.noise.shift(1, (3, 3), wrap=True)  # by -1, 0 or 1 in both directions
       >>> round(float(noise.mean(np.eye(9))[0, 1]), 3)
       0.111
     """
@@ -315,7 +315,7 @@ def flip(probability: ArrayLike, image_shape: Shape, *, vertical: bool = False) 
       ValueError: probability out of range, not an image shape.
 
     Example:
-      >>> reconjax.flip(0.5, (1, 2)).mean(np.eye(2)).tolist()
+      >>> reconjax.noise.flip(0.5, (1, 2)).mean(np.eye(2)).tolist()
       [[0.5, 0.5], [0.5, 0.5]]
     """
     check("probability", probability, lambda p: (p >= 0) & (p <= 1), "in [0, 1]")
@@ -337,7 +337,8 @@ def crop(window: int | Shape, image_shape: Shape) -> Crop:
       ValueError: a window that does not fit, not an image shape.
 
     Example:
-      >>> reconjax.crop((2, 2), (2, 2)).mean(np.eye(4))[0].round(3).tolist()  # the whole image
+      >>> noise = reconjax.noise.crop((2, 2), (2, 2))  # the whole image
+      >>> noise.mean(np.eye(4))[0].round(3).tolist()
       [1.0, 0.0, 0.0, 0.0]
     """
     size = window_size("window", window, image_shape)

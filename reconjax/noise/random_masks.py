@@ -200,7 +200,7 @@ def exact_patch_mask(
       ValueError: as `patch_mask`, or no patch would be kept.
 
     Example:
-      >>> noise = reconjax.exact_patch_mask(0.5, 1, (1, 4))  # two of four
+      >>> noise = reconjax.noise.exact_patch_mask(0.5, 1, (1, 4))  # two of four
       >>> covariance = noise.second_moment(np.ones((4, 4)))
       >>> round(float(covariance[0, 0]), 4), round(float(covariance[0, 1]), 4)
       (0.5, 0.1667)
@@ -244,7 +244,7 @@ def random_patch_mask(
       ValueError: as `patch_mask`.
 
     Example:
-      >>> noise = reconjax.random_patch_mask((0.0, 0.5), 1, (1, 2))
+      >>> noise = reconjax.noise.random_patch_mask((0.0, 0.5), 1, (1, 2))
       >>> covariance = noise.second_moment(np.ones((2, 2)))  # E q and E q², q in [1/2, 1]
       >>> round(float(covariance[0, 0]), 4), round(float(covariance[0, 1]), 4)
       (0.75, 0.5833)

@@ -133,7 +133,7 @@ def from_function(function: Draw) -> Function:
 
     Example:
       >>> import jax
-      >>> halved = reconjax.from_function(lambda key, x: x / 2)
+      >>> halved = reconjax.noise.from_function(lambda key, x: x / 2)
       >>> halved.sample(jax.random.key(0), np.ones((1, 2), np.float32)).tolist()
       [[0.5, 0.5]]
     """
@@ -171,9 +171,9 @@ def estimated(
 
     Example:
       >>> import jax
-      >>> halved = reconjax.from_function(lambda key, x: x / 2)
+      >>> halved = reconjax.noise.from_function(lambda key, x: x / 2)
       >>> x = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32)
-      >>> noise = reconjax.estimated(halved, x - x.mean(0), key=jax.random.key(0))
+      >>> noise = reconjax.noise.estimated(halved, x - x.mean(0), key=jax.random.key(0))
       >>> m = reconjax.moments(x, np.arange(100) % 2).second_moment
       >>> bool(np.allclose(noise.second_moment(m), m / 4, atol=1e-3))
       True

@@ -196,7 +196,7 @@ def parse_noise(text: str, example_shape: Sequence[int], data: Data | None = Non
         known.
 
     Example:
-      >>> noise = reconjax.parse_noise("mask:0.75:4x4+gaussian:0.1", (8, 8, 1))
+      >>> noise = reconjax.noise.parse_noise("mask:0.75:4x4+gaussian:0.1", (8, 8, 1))
       >>> [type(part).__name__ for part in noise.noises]
       ['Mask', 'Gaussian']
     """

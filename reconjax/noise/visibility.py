@@ -156,7 +156,7 @@ def block_mask(
       ValueError: a block that does not fit or leaves nothing, a fill of another size.
 
     Example:
-      >>> round(float(reconjax.block_mask((1, 1), (1, 4)).mean(np.eye(4))[0, 0]), 3)
+      >>> round(float(reconjax.noise.block_mask((1, 1), (1, 4)).mean(np.eye(4))[0, 0]), 3)
       0.75
     """
     size = window_size("window", window, image_shape)
@@ -191,7 +191,7 @@ def mask_set(
         masks do not have, a fill of another size.
 
     Example:
-      >>> noise = reconjax.mask_set([[1, 0], [0, 1]])  # the one or the other
+      >>> noise = reconjax.noise.mask_set([[1, 0], [0, 1]])  # the one or the other
       >>> noise.second_moment(np.ones((2, 2))).tolist()
       [[0.5, 0.0], [0.0, 0.5]]
     """
@@ -228,7 +228,7 @@ def visibility_mask(
         or V - q qᵀ not positive semi-definite; groups that V does not have.
 
     Example:
-      >>> noise = reconjax.visibility_mask([[0.5, 0.375], [0.375, 0.5]])
+      >>> noise = reconjax.noise.visibility_mask([[0.5, 0.375], [0.375, 0.5]])
       >>> noise.second_moment(np.ones((2, 2))).tolist()
       [[0.5, 0.375], [0.375, 0.5]]
     """

@@ -72,7 +72,7 @@ def fit(
       >>> from flax import nnx
       >>> digits = reconjax.data.load("digits")
       >>> net = reconjax.nets.make("linear", (8, 8, 1), latent_dim=4, rngs=nnx.Rngs(0))
-      >>> objective = reconjax.training.denoising(reconjax.patch_mask(0.5, 2, (8, 8, 1)))
+      >>> objective = reconjax.training.denoising(reconjax.noise.patch_mask(0.5, 2, (8, 8, 1)))
       >>> trained = reconjax.training.fit(net, digits, objective, epochs=1, batch_size=128)
       >>> trained.step
       11

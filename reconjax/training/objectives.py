@@ -194,7 +194,7 @@ def denoising(noise: Noise) -> Reconstruction:
       The objective, for an autoencoder.
 
     Example:
-      >>> reconjax.training.denoising(reconjax.gaussian(0.5)).name
+      >>> reconjax.training.denoising(reconjax.noise.gaussian(0.5)).name
       'denoising'
     """
     return Reconstruction(noise)
@@ -220,7 +220,7 @@ def guided(
       ValueError: a negative or infinite weight, or another loss.
 
     Example:
-      >>> reconjax.training.guided(0.01, reconjax.gaussian(0.5)).name
+      >>> reconjax.training.guided(0.01, reconjax.noise.gaussian(0.5)).name
       'guided'
     """
     return Reconstruction(noise, jnp.float32(check_weight(weight)), _check_loss(loss))

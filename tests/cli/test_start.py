@@ -83,7 +83,7 @@ def test_the_choices_of_train_are_those_of_the_library(helps):
     assert set(choices("objective")) == {
         training.classification().name,
         training.reconstruction().name,
-        training.denoising(reconjax.gaussian(1.0)).name,
+        training.denoising(reconjax.noise.gaussian(1.0)).name,
         training.guided(1.0).name,
     }
 
@@ -146,7 +146,7 @@ def test_a_bug_inside_jax_is_a_traceback(monkeypatch):
 
 def test_an_error_of_reconjax_below_a_command_is_a_mistake():
     with pytest.raises(ValueError, match="std") as raised:
-        reconjax.gaussian(-1.0)
+        reconjax.noise.gaussian(-1.0)
     assert entry.is_mistake(raised.value)
     with pytest.raises(ValueError, match="could not be broadcast") as raised:
         np.zeros(3) + np.zeros(4)

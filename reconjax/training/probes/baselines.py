@@ -103,7 +103,8 @@ def closed_form_features(dataset: Dataset, latent_dim: int, noise: Noise | None 
 
     Example:
       >>> digits = reconjax.data.load("digits")
-      >>> reconjax.training.probes.closed_form_features(digits, 8, reconjax.gaussian(0.5)).features
+      >>> noise = reconjax.noise.gaussian(0.5)
+      >>> reconjax.training.probes.closed_form_features(digits, 8, noise).features
       8
     """
     check_latent_dim(latent_dim, dataset.features)
