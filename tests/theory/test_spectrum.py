@@ -259,8 +259,8 @@ def test_projections_under_jit_and_vmap_over_the_share():
 @pytest.mark.parametrize(
     ("shape", "options", "match"),
     [
-        ((3, 31), {"variance": 0.5}, "x: 31 features; the spectrum has 32"),
-        ((3, 4, 4, 3), {"variance": 0.5}, "x: 48 features; the spectrum has 32"),
+        ((3, 31), {"variance": 0.5}, "x: 31 features; 32 are needed"),
+        ((3, 4, 4, 3), {"variance": 0.5}, "x: 48 features; 32 are needed"),
         ((3, 32), {}, "variance, directions: exactly one of the two"),
         ((3, 32), {"variance": 0.5, "directions": 2}, "variance, directions: exactly one"),
         ((3, 32), {"variance": 1.01}, "variance: 1.01; 0 .. 1 is allowed"),
