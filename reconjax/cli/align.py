@@ -56,6 +56,7 @@ reconjax align
 reconjax align cifar10 --data-dir ~/tfds --out out
 reconjax align scenes:background=0 --json > flat.json
 reconjax align mine.npz --class-weight balanced
+reconjax align photos --resize 32 --test-share 0.2
 """,
 )
 

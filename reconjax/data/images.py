@@ -114,12 +114,14 @@ def decode(encoded: Encoded, layout: Layout) -> np.ndarray:
             raise CorruptImage(_reason(error)) from None
         if found.transparent:
             picture = _on_white(picture)
+        mode = "RGB" if layout.color else "L"
         if layout.values == "8":
-            picture = picture.convert("RGB" if layout.color else "L")
+            if picture.mode != mode:
+                picture = picture.convert(mode)
             pixels = np.asarray(layout.geometry.of_picture(picture))
             return pixels[..., None] if pixels.ndim == 2 else pixels
         if found.values == "8":
-            pixels = np.asarray(picture.convert("RGB" if layout.color else "L"))
+            pixels = np.asarray(picture.convert(mode))
             pixels = pixels.astype(np.float32) / 255
         else:
             pixels = np.asarray(picture).astype(np.float32)
