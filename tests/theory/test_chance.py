@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reconjax.cli.printing import too_few
 from threadpoolctl import threadpool_limits
 
 import reconjax
+from reconjax.cli.tables import too_few
 from reconjax.summary.moments import uncentered
 from reconjax.theory.chance import ENOUGH, equal_weights, permuted
 
