@@ -55,7 +55,7 @@ def probe_figure(
         path.set_xlabel("ridge weight")
         path.set_title("linear (ridge); the dot is the weight chosen")
         path.yaxis.set_major_formatter(PercentFormatter(1))
-        path.legend()
+        path.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=len(paths), fontsize=8)
         if title:
             figure.suptitle(title)
     return figure

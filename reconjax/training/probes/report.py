@@ -76,10 +76,10 @@ def probe(
 
     Example:
       >>> import tempfile
-      >>> x, y = reconjax.data.load("digits").train.examples(np.arange(200))
+      >>> x = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
       >>> with tempfile.TemporaryDirectory() as folder:
-      ...     np.savez(folder + "/pixels.npz", features_train=x.reshape(200, -1), labels_train=y)
-      ...     table = reconjax.training.probe(folder + "/pixels.npz", knn=[1])
+      ...     np.savez(folder + "/a.npz", features_train=x, labels_train=np.arange(40) % 2)
+      ...     table = reconjax.training.probe(folder + "/a.npz", knn=[1])
       >>> [row["probe"] for row in table["probes"]][:2]
       ['linear, ridge', 'linear, softmax']
     """
