@@ -71,7 +71,7 @@ def test_the_same_command_refuses_what_was_asked_for_and_does_not_fit(tmp_path, 
     np.savez(path, x_train=x, y_train=y)
     assert "batch_size: 13; 1 .. 12" in fails("train", path, "--batch-size", 13, "--epochs", 1)
     run("train", path, "--net", "linear", "--latent-dim", 2, "--epochs", 1, "--out", out)
-    assert "--knn: 20; 1 .. 11 with 12 training samples" in fails("probe", out, "--knn", 20)
+    assert "knn: 20; 1 .. 11 with 12 training samples" in fails("probe", out, "--knn", 20)
 
 
 def test_series_of_channels_have_default_patches(tmp_path, run):
