@@ -141,7 +141,7 @@ def factorize(
     data: Principal | None = None,
     again: bool = False,
 ) -> Ray:
-    """One ray's factorization: one (D, D) eigendecomposition, whatever is then asked of the ray.
+    """One ray's factorization: one (D, D) eigendecomposition, however many points are solved.
 
     Args:
       moments: centered moments of the data.

@@ -4,7 +4,7 @@
 `ridged` makes it. What is kept, up to which cut-off, is decided here and nowhere else.
 
 `whitening_vectors` stays apart from them: it is the one with a derivative, which needs G's own
-eigenvectors and a null space that is told from rounding in G's own units.
+eigenvectors and a null space that is distinguished in G's own units.
 """
 
 import math
