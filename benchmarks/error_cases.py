@@ -56,7 +56,8 @@ class Case(NamedTuple):
 
     def solved(self) -> rj.Sweep:
         """What the library makes of it."""
-        moments = rj.moments(self.x, self.y, class_weight=self.class_weight)
+        classes = int(self.y.max()) + 1
+        moments = rj.moments(self.x, self.y, num_classes=classes, class_weight=self.class_weight)
         return rj.sweep(
             moments,
             self.grid(),

@@ -21,6 +21,7 @@ import sklearn
 from sklearn.decomposition import PCA, IncrementalPCA
 
 import reconjax
+from benchmarks.sweep import cores
 from experiments import report, sets
 from reconjax.data import Dataset, Split
 
@@ -203,12 +204,6 @@ def median_seconds(
     if busy is not None:
         busy |= {way: float(np.median([b for _, b in runs])) for way, runs in taken.items()}
     return {way: float(np.median([s for s, _ in runs])) for way, runs in taken.items()}
-
-
-def cores() -> int:
-    """The number of cores that this process may use."""
-    every = os.cpu_count() or 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else every
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python -m benchmarks.sweep --data mnist --data-dir DIR --out benchmarks/results/sweep
 
 Direct, as the authors' published script does it: at every grid point the Gram matrix anew, a
-generalised eigenproblem (SciPy, float64), the N x D features of all K and their QR; timed on one
+generalized eigenproblem (SciPy, float64), the N x D features of all K and their QR; timed on one
 point, after a small one has warmed it up. The floor of a sweep is as many bare (D, D)
 eigendecompositions as it has points and rays, in float64 and in float32. All of it in one run.
 

@@ -51,7 +51,7 @@ def measure(name: str, options: Any) -> dict[str, Any]:
             for share, count in leading.items()
         },
         "r2_by_all": float(curve.r2[-1]),
-        "normaliser_eq7_over_sec58": float(curve.total),
+        "normalizer_eq7_over_sec58": float(curve.total),
         "latent_dim": dims.tolist(),
         "reference_convention": report.rounded(reference[dims - 1]),
         **{

@@ -3,7 +3,7 @@
     python -m experiments.noises --data digits mnist --data-dir DIR --out out
 
 Strengths and masks are chosen on the training split; every number that is compared is of the test
-split. The learned mask (experimental) is judged against the best uniform ratio of its patch shape.
+split. The learned mask (experimental) is compared with the best uniform ratio of its patch shape.
 """
 
 import dataclasses

@@ -99,7 +99,7 @@ def case_task(key: Array, case: str) -> Task:
         x = jax.random.normal(x_key, (SAMPLES, 8)) @ jax.random.normal(mix_key, (8, features))
     elif case == "noisy labels":
         x = (jax.random.normal(x_key, (SAMPLES, features)) > 0).astype(float)
-    else:  # neighbours must resemble each other, or a masked pixel cannot be told from the others
+    else:  # neighbors must resemble each other, or a masked pixel cannot be told from the others
         place = np.stack(np.meshgrid(*map(np.arange, IMAGE)), -1).reshape(features, 2)
         distance = np.linalg.norm(place[:, None] - place, axis=-1)
         mixing = np.linalg.cholesky(np.exp(-distance / 2))

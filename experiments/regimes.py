@@ -262,10 +262,10 @@ def r2_figure(preset: dict[str, Any], parts: dict[str, Any]) -> Figure:
         for panel, factor in zip(axes[0], FACTORS, strict=True):
             panel.legend(title=factor, fontsize=8.5, title_fontsize=9, ncols=3, loc="upper right")
         axes[0, 0].set_ylabel("r2, held-out data")
-        axes[1, 0].set_ylabel("explained label variance")
+        axes[1, 0].set_ylabel("r2")
         handles, labels = axes[1, 0].get_legend_handles_labels()
         made.legend(handles, labels, loc="outside lower center", ncols=4)
-        made.suptitle("Label variance that a linear head on K principal components explains")
+        made.suptitle("r2 of a linear head on K principal components")
     return made
 
 

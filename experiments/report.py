@@ -126,7 +126,7 @@ def write(out: Path, name: str, results: Mapping[str, Any]) -> Path:
 
 
 def picture(out: Path, name: str, figure: Figure, *, dpi: int = 100) -> Path:
-    """Writes OUT/NAME.png with a palette of 256 colours: a third of the size, and no worse."""
+    """Writes OUT/NAME.png with a palette of 256 colors: a third of the size, and no worse."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=dpi)
     path = Path(out, f"{name}.png")

@@ -228,7 +228,7 @@ def crossing(share: np.ndarray, steps: list[int]) -> float:
 
 
 def drawn_groups(history: list[Tracked]) -> dict[str, Any]:
-    """Energy and residual of groups of neighbouring directions: eigenvalue (G,), others (T, G)."""
+    """Energy and residual of groups of neighboring directions: eigenvalue (G,), others (T, G)."""
     directions = len(history[0].eigenvalue)
     octave = np.floor(PER_OCTAVE * np.log2(np.arange(1, directions + 1)))
     _, first, group = np.unique(octave, return_index=True, return_inverse=True)

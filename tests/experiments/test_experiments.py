@@ -58,7 +58,7 @@ def test_gradient_descent_reaches_the_closed_form_and_never_beats_it(optimality_
         assert (folder / f"{name}.png").stat().st_size > 5000
 
 
-def test_regimes_are_judged_on_every_factor(regimes_run):
+def test_regimes_have_a_verdict_on_every_factor(regimes_run):
     folder, results = regimes_run
     preset = regimes.PRESETS["smoke"]
     assert len(results["parts"]) == 4
