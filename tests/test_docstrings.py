@@ -19,12 +19,7 @@ ROOMS = [info.name for info in pkgutil.iter_modules(reconjax.__path__) if info.i
 # Public functions that have no example yet, by room; the rooms that are not here have none.
 EXEMPT = {
     "data": None,
-    "nets": None,
-    "noise": None,
-    "plots": None,
     "storage": None,
-    "studies": None,
-    "training": None,
 }
 
 
