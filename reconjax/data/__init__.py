@@ -7,7 +7,7 @@ image_folder   class folders of images; encoded, images: how they are decoded
 geometry       images resized, cropped, gray
 keys, stored   arrays: the names under which others keep them; .npy, HDF5, Zarr
 npz            arrays in one .npz
-tables         parquet, Arrow, CSV, the Hugging Face Hub
+tables, hub    parquet, Arrow, CSV, the Hugging Face Hub
 tars           WebDataset shards
 tfds           TensorFlow Datasets; records, tfds_folders
 labels         classes and real targets; targets: the same for moments

@@ -58,10 +58,9 @@ class LoaderSplit(Split):
         indices = np.asarray(indices)
         return LoaderSplit(self._loader, self._numbers[indices], self._labels[indices], self._shape)
 
-    def batches(self, batch_size: int = 4096) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(self, batch_size: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """As `Split.batches`, by one pass over the loader."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}: it must be at least 1")
+        batch_size = self._batch_size(batch_size)
         if (np.diff(self._numbers) <= 0).any():  # an order of its own: every batch is looked for
             return super().batches(batch_size)
         return self._in_order(batch_size)

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reconjax.data.dataset import Dataset
+from reconjax.data.hub import load_hub
 from reconjax.data.image_folder import is_image_folder, load_images
 from reconjax.data.images import SUFFIXES
 from reconjax.data.npz import load_npz
 from reconjax.data.stored import HDF5, is_array_folder, is_zarr, load_hdf5, load_npy, load_zarr
-from reconjax.data.tables import TABLES, is_saved, is_table_folder, load_hub, load_table
+from reconjax.data.tables import TABLES, is_saved, is_table_folder, load_table
 from reconjax.data.tars import is_tar_folder, load_tars
 from reconjax.data.tfds import load_tfds
 from reconjax.data.tfds_folders import described, is_prepared, versions_in

@@ -1,9 +1,13 @@
 """A split: examples with their labels, held in memory or read as they are asked for."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import numpy as np
+
+# Examples of a batch, and numbers in it, at most.
+_BATCH, _BATCH_NUMBERS = 4096, 2**26
 
 
 class Split(ABC):
@@ -36,18 +40,27 @@ class Split(ABC):
     def subset(self, indices: np.ndarray) -> "Split":
         """The split of the examples at `indices` (B,), in the order given."""
 
-    def batches(self, batch_size: int = 4096) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(self, batch_size: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Go through the split once, in order, with one batch in memory at a time.
 
         Yields images (B, *example_shape) and labels (B,) int64; B is `batch_size`, and less in
-        the last batch if N is no multiple of it. Raises ValueError if `batch_size` is below 1.
+        the last batch if N is no multiple of it. By default it is 4096, and less for examples so
+        large that a batch would have more than 2^26 numbers. Raises ValueError if `batch_size` is
+        below 1.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}: it must be at least 1")
+        batch_size = self._batch_size(batch_size)
         return (
             self.examples(np.arange(start, min(start + batch_size, len(self))))
             for start in range(0, len(self), batch_size)
         )
+
+    def _batch_size(self, given: int | None) -> int:
+        """See `batches`."""
+        if given is None:
+            return max(1, min(_BATCH, _BATCH_NUMBERS // max(math.prod(self.example_shape), 1)))
+        if given < 1:
+            raise ValueError(f"batch_size is {given}: it must be at least 1")
+        return given
 
     def sample(self, count: int, seed: int = 0) -> "Split":
         """`count` examples drawn at random without replacement, in the order of the split.

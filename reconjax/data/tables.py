@@ -1,4 +1,4 @@
-"""Tables of Hugging Face `datasets`: parquet, Arrow, CSV, saved sets, and sets of the Hub.
+"""Tables of Hugging Face `datasets`: parquet, Arrow, CSV, and sets that `save_to_disk` wrote.
 
 The images are the column of type Image, or of bytes beside a path as other programs write it, or
 the one that `image_key` names. Without images, the inputs are a column of lists or arrays of
@@ -9,9 +9,6 @@ Images are decoded as they are asked for; other columns are read into memory.
 
 import contextlib
 import dataclasses
-import socket
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -32,8 +29,6 @@ _TARGETS = ("label", "labels", "target", "targets", "class", "y")
 _TRAIN = ("train", "training")
 _TEST = ("test", "testing", "validation", "valid", "val")
 _BYTES = {"bytes", "path"}
-# Seconds in which the Hub is to answer.
-_PATIENCE = 3.0
 
 
 def load_table(path: str | PathLike[str], **options: Any) -> Dataset:
@@ -49,9 +44,9 @@ def load_table(path: str | PathLike[str], **options: Any) -> Dataset:
       ValueError: one line: damage, or no columns that can be used.
     """
     path = Path(path).expanduser()
-    package = _package(f"{path}")
+    package = datasets_package(f"{path}")
     try:
-        with _quiet(package):
+        with quiet(package):
             if path.is_dir() and is_saved(path):
                 opened = package.load_from_disk(str(path))
             elif path.is_dir():
@@ -61,50 +56,8 @@ def load_table(path: str | PathLike[str], **options: Any) -> Dataset:
                 kind = _BUILDERS[path.suffix.lower()]
                 opened = package.load_dataset(kind, data_files={"train": str(path)})
     except Exception as error:  # datasets, Arrow and pandas each have errors of their own
-        raise ValueError(f"{path} cannot be read as a table: {_cause(error)}") from None
+        raise ValueError(f"{path} cannot be read as a table: {cause(error)}") from None
     return from_tables(opened, path.stem, **options)
-
-
-def load_hub(name: str, **options: Any) -> Dataset:
-    """Opens a set of the Hub, NAME[/CONFIG] or USER/NAME[/CONFIG], or its copy in the cache.
-
-    Args:
-      name: of the set.
-      **options: as for `load_table`.
-
-    Raises:
-      ImportError: `datasets` is missing.
-      OSError: one line: it is neither in the cache nor to be reached.
-      ValueError: one line: no columns that can be used.
-    """
-    package = _package(f"hf:{name}")
-    parts = name.split("/")
-    if not all(parts) or len(parts) > 3:
-        raise ValueError(
-            f"hf:{name}: a set of the Hub is hf:NAME, hf:USER/NAME, either with /CONFIG"
-        )
-    # USER/NAME and NAME/CONFIG look alike: the former are most.
-    ways: list[tuple[str, str | None]]
-    ways = [(name, None)] if len(parts) < 3 else [("/".join(parts[:2]), parts[2])]
-    if len(parts) == 2:
-        ways.append((parts[0], parts[1]))
-    first: Exception | None = None
-    offline = package.config.HF_HUB_OFFLINE or not _reachable(package.config.HF_ENDPOINT)
-    for repository, config in ways:
-        try:
-            with _quiet(package), _offline(package, offline):
-                opened = package.load_dataset(repository, config)
-        except Exception as error:  # datasets, Arrow and the network each have errors of their own
-            first = first or error
-        else:
-            return from_tables(opened, parts[-1] if len(parts) == 1 else name, **options)
-    assert first is not None
-    if offline:
-        raise OSError(
-            f"hf:{name} is not in the cache, {package.config.HF_DATASETS_CACHE}, and"
-            f" {package.config.HF_ENDPOINT} cannot be reached"
-        )
-    raise OSError(f"hf:{name} cannot be opened: {_cause(first)}")
 
 
 def from_tables(
@@ -400,7 +353,8 @@ def _suffix(path: Path) -> str:
     return next(suffix for suffix in TABLES if suffix in kinds)
 
 
-def _package(what: str) -> Any:
+def datasets_package(what: str) -> Any:
+    """The package `datasets`. Raises ImportError that says that `what` needs it."""
     try:
         import datasets
     except ImportError:
@@ -409,7 +363,7 @@ def _package(what: str) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet(package: Any) -> Iterator[None]:
+def quiet(package: Any) -> Iterator[None]:
     """Without bars and advice of the package."""
     shown = not package.are_progress_bars_disabled()
     level = package.logging.get_verbosity()
@@ -423,31 +377,7 @@ def _quiet(package: Any) -> Iterator[None]:
             package.enable_progress_bars()
 
 
-def _reachable(endpoint: str) -> bool:
-    """Whether the Hub answers. The package tries a dead network for half a minute."""
-    if urllib.request.getproxies():
-        return True
-    address = urllib.parse.urlsplit(endpoint)
-    try:
-        port = address.port or (80 if address.scheme == "http" else 443)
-        socket.create_connection((address.hostname or "", port), _PATIENCE).close()
-    except OSError:
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _offline(package: Any, offline: bool) -> Iterator[None]:
-    """The package looks into its cache alone, if `offline`."""
-    before = package.config.HF_HUB_OFFLINE
-    package.config.HF_HUB_OFFLINE = offline
-    try:
-        yield
-    finally:
-        package.config.HF_HUB_OFFLINE = before
-
-
-def _cause(error: Exception) -> str:
+def cause(error: Exception) -> str:
     """The first line of the error that another was raised for."""
     while isinstance(error.__cause__, Exception):
         error = error.__cause__

@@ -205,7 +205,7 @@ def test_bad_arrays_are_refused_in_one_line(run, npz, case):
         ),
         (["align", "no-such-set"], ["no-such-set", "digits"]),
         (["align", "digts"], ["did you mean digits?"]),
-        (["align", "images.npy"], ["images.npy", "np.savez"]),
+        (["align", "images.npy"], ["images.npy", "no such file"]),
         (["align", "missing.npz"], ["missing.npz"]),
         (["align", "scenes:wings=2"], ["wings", "size"]),
         (["align", "digits", "--max-samples", "0"], ["0", "at least 1"]),

@@ -257,3 +257,10 @@ def test_loaders_that_are_refused(monkeypatch):
 
     data = Dataset.from_batches(Shuffled())
     refused(lambda: whole(data.train), "differ from those of the first pass", "shuffle=False")
+
+
+def test_batches_of_large_examples_are_small():
+    wide = Dataset.from_arrays(np.zeros((3, 2**25), np.uint8))
+    assert [len(x) for x, _ in wide.train.batches()] == [2, 1]
+    narrow = Dataset.from_arrays(np.zeros((5000, 2), np.uint8))
+    assert [len(x) for x, _ in narrow.train.batches()] == [4096, 904]

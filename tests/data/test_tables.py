@@ -10,7 +10,7 @@ import pytest
 from files import encoded, pictures, refused, whole
 from PIL import Image
 
-from reconjax.data import load, tables
+from reconjax.data import hub, load
 
 datasets = pytest.importorskip("datasets")
 
@@ -161,7 +161,7 @@ def test_the_cache_of_the_hub_without_a_network(tmp_path, cache):
 def test_a_dead_network_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(tables.urllib.request, "getproxies", dict)
+    monkeypatch.setattr(hub.urllib.request, "getproxies", dict)
     refused(
         lambda: load("hf:nonesuch"), "hf:nonesuch is not in the cache", "127.0.0.1:9", error=OSError
     )
