@@ -108,9 +108,9 @@ def _finished(path: Path, name: str, wanted: Mapping[str, Any]) -> dict[str, Any
         made = {**stored["settings"], "parts": list(stored["parts"])}
     except (OSError, ValueError, KeyError, TypeError):
         fail(f"{path}: cannot be read as results of {name}; move it away or choose another --out")
-    other = sorted(k for k in {*made, *wanted} if made.get(k) != wanted.get(k))
-    if other:
-        fail(f"{path}: made with another {', '.join(other)}; choose another --out")
+    other = sorted(k for k in {*made, *wanted} - {"parts"} if made.get(k) != wanted.get(k))
+    if other or made != wanted:
+        fail(f"{path}: made with another {', '.join(other or ['parts'])}; choose another --out")
     return {key: value for key, value in stored.items() if key not in _origin()}
 
 
