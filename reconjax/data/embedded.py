@@ -13,6 +13,11 @@ def digits() -> Dataset:
 
     Images are float32 (N, 8, 8, 1) with values k/16 in [0, 1], in 10 classes. Raises ImportError
     if scikit-learn is missing.
+
+    Example:
+      >>> dataset = reconjax.data.digits()
+      >>> len(dataset.train), len(dataset.test), dataset.image_shape
+      (1437, 360, (8, 8, 1))
     """
     try:
         from sklearn.datasets import load_digits

@@ -58,6 +58,18 @@ def load_images(
       FileNotFoundError: there is no such folder.
       ValueError: one line, where images differ in size, files are corrupt, a class folder is empty,
         or there are no images.
+
+    Example:
+      >>> import os, tempfile
+      >>> from PIL import Image
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     for name in ("cat", "dog"):
+      ...         os.makedirs(f"{folder}/{name}")
+      ...         for index in range(2):
+      ...             Image.new("L", (6, 4)).save(f"{folder}/{name}/{index}.png")
+      ...     dataset = reconjax.data.load_images(folder)
+      >>> dataset.class_names, dataset.image_shape, len(dataset.train)
+      (('cat', 'dog'), (4, 6, 1), 4)
     """
     root = Path(path).expanduser()
     if not root.is_dir():

@@ -25,6 +25,15 @@ def load_npz(
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, no .npz, holds objects, lacks x_train, or holds
             arrays that `Dataset.from_arrays` refuses. One line, like the former.
+
+    Example:
+      >>> import tempfile
+      >>> x, y = reconjax.data.load("digits").train.examples(np.arange(50))
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     np.savez(folder + "/mine.npz", x_train=x, y_train=y)
+      ...     dataset = reconjax.data.load_npz(folder + "/mine.npz")
+      >>> dataset.name, len(dataset.train), dataset.num_classes
+      ('mine', 50, 10)
     """
     path = Path(path).expanduser()
     if not path.is_file():

@@ -46,6 +46,11 @@ def scenes(
 
     Raises:
         ValueError: an argument is out of its range.
+
+    Example:
+      >>> dataset = reconjax.data.scenes(size=16, classes=3, samples=30)
+      >>> len(dataset.train), dataset.image_shape
+      (30, (16, 16, 3))
     """
     if size < 8:
         raise ValueError(f"size is {size}: it must be at least 8")

@@ -38,6 +38,12 @@ def load_tfds(
         ImportError: a package that is needed is missing.
 
     All with messages of one line.
+
+    Example:
+      >>> reconjax.data.load_tfds("mnist", data_dir="no/such/folder")
+      Traceback (most recent call last):
+        ...
+      FileNotFoundError: mnist is not prepared ...
     """
     root = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
     folder = Path(name).expanduser()

@@ -41,7 +41,14 @@ class Prepared(NamedTuple):
 
 
 def default_data_dir() -> Path:
-    """$TFDS_DATA_DIR, or else ~/tensorflow_datasets."""
+    """$TFDS_DATA_DIR, or else ~/tensorflow_datasets.
+
+    Example:
+      >>> import os
+      >>> given = os.environ.get("TFDS_DATA_DIR")
+      >>> str(reconjax.data.default_data_dir()).endswith(given or "tensorflow_datasets")
+      True
+    """
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
@@ -76,6 +83,10 @@ def prepared(data_dir: str | os.PathLike[str] | None = None) -> list[Prepared]:
 
     None stands for $TFDS_DATA_DIR, or else ~/tensorflow_datasets. A folder that does not exist
     holds no sets.
+
+    Example:
+      >>> reconjax.data.prepared("no/such/folder")
+      []
     """
     root = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
     found = [
