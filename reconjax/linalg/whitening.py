@@ -134,33 +134,54 @@ def ridged(moment: Array) -> Array:
     return moment + jnp.diag(ridge)
 
 
-@jax.custom_jvp
 def whitening_vectors(moment: Array) -> tuple[Array, Array]:
-    """W (m, m) with Wᵀ G W = I on the range of G, 0 in the columns past its rank; and G's eigh.
+    """W (m, m) with Wᵀ G W = I on the range of G, 0 in the columns past its rank; differentiable.
 
     For functions that no rotation W Q of the whitened coordinates changes: among these derivatives
     the one taken is dW = −½ W (Wᵀ dG W), which no eigenvalues divide, and into the null space of G
     that which keeps its dimension.
 
+    It is that of least length, by the eigenvectors of G. Where these lose directions of features with
+    little variance, it is by those of G in units in which it has diagonal 1.
+
     Args:
       moment: (m, m) G, symmetric, positive semi-definite.
 
     Returns:
-      W, and (m,) eigenvalues of G, largest first, 0 up to `significant`; of these no
-      derivative is taken.
+      W, and (m,) which of its columns there are, the first ones.
     """
+    direct, eigenvalues = _whitening_vectors(moment)
+    rank = jnp.sum(eigenvalues > 0, dtype=jnp.int32)
+    variance = jax.lax.stop_gradient(jnp.diagonal(moment))
+    # Of a constant, rounding may leave the square of itself.
+    negligible = float(jnp.finfo(moment.dtype).eps) ** 1.75 * jnp.max(variance)
+    unit = inverse_root(jnp.where(variance > negligible, variance, 0.0))
+
+    def in_units() -> tuple[Array, Array]:
+        scaled, values = _whitening_vectors(moment * (unit[:, None] * unit))
+        more = jnp.sum(values > 0, dtype=jnp.int32) > rank
+        whitener = jnp.where(more, unit[:, None] * scaled, direct)
+        return whitener, jnp.where(more, values, eigenvalues) > 0
+
+    singular = rank < jnp.sum(unit > 0, dtype=jnp.int32)
+    return jax.lax.cond(singular, in_units, lambda: (direct, eigenvalues > 0))
+
+
+@jax.custom_jvp
+def _whitening_vectors(moment: Array) -> tuple[Array, Array]:
+    """W by the eigenvectors of G as it is, and its eigenvalues (m,), 0 up to `significant`."""
     eigenvalues, vectors = eigh_descending(moment)
     kept = eigenvalues > significant(eigenvalues)
     whitener = jnp.where(kept, vectors / jnp.sqrt(jnp.where(kept, eigenvalues, 1.0)), 0.0)
     return whitener, jnp.where(kept, eigenvalues, 0.0)
 
 
-@whitening_vectors.defjvp
+@_whitening_vectors.defjvp
 def _whitening_vectors_jvp(
     primals: tuple[Array], tangents: tuple[Array]
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     (moment,) = primals
-    whitener, eigenvalues = whitening_vectors(moment)
+    whitener, eigenvalues = _whitening_vectors(moment)
     change = _product((tangents[0] + tangents[0].T) / 2, whitener)
     inside = _product(whitener.T, change)
     # The part of dG W / d outside the range, whose projector is W Wᵀ G = W D Wᵀ.

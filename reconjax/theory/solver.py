@@ -302,13 +302,12 @@ def _factored_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[
 @highest
 def _solve(problem: Problem, reconstruction_weight: Array, clean: bool) -> Solution:
     # Nothing that is returned depends on how the whitened coordinates are rotated.
-    whitener, eigenvalues = whitening_vectors(problem.noisy_second_moment)
-    kept = eigenvalues > 0
+    whitener, kept = whitening_vectors(problem.noisy_second_moment)
     inputs = problem.noisy_input_moment.T @ whitener
     # The clean read-out by a factor X̃ of M: what whitening magnifies is the rounding of M's root.
     root, labels, values = _factored(problem.second_moment, problem.cross_moment)
     # Without this floor, directions without data would be read out where the noise is small.
-    rounding = 8 * float(jnp.finfo(eigenvalues.dtype).eps) * jnp.sqrt(values[0])
+    rounding = 8 * float(jnp.finfo(values.dtype).eps) * jnp.sqrt(values[0])
     whitened = Whitened(
         inputs=gram(inputs),
         labels=problem.noisy_label_moment.T @ whitener,
@@ -317,7 +316,7 @@ def _solve(problem: Problem, reconstruction_weight: Array, clean: bool) -> Solut
         rank=jnp.sum(kept, dtype=jnp.int32),
         label_moment=problem.label_moment,
         input_variance=problem.input_variance,
-        rounding=(rounding * inverse_root(eigenvalues)) ** 2,
+        rounding=rounding**2 * jnp.sum(whitener**2, axis=0),
         exists=kept,
         data=jnp.sum(values > 0, dtype=jnp.int32),
     )
