@@ -141,8 +141,8 @@ def whitening_vectors(moment: Array) -> tuple[Array, Array]:
     the one taken is dW = −½ W (Wᵀ dG W), which no eigenvalues divide, and into the null space of G
     that which keeps its dimension.
 
-    It is that of least length, by the eigenvectors of G. Where these lose directions of features with
-    little variance, it is by those of G in units in which it has diagonal 1.
+    It is that of least length, by the eigenvectors of G. Where these lose directions of features
+    with little variance, it is by those of G in units in which it has diagonal 1.
 
     Args:
       moment: (m, m) G, symmetric, positive semi-definite.
