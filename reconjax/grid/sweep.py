@@ -271,15 +271,15 @@ def sweep_memory(
 ) -> int:
     """Bytes that `sweep` holds at its peak, its arguments included and its result not.
 
-    An upper estimate: 8 (D, D) arrays for moments, spectrum and ray, 8 more for every point that
+    An upper estimate: 8 (D, D) arrays for moments, spectrum and ray, 11 more for every point that
     is solved at the same time, and the labels' coordinates; with a test split, 2 and 2 more, and
     the labels' coordinates of its folds.
 
     Example:
       >>> reconjax.grid.sweep_memory(3072, 10)
-      1209925632
+      1436418048
     """
-    squares, labels = 8 + 8 * batch_size, 8
+    squares, labels = 8 + 11 * batch_size, 8
     if held_out_folds:
         squares, labels = squares + 2 + 2 * batch_size, labels + 3 * held_out_folds
     return itemsize * (features**2 * squares + labels * targets * features)

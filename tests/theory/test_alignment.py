@@ -257,11 +257,13 @@ def test_past_the_rank_of_labels_or_inputs_it_is_not_defined():
     images, labels = oracle.dataset("unbalanced")
     spectrum = rj.spectrum(rj.moments(images, labels))
     # Four classes, centered: rank 3.
-    for latent_dim, defined in ((3, True), (4, False), (5, False), (40, False)):
+    for latent_dim, defined in ((3, True), (4, False), (5, False), (32, False)):
         found = rj.proposition1(spectrum, latent_dim)
         assert bool(found.defined) == defined
         assert not (bool(found.aligned) and not defined)
         assert bool(np.all(np.isnan(found.cosines))) != defined
+    with pytest.raises(ValueError, match=r"latent_dim: 40; 1 \.\. 32 is allowed"):
+        rj.proposition1(spectrum, 40)
     x, y = constructed(np.array([3.0, 2.0, 0, 0]), np.array([3.0, 2.0, 1.0]))
     spectrum = rj.spectrum(rj.moments(x, y))
     assert bool(rj.proposition1(spectrum, 2).aligned)

@@ -136,7 +136,7 @@ def test_parts_batches_and_folds_keep_what_chance_needs():
     stacked = jax.tree.map(lambda *each: jnp.stack(each), *parts)
     others = (
         reconjax.merge(*parts),
-        reconjax.folds.combined(stacked),
+        reconjax.summary.combined(stacked),
         reconjax.moments_from_batches(
             ((x[c], labels[c]) for c in cuts), num_classes=2, class_weight=weights
         ),
