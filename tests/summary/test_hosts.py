@@ -118,9 +118,10 @@ def lonely(free, taken):
     jax.config.update("jax_num_cpu_devices", 1)
     if taken:
         print(message(hosts.start, f"localhost:{taken}", 2, 0, timeout=0.5), flush=True)
-        os._exit(0)  # not taking down the service that could not listen
+        os._exit(0)  # taking down the service of a job sometimes crashes
     print(message(hosts.start))
-    print(message(hosts.start, f"localhost:{free}", 1, 0, timeout=5))
+    print(message(hosts.start, f"localhost:{free}", 1, 0, timeout=5), flush=True)
+    os._exit(0)
 
 
 @contextlib.contextmanager
