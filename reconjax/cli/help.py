@@ -19,23 +19,23 @@ class Help:
         """A group of options, or the commands."""
         if not panel.entries:
             return
-        lines = [f"{panel.title}:"]
+        lines = ["", f"{panel.title}:"]
         for entry in panel.entries:
             column = TEXT_COLUMN if panel.format == "parameter" else COMMAND_COLUMN
             lines += _wrapped(_names(entry), _text(console, entry), column, console.width)
-        _show(console, [*lines, ""])
+        _show(console, lines)
 
     def render_usage(self, console: "Console", options: "ConsoleOptions", usage: object) -> None:
         """The first line."""
         text = str(usage).strip().removeprefix("Usage:").strip()
-        _show(console, [f"Usage: {text}", ""])
+        _show(console, [f"Usage: {text}"])
 
     def render_description(
         self, console: "Console", options: "ConsoleOptions", description: object
     ) -> None:
         """What the command is for."""
         text = _plain(console, description)
-        _show(console, [*textwrap.wrap(text, console.width), ""] if text else [])
+        _show(console, ["", *textwrap.wrap(text, console.width)] if text else [])
 
 
 def _names(entry: "HelpEntry") -> str:

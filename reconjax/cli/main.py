@@ -26,7 +26,7 @@ EXAMPLES = """\
 DATA is one of
   digits                      8x8 handwritten digits, embedded (the default)
   scenes[:size=32,classes=10] generated images: an object on a 1/f background
-  FOLDER                      images in class folders, perhaps under train/, test/
+  FOLDER                      images in class folders, or under train/, test/
   FILE.npz, x.npy, FILE.h5    x_train, y_train[, x_test, y_test, class_names]
   FILE.parquet, hf:mnist      a table, or a set of the Hugging Face Hub
   cifar10, mnist:3.*.*        a TFDS set prepared under --data-dir

@@ -98,7 +98,7 @@ def sweep(
     ratios
         Shares dropped, in [0, 1) (0 0.25 0.5 0.75 0.9 0.99).
     stds
-        Of Gaussian noise, for images in [0, 1] (0 .1 .25 .5 1).
+        Of Gaussian noise, images in [0, 1] (0 .1 .25 .5 1).
     weights
         λ of reconstruction, 0 .. inf (inf: no supervision).
     max_latent_dim
@@ -108,7 +108,7 @@ def sweep(
     readout
         The inputs that the head is fitted on.
     precision
-        mixed: the points of the grid alone in float32.
+        mixed: float32 on the grid.
     partial
         Allow partial patches at the edges.
     devices

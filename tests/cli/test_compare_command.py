@@ -43,7 +43,7 @@ def test_it_ranks_and_writes(run, archive, tmp_path):
         assert word in printed
     written = json.loads((tmp_path / "compare.json").read_text())
     assert (tmp_path / "compare.png").stat().st_size > 5000
-    assert written["held_out_split"] == "training"
+    assert written["held_out_split"] == "a fifth, held out"
     assert written["samples"] + written["held_out_samples"] == 240
     assert written["held_out_samples"] == 48
     assert written["noises"] == 2

@@ -71,7 +71,7 @@ def test_labels_play_no_part(run, npz):
 def test_the_table_and_the_files(run, tmp_path):
     status, out, _ = run("digits", "--out", tmp_path)
     assert status == 0
-    assert "1437 samples, 64 features of rank 61; no label was used" in out
+    assert "1437 samples, 64 features of rank 61, no label was used; 8 x 8, 1 channel\n" in out
     assert "linear encoders" in out
     verdicts = [line.split() for line in out.split("verdict\n")[1].splitlines()[:8]]
     assert verdicts[0][:3] == ["gaussian:0.5", "never", "helps:"]

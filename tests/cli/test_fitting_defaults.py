@@ -155,9 +155,12 @@ def refused(capsys, *argv):
 def test_a_folder_that_is_no_set_is_told_of(tmp_path, capsys, monkeypatch):
     photos = tmp_path / "digit"
     (photos / "cats").mkdir(parents=True)
-    (photos / "cats" / "1.jpg").touch()
+    (photos / "cats" / "1.txt").touch()
     (photos / "list.csv").touch()
-    text = "is a folder that holds cats/, list.csv, and no dataset_info.json"
+    text = (
+        "is a folder that holds cats/, list.csv: it needs images in class folders, x_train.npy,"
+        " parquet or tar files, or a TFDS set's dataset_info.json"
+    )
     assert text in refused(capsys, photos)
     monkeypatch.chdir(tmp_path)
     assert f"digit {text}" in refused(capsys, "digit")
@@ -165,7 +168,11 @@ def test_a_folder_that_is_no_set_is_told_of(tmp_path, capsys, monkeypatch):
     assert f"digit/ {text}" in refused(capsys, "digit/")
     (tmp_path / "empty").mkdir()
     assert "empty is an empty folder" in refused(capsys, "empty")
-    assert "is a file of type .csv: data in a file are" in refused(capsys, "digit/list.csv")
+    assert "digit/list.csv cannot be read as a table" in refused(capsys, "digit/list.csv")
+    other = "is a file of type .txt, which is not read here: save x_train and y_train as .npz"
+    assert f"digit/cats/1.txt {other}" in refused(capsys, "digit/cats/1.txt")
+    (photos / "cats" / "2.jpg").touch()
+    assert "digit: of 1 images all are corrupt, cats/2.jpg" in refused(capsys, "digit")
     assert "/no/such: no such folder" in refused(capsys, "/no/such")
     (tmp_path / "mine" / "1.0.0").mkdir(parents=True)
     (tmp_path / "mine" / "1.0.0" / "dataset_info.json").touch()

@@ -84,7 +84,10 @@ def test_what_is_no_image_is_refused(run, npz):
     assert "images" in err
     status, _, err = run("project", npz(3, 6, 6))
     assert status == 2
-    assert "(N, H, W, C)" in err
+    assert "x_train has shape (40, 3, 6, 6)" in err
+    assert "--channels-first" in err
+    assert "--no-channels-first" in err
+    assert err.count("\n") == 1
 
 
 def test_out_that_cannot_be_written_is_refused_before_the_work(run, tmp_path, monkeypatch):

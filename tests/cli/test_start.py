@@ -15,7 +15,7 @@ from reconjax.cli.main import COMMANDS, main
 
 # Of these none is needed to say what a command does.
 HEAVY = {"jax", "numpy", "xarray", "flax", "optax", "matplotlib", "sklearn", "scipy", "h5py"}
-LINES, COLUMNS = 56, 80
+LINES, COLUMNS = 60, 80
 
 
 @pytest.fixture(scope="module")
