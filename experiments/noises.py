@@ -106,7 +106,7 @@ def measure(name: str, options: Any) -> dict[str, Any]:
     )
     classes = dataset.num_classes
     moments = reconjax.moments_from_batches(dataset.train.batches(), num_classes=classes)
-    folds = reconjax.each_fold(dataset.test, FOLDS, num_classes=classes, seed=options.seed)
+    folds = reconjax.summary.each_fold(dataset.test, FOLDS, num_classes=classes, seed=options.seed)
     held_out = reconjax.held_out(folds, moments)
     columns = (result[name].values.tolist() for name in WITHOUT.values())
     return {

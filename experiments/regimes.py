@@ -112,8 +112,8 @@ def measure(level: Level, samples: int, seed: int) -> dict[str, Any]:
     spectrum = rj.spectrum(train)
     curve = rj.alignment(spectrum)
     # Of the best heads on the K leading principal components.
-    held_out = np.asarray(rj.held_out_r2(spectrum, rj.held_out([test], train)))
-    itself = rj.held_out_r2(spectrum, rj.held_out([train], train))
+    held_out = np.asarray(rj.theory.held_out_r2(spectrum, rj.held_out([test], train)))
+    itself = rj.theory.held_out_r2(spectrum, rj.held_out([train], train))
     aligned, corrected = np.asarray(curve.alignment), corrected_curve(curve)
     share = np.asarray(curve.latent_dim) / spectrum.features
     return {

@@ -159,6 +159,11 @@ def open_result(path: str | os.PathLike[str]) -> xarray.Dataset:
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         why = " ".join(str(error).split())
         raise ValueError(f"{path}: is no NetCDF file, or a damaged one ({why})") from None
+    # Lists are arrays in the file.
+    result.attrs = {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in result.attrs.items()
+    }
     about = result.attrs
     if not {"study", "reconjax"} <= set(about):
         raise ValueError(f"{path}: is no result of a study of reconjax; it names no study")

@@ -15,7 +15,7 @@ DRAWS = 60
 def permuted(x, y, rng):
     """(2, Kn) r2 and alignment of labels that are permuted with their weights, by the SVD."""
     y = rng.permutation(y)
-    weights = reconjax.balanced_class_weight(y, 2)[y]
+    weights = reconjax.summary.balanced_class_weight(y, 2)[y]
     weights = weights / weights.sum()
     targets = np.eye(2)[y]
     x, targets = x - weights @ x, targets - weights @ targets

@@ -131,7 +131,7 @@ def test_attributes_say_what_was_done(result):
     facts = result.attrs
     assert (facts["study"], facts["data"], facts["samples"]) == ("compare", "smooth", 150)
     assert (facts["features"], facts["rank"], facts["classes"]) == (16, 16, 3)
-    assert (facts["held_out_samples"], facts["held_out_split"]) == (60, "test")
+    assert (facts["held_out_samples"], facts["held_out_split"]) == (60, "the test split")
     assert (facts["folds"], facts["noises"]) == (20, 2)
     settings = json.loads(facts["settings"])
     assert settings["families"] == FAMILIES
@@ -141,7 +141,7 @@ def test_attributes_say_what_was_done(result):
 
 def test_without_a_test_split_a_fifth_is_kept_apart(bare):
     found = studies.compare(bare, families=["flip"], max_latent_dim=4, progress=False)
-    assert found.attrs["held_out_split"] == "training"
+    assert found.attrs["held_out_split"] == "a fifth, held out"
     assert (found.attrs["samples"], found.attrs["held_out_samples"]) == (96, 24)
     assert found.latent_dim.values.tolist() == [4]
     other = studies.compare(bare, families=["flip"], max_latent_dim=4, seed=1, progress=False)

@@ -61,21 +61,43 @@ def shown(figure):
     return [axes.get_images()[0].get_array() for axes in figure.axes]
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 12])
-def test_pictures_of_any_number_of_channels(channels, tmp_path):
-    found = studies.project(dataset(channels, 12), images=2, progress=False)
-    figure = subspace_figure(found)
-    title = figure.get_suptitle()
-    first = found.images.values[0]
-    if channels in (1, 3):
-        assert "channel" not in title
-        np.testing.assert_allclose(shown(figure)[0], np.clip(first.squeeze(), 0, 1))
-    else:
-        assert f"mean of {channels} channels" in title
-        np.testing.assert_allclose(shown(figure)[0], np.clip(first.mean(-1), 0, 1))
+def drawn(images):
+    """Images between black and white: 0 and 1, or their extremes where they go beyond."""
+    if images.min() >= 0 and images.max() <= 1:
+        return images
+    return (images - images.min()) / np.ptp(images)
+
+
+@pytest.mark.parametrize(
+    ("channels", "rows", "note"),
+    [
+        (1, None, ""),
+        (2, [0, 1], ""),
+        (3, None, ""),
+        (4, [0, 2, 3], "channels 0, 2, 3 of 4, from 0"),
+        (12, [0, 6, 11], "channels 0, 6, 11 of 12, from 0"),
+    ],
+)
+def test_pictures_of_any_number_of_channels(channels, rows, note, tmp_path):
+    count = 2
+    found = studies.project(dataset(channels, 12), images=count, progress=False)
+    figure = subspace_figure(found, title="all")
+    assert figure.get_suptitle() == ("all; " + note if note else "all")
+    images = found.images.values
+    views = [images] if rows is None else [images[..., channel] for channel in rows]
+    pictures = shown(figure)
+    assert len(pictures) == 3 * len(views) * count
+    for row, view in enumerate(views):
+        for column, image in enumerate(drawn(view)):
+            np.testing.assert_allclose(pictures[row * count + column], image.squeeze(), atol=1e-12)
+        label = figure.axes[row * count].get_ylabel()
+        assert label == ("original" if rows is None else f"original\nchannel {rows[row]}")
     last = subspace_figure(found, channel=channels - 1, title="here")
-    assert f"channel {channels - 1} of {channels}" in last.get_suptitle()
-    np.testing.assert_allclose(shown(last)[0], np.clip(first[..., -1], 0, 1))
+    assert last.get_suptitle() == f"here; channel {channels - 1} of {channels}"
+    pictures = shown(last)
+    assert len(pictures) == 3 * count
+    for picture, image in zip(pictures, drawn(images[..., -1]), strict=False):
+        np.testing.assert_allclose(picture, image, atol=1e-12)
     with pytest.raises(ValueError, match=rf"channel: {channels}; 0 \.\. {channels - 1}"):
         subspace_figure(found, channel=channels)
     save(figure, tmp_path / "picture.png")
@@ -87,7 +109,7 @@ def test_pictures_of_any_number_of_channels(channels, tmp_path):
     [
         ({"images": 0}, r"images: 0; 1 \.\. 64"),
         ({"images": 65}, r"images: 65; 1 \.\. 64"),
-        ({"images": 2.5}, r"images: 2\.5; .* whole numbers"),
+        ({"images": 2.5}, r"images: 2\.5; a whole number is needed"),
         ({"variance": 1.5}, r"variance: 1\.5; 0 \.\. 1"),
         ({"variance": float("nan")}, "variance: nan"),
     ],

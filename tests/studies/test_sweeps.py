@@ -235,12 +235,12 @@ def test_what_is_replaced_is_said_in_a_line(moments, tmp_path, capsys):
 
 
 def test_an_error_for_each_k_keeps_its_axis(moments, data, monkeypatch):
-    """Whether the numerical error is one for all K, or each K has its own."""
+    """The numerical error of each K judges the gains at that K alone."""
     whole = studies.sweep(data, **GRID, bootstrap=0)
 
     def with_errors(*args, **options):
         solved = rays_sweep(*args, **options)
-        error = np.asarray(solved.error)[..., None]
+        error = np.asarray(solved.error)
         return solved._replace(error=np.where(np.asarray(solved.latent_dim) < 20, error, 1.0))
 
     rays_sweep = rays.sweep
