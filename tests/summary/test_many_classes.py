@@ -173,7 +173,7 @@ def test_weights_folds_and_parts(both):
     merged = reconjax.merge(*parts)
     check(reconjax.spectrum(merged), x, labels, weight[labels])
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
-    check(reconjax.spectrum(reconjax.folds.combined(stacked)), x, labels, weight[labels])
+    check(reconjax.spectrum(reconjax.summary.combined(stacked)), x, labels, weight[labels])
 
 
 def test_8_bit_images_are_summed_without_rounding():
