@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import socket
 import sys
 import time
 import zlib
@@ -58,6 +59,8 @@ def start(
     _check_start(coordinator, processes, process, timeout)
     if jax.distributed.is_initialized():
         raise RuntimeError("hosts.start: called twice; once is enough")
+    if coordinator is not None and process == 0:
+        _check_port(int(coordinator.rpartition(":")[2]))
     try:
         jax.distributed.initialize(
             coordinator, processes, process, initialization_timeout=max(1, round(timeout))
@@ -213,6 +216,17 @@ def _lost(error: Exception) -> OSError:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
+
+
+def _check_port(port: int) -> None:
+    """Raises OSError where process 0 cannot listen; JAX may crash over that."""
+    dual = socket.has_dualstack_ipv6()  # JAX listens on all addresses
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    try:
+        socket.create_server(("", port), family=family, dualstack_ipv6=dual).close()
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise OSError(f"hosts.start: port {port} cannot be used ({reason})") from None
 
 
 def _check_start(
