@@ -17,7 +17,15 @@ from reconjax.cli.options import (
     first_process,
 )
 from reconjax.cli.options import command as new_command
-from reconjax.cli.tables import facts, headline, print_table, say_files, some_dims, too_few
+from reconjax.cli.tables import (
+    facts,
+    headline,
+    print_table,
+    say_files,
+    several_processes,
+    some_dims,
+    too_few,
+)
 from reconjax.storage.files import write_json
 
 if TYPE_CHECKING:
@@ -143,12 +151,3 @@ def _print(result: "xarray.Dataset") -> None:
         print(f"held-out: r2 on the {facts['test_samples']} samples of the test split")
     if (why := several_processes()) is not None:
         print(why)
-
-
-def several_processes() -> str | None:
-    """A line where there can be no standard errors and nothing held out."""
-    import jax
-
-    if jax.process_count() == 1:
-        return None
-    return "several processes: no standard errors, nothing held out and no p"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 import reconjax
-from reconjax.cli.align import several_processes
 from reconjax.cli.options import (
     GRID,
     STATISTICS,
@@ -21,7 +20,15 @@ from reconjax.cli.options import (
     first_process,
 )
 from reconjax.cli.options import command as new_command
-from reconjax.cli.tables import example_shape, facts, headline, print_table, say_files, too_few
+from reconjax.cli.tables import (
+    example_shape,
+    facts,
+    headline,
+    print_table,
+    say_files,
+    several_processes,
+    too_few,
+)
 
 if TYPE_CHECKING:
     import xarray

@@ -84,6 +84,15 @@ def some_dims(features: int, rank: int) -> list[int]:
     return [*powers, rank]
 
 
+def several_processes() -> str | None:
+    """A line where there can be no standard errors and nothing held out."""
+    import jax
+
+    if jax.process_count() == 1:
+        return None
+    return "several processes: no standard errors, nothing held out and no p"
+
+
 def say_files(folder: Path | None, *names: str) -> None:
     """Says what was written."""
     if folder is not None:
