@@ -123,7 +123,10 @@ class Source:
             self.name, self.features = opened.name, opened.features
             self.num_targets = opened.num_targets
             if self.class_weight and not opened.num_classes:
-                raise ValueError(f"class_weight: {self.name} has {opened.targets_text}")
+                raise ValueError(
+                    f"class_weight: {self.class_weight!r}; {self.name} has {opened.targets_text},"
+                    " and only classes have weights"
+                )
         if labels and not self.num_targets:
             raise ValueError(f"{self.name}: has no labels (y_train); only detect needs none")
 

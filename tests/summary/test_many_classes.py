@@ -118,7 +118,7 @@ def both():
     """The same samples as many classes, and with a few more classes than that dense."""
     x, labels = many(classes=MANY + 88, samples=900, features=12)
     targets = np.eye(MANY + 88)[labels]
-    return x, labels, reconjax.moments(x, labels), reconjax.moments(x, targets)
+    return x, labels, reconjax.moments(x, labels, targets="classes"), reconjax.moments(x, targets)
 
 
 def test_moments_are_those_of_dense_targets(both):
@@ -164,7 +164,7 @@ def test_weights_folds_and_parts(both):
     x, labels, *_ = both
     classes = labels.max() + 1
     weight = reconjax.summary.balanced_class_weight(labels, classes)
-    whole = reconjax.moments(x, labels, class_weight=weight)
+    whole = reconjax.moments(x, labels, class_weight=weight, targets="classes")
     check(reconjax.spectrum(whole), x, labels, weight[labels])
     parts = [
         reconjax.moments(x[part], labels[part], class_weight=weight, num_classes=classes)
@@ -181,7 +181,7 @@ def test_8_bit_images_are_summed_without_rounding():
     classes, samples = MANY + 10, 1500
     labels = np.append(np.arange(classes), rng.integers(0, classes, samples - classes))
     x = rng.integers(0, 256, (samples, 20), dtype=np.uint8)
-    whole = reconjax.moments(x, labels)
+    whole = reconjax.moments(x, labels, targets="classes")
     again = reconjax.moments_from_batches(
         ((x[i : i + 400], labels[i : i + 400]) for i in range(0, samples, 400)),
         num_classes=classes,
@@ -195,7 +195,7 @@ def test_8_bit_images_are_summed_without_rounding():
 
 def test_fewer_samples_than_features():
     x, labels = many(classes=MANY + 8, samples=540, features=560)
-    found = reconjax.alignment(reconjax.spectrum_from_samples(x, labels))
+    found = reconjax.alignment(reconjax.spectrum_from_samples(x, labels, num_classes=MANY + 8))
     _, r2, alignment = by_class_sums(x, labels)
     np.testing.assert_allclose(found.r2[:539], r2[:539], atol=1e-10)
     np.testing.assert_allclose(found.alignment[:539], alignment[:539], atol=1e-10)
