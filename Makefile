@@ -14,7 +14,7 @@ demo: .venv/installed
 	$(BIN)/reconjax compare digits --out $(OUT)
 
 test: .venv/installed lint
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --max-worker-restart 0
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal --max-worker-restart 0
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -21,9 +21,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["XDG_CACHE_HOME"] = CACHE.name
 jax.config.update("jax_compilation_cache_dir", f"{os.environ['XDG_CACHE_HOME']}/reconjax")
 
-# Compiled as for users: rounding is at stake, or it is what users run. Elsewhere compiling is what
-# tests cost: their programs are small and run once or twice.
-AS_FOR_USERS = {"test_moments", "test_readme", "test_the_error_is_about_that_against_float64"}
+# Compiled as for users: rounding is at stake. Elsewhere compiling is what tests cost: the programs
+# are small and run once or twice.
+AS_FOR_USERS = {"test_moments", "test_the_error_is_about_that_against_float64"}
 
 
 @pytest.fixture(autouse=True, scope="module")

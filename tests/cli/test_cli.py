@@ -11,35 +11,6 @@ from reconjax.cli.main import main
 from reconjax.data import load
 
 
-@pytest.fixture
-def run(capsys):
-    """Runs the command; gives (status, stdout, stderr)."""
-
-    def call(*argv):
-        status = main([str(part) for part in argv])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
-
-
-@pytest.fixture
-def npz(tmp_path):
-    """Writes an npz from keywords, starting from 40 6x6 images of 3 unbalanced classes."""
-
-    def write(name="set.npz", **arrays):
-        rng = np.random.default_rng(0)
-        labels = np.repeat([0, 1, 2], [25, 10, 5])
-        images = rng.integers(0, 256, (40, 6, 6, 1)).astype(np.uint8) // (1 + labels)[
-            :, None, None, None
-        ].astype(np.uint8)
-        arrays = {"x_train": images, "y_train": labels, **arrays}
-        np.savez(tmp_path / name, **arrays)
-        return tmp_path / name
-
-    return write
-
-
 def dense_explained(images, labels):
     """1 - loss / tr S by least squares on the leading singular vectors, for every K."""
     x = images.reshape(len(images), -1) / 255

@@ -1,24 +1,18 @@
 """`reconjax compare`, as a user runs it."""
 
+import functools
 import json
 
 import numpy as np
 import pytest
 
 from reconjax import studies
-from reconjax.cli.main import main
 
 
 @pytest.fixture
-def run(capsys):
+def run(run):
     """Runs the command; gives (status, stdout, stderr)."""
-
-    def call(*argv):
-        status = main(["compare", *(str(part) for part in argv)])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
+    return functools.partial(run, "compare")
 
 
 @pytest.fixture(scope="module")

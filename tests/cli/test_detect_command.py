@@ -1,5 +1,6 @@
 """`reconjax detect`, as a user runs it."""
 
+import functools
 import json
 
 import numpy as np
@@ -7,21 +8,14 @@ import pytest
 
 import reconjax
 from reconjax import studies
-from reconjax.cli.main import main
 from reconjax.data import digits
 from reconjax.theory.certificate import certificate
 
 
 @pytest.fixture
-def run(capsys):
+def run(run):
     """Runs the command; gives (status, stdout, stderr)."""
-
-    def call(*argv):
-        status = main(["detect", *(str(part) for part in argv)])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
+    return functools.partial(run, "detect")
 
 
 @pytest.fixture

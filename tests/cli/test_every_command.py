@@ -17,12 +17,11 @@ def images(channels, samples=12, shape=(4, 4)):
 
 
 @pytest.fixture
-def run(capsys):
+def run(run):
     """Runs a command that must succeed; what it prints."""
 
     def call(*argv):
-        status = main([str(part) for part in argv])
-        out, err = capsys.readouterr()
+        status, out, err = run(*argv)
         assert status == 0, err
         return out
 
@@ -42,7 +41,9 @@ def fails(capsys):
     return call
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 12])
+@pytest.mark.parametrize(
+    "channels", [1, 12, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3, 4))]
+)
 def test_every_command_takes_any_channels_of_12_samples(channels, tmp_path, run, capsys):
     x, y = images(channels)
     path, out = tmp_path / "few.npz", tmp_path / "out"

@@ -6,19 +6,6 @@ import numpy as np
 import pytest
 
 from reconjax import studies
-from reconjax.cli.main import main
-
-
-@pytest.fixture
-def run(capsys):
-    """Runs a command; gives (status, stdout, stderr)."""
-
-    def call(*argv):
-        status = main([str(part) for part in argv])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

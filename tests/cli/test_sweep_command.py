@@ -1,6 +1,7 @@
 """`reconjax sweep`, as a user runs it."""
 
 import errno
+import functools
 import json
 import os
 import signal
@@ -20,31 +21,9 @@ MASKS += ["--bootstrap", "7", "--json", "--out"]
 
 
 @pytest.fixture
-def run(capsys):
+def run(run):
     """Runs the command; gives (status, stdout, stderr)."""
-
-    def call(*argv):
-        status = main(["sweep", *(str(part) for part in argv)])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
-
-
-@pytest.fixture
-def npz(tmp_path):
-    """Writes an npz from keywords, starting from 40 6x6 images of 3 unbalanced classes."""
-
-    def write(name="set.npz", **arrays):
-        rng = np.random.default_rng(0)
-        labels = np.repeat([0, 1, 2], [25, 10, 5])
-        images = rng.integers(0, 256, (40, 6, 6, 1)).astype(np.uint8) // (1 + labels)[
-            :, None, None, None
-        ].astype(np.uint8)
-        np.savez(tmp_path / name, **{"x_train": images, "y_train": labels, **arrays})
-        return tmp_path / name
-
-    return write
+    return functools.partial(run, "sweep")
 
 
 def test_sweep_says_how_sure_it_is(run, tmp_path):

@@ -1,5 +1,6 @@
 """`reconjax train`, as a user runs it."""
 
+import functools
 import json
 from typing import get_args, get_type_hints
 
@@ -8,22 +9,15 @@ import pytest
 
 from reconjax import nets, training
 from reconjax.cli import train
-from reconjax.cli.main import main
 from reconjax.training import objectives
 
 QUICK = ["--net", "linear", "--latent-dim", "4", "--epochs", "2", "--max-samples", "400"]
 
 
 @pytest.fixture
-def run(capsys):
+def run(run):
     """Runs the command; gives (status, stdout, stderr)."""
-
-    def call(*argv):
-        status = main(["train", *(str(part) for part in argv)])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
+    return functools.partial(run, "train")
 
 
 def test_the_help_names_what_there_is():

@@ -181,10 +181,18 @@ def test_without_float64_digits_agree_with_float64(float32):
     assert np.max(np.abs(gap)) < 1e-4 * variance
 
 
-@pytest.mark.parametrize("precision", ["mixed", "float32"])
-@pytest.mark.parametrize("readout", ["clean", "noisy"])
+ROUGH = [
+    (data, readout, precision)
+    for data in ("plain", "digits", "unbalanced", "scenes")
+    for readout in ("clean", "noisy")
+    for precision in ("mixed", "float32")
+]
+ROUGH_AND_QUICK = [("plain", "clean", "mixed"), ("digits", "noisy", "float32")]
+
+
 @pytest.mark.parametrize(
-    "data", ["plain", "digits", *(pytest.param(n, marks=SLOW) for n in ("unbalanced", "scenes"))]
+    ("data", "readout", "precision"),
+    [pytest.param(*case, marks=() if case in ROUGH_AND_QUICK else SLOW) for case in ROUGH],
 )
 def test_the_error_is_about_that_against_float64(data, readout, precision):
     weights = [1e-2, 1.0, np.inf]
@@ -252,8 +260,7 @@ def wide():
     ("readout", "precision"),
     [
         ("clean", "mixed"),
-        ("noisy", "float64"),
-        pytest.param("clean", "float64", marks=SLOW),
+        *(pytest.param(*case, marks=SLOW) for case in (("noisy", "float64"), ("clean", "float64"))),
         pytest.param("noisy", "mixed", marks=SLOW),
     ],
 )
@@ -345,7 +352,7 @@ def test_a_test_split_that_varies_where_training_data_did_not_is_judged_as_in_fu
 # On many devices
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("count", [3, 4, *(pytest.param(n, marks=SLOW) for n in (1, 2))])
 def test_devices_that_share_the_grid_give_what_one_gives(count):
     moments = plain()
     noises = rj.mask_grid(SHAPE, [(1, 1), (2, 2)], [0.0, 0.3, 0.6] if count == 3 else [0.1, 0.5])

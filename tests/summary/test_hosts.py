@@ -480,7 +480,11 @@ def test_the_command_line_on_two_processes_writes_what_one_writes(tmp_path):
     command += ["--ratios", "0.25", "0.75", "--latent-dims", "4", "16", "--precision", "float64"]
     address = f"localhost:{free_port()}"
     job = ["--out", str(tmp_path / "two"), "--coordinator", address, "--processes", "2"]
-    devices = {"JAX_NUM_CPU_DEVICES": "2", "XDG_CACHE_HOME": str(tmp_path)}
+    devices = {
+        **compiling.quick_environment(),
+        "JAX_NUM_CPU_DEVICES": "2",
+        "XDG_CACHE_HOME": str(tmp_path),
+    }
     first, second = run_all([[*command, *job, "--process", i] for i in "01"], [devices, devices])
     assert "wrote" in first
     assert "wrote" not in second
@@ -495,7 +499,11 @@ def test_the_command_line_of_a_job_ends_in_one_line_on_all_processes(tmp_path):
     command = ["-m", "reconjax", "sweep", "digits", "--patches", "1", "2", "4"]
     address = f"localhost:{free_port()}"
     job = ["--ratios", "0.5", "--coordinator", address, "--processes", "2", "--process"]
-    devices = {"JAX_NUM_CPU_DEVICES": "2", "XDG_CACHE_HOME": str(tmp_path)}
+    devices = {
+        **compiling.quick_environment(),
+        "JAX_NUM_CPU_DEVICES": "2",
+        "XDG_CACHE_HOME": str(tmp_path),
+    }
     for status, _, errors in ends_of([[*command, *job, i] for i in "01"], [devices, devices]):
         assert status == 2
         assert "devices: 4 cannot share a grid of 3 patch shapes x 1" in errors
