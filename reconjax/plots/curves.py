@@ -142,7 +142,7 @@ def sweep_figure(
     with matplotlib.rc_context(STYLE):
         size = (1.2 + 5.6 * len(weights), 0.8 + 2.5 * len(rows))
         figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(len(rows), len(weights), sharex=True, sharey="row", squeeze=False)
+        panels = figure.subplots(len(rows), len(weights), sharex=True, sharey=True, squeeze=False)
         for p, row in enumerate(rows):
             for c, weight in enumerate(weights):
                 axes = panels[p, c]
