@@ -32,6 +32,7 @@ class Case(NamedTuple):
       weights: λ.
       readout: "clean" or "noisy".
       precision: of the sweep.
+      side: "features", (D, D) moments, or "samples", (N, N), without class weights.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Case(NamedTuple):
     weights: tuple[float, ...] = (np.inf,)
     readout: str = "clean"
     precision: str = "float64"
+    side: str = "features"
 
     def grid(self) -> list[list[Any]]:
         """The row of noises for `sweep`."""
@@ -57,6 +59,11 @@ class Case(NamedTuple):
     def solved(self) -> rj.Sweep:
         """What the library makes of it."""
         classes = int(self.y.max()) + 1
+        if self.side == "samples":
+            data = rj.grid.samples(self.x, self.y, num_classes=classes)
+            dims = np.arange(1, int(np.prod(self.x.shape[1:])) + 1)
+            options = {"readout": self.readout, "precision": self.precision}
+            return rj.grid.sweep_samples(data, self.grid(), self.weights, dims, **options)
         moments = rj.moments(self.x, self.y, num_classes=classes, class_weight=self.class_weight)
         return rj.sweep(
             moments,

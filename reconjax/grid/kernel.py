@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from reconjax.grid.ray import (
     Principal,
     Ray,
+    TestSplit,
     factorize,
     inverse_deviation,
     principal,
@@ -44,12 +45,15 @@ class Factorized(NamedTuple):
       again: the same with another cut-off and other rounding; all 0 where neither matters.
       doubtful: whether they matter.
       uncertain: what the moments leave open.
+      test: the test split in the coordinates of the ray, where whoever factorized it knows it; else
+        it is made of `held_out`, if that is there.
     """
 
     ray: Ray
     again: Ray
     doubtful: Array
     uncertain: Uncertain
+    test: TestSplit | None = None
 
 
 # From which relative error of the whitened data on a ray is factorized again to see what it does.
@@ -160,7 +164,7 @@ def factorized(moments: Moments, points: RayPoint, *, dtype: DTypeLike) -> Facto
 
 def _in_full(task: Task, whole: Factorized) -> Curves:
     """A ray with every direction of the data."""
-    test = task.test_moments(whole.ray.transform)
+    test = task.test_split(whole.ray) if whole.test is None else whole.test
     whole = cast(whole, task.options.dtype)
     ray, total = whole.ray, task.moments.label_moment.trace().astype(task.options.dtype)
 
@@ -208,7 +212,8 @@ def _in_subspace(task: Task, data: Principal, tolerance: Array) -> Curves:
     attainable = data.attainable.astype(options.dtype)
     count = leading.shape[1]
     transform = basis @ exact.transform
-    test = task.test_moments(transform)
+    # Accepted only where the principal directions give the same coordinates.
+    test = task.test_split(exact._replace(transform=transform, noiseless=transform))
 
     levels = task.levels.shape[0]
 

@@ -55,6 +55,9 @@ class Ray(NamedTuple):
       inputs: (D, D) Tᵀ M² T.
       labels: (C, D) Cᵀ T.
       transform: (D, D) T.
+      noiseless: (D, D) M⁺ X̃ᵀ Q diag(μ)^½: the coordinates by the principal directions alone. They
+        are those of T for all data in the range of M; for new data, which may lie outside, they
+        are what there is without noise, where T is the limit of ever less noise.
       rank: number of directions of the data, that of the spectrum.
       attainable: Eq. 7's normalizer: what a linear head can reach on clean data at all.
       explainable: its loss form, the label variance that a linear head explains on clean data.
@@ -67,6 +70,7 @@ class Ray(NamedTuple):
     inputs: Array
     labels: Array
     transform: Array
+    noiseless: Array
     rank: Array
     attainable: Array
     explainable: Array
@@ -79,6 +83,7 @@ class Principal(NamedTuple):
 
     Attributes:
       directions: (D, D) P.
+      eigenvalues: (D,) d; 0 past the rank.
       root: (D, D) X̃ = diag(d)^½ Pᵀ; rows past the rank are 0.
       inputs: (D, D) the second moment of what is reconstructed along the whitened directions:
         diag(d) where that is x itself, given as (D,).
@@ -91,6 +96,7 @@ class Principal(NamedTuple):
     """
 
     directions: Array
+    eigenvalues: Array
     root: Array
     inputs: Array
     labels: Array
@@ -111,6 +117,7 @@ def principal(moments: Moments, root: Array | None = None) -> Principal:
     clear = jnp.sum(whole.eigenvalues > OTHER_CUT * significant(every), dtype=jnp.int32)
     return Principal(
         directions=whole.eigenvectors,
+        eigenvalues=whole.eigenvalues,
         root=_root(whole.eigenvalues, whole.eigenvectors, moments.second_moment),
         inputs=inputs,
         labels=whole.labels,
@@ -168,22 +175,47 @@ def factorize(
     # A direction that noise covers is weak, but it is not none: without noise it counts in full.
     mu = jnp.where(exists, jnp.clip(mu, epsilon**1.25, 1.0), 0.0)
     scaled = basis * jnp.sqrt(mu)
-    dual = basis * inverse_root(mu)
+    principal_scaled = data.directions * inverse_root(data.eigenvalues)
+    return in_coordinates(
+        data,
+        mu,
+        basis,
+        kappa,
+        rank,
+        variance=jnp.trace(second),
+        magnified=jnp.asarray(whitening.magnified),
+        transform=whitening.transposed(whitened @ (basis * inverse_root(mu))),
+        noiseless=principal_scaled @ scaled,
+    )
+
+
+def in_coordinates(
+    data: Principal, mu: Array, basis: Array, kappa: Array, rank: Array, **others: Array
+) -> Ray:
+    """The ray, given μ (r,), 0 past the rank, and Q (r, r) in principal coordinates.
+
+    Args:
+      data: from `principal`.
+      mu: the variance of the data.
+      basis: Q; 0 past the rank.
+      kappa: κ.
+      rank: of the data.
+      others: the fields of `Ray` that depend on how the ray was factorized.
+    """
+    scaled = basis * jnp.sqrt(mu)
     if data.inputs.ndim == 1:
         inputs = gram(jnp.sqrt(data.inputs)[:, None] * scaled)
     else:
         inputs = symmetric_product(scaled, data.inputs @ scaled)
     return Ray(
         clean=mu,
-        noise=jnp.where(exists, (1 - mu) / kappa, 0.0),
+        noise=jnp.where(mu > 0, (1 - mu) / kappa, 0.0),
         inputs=inputs,
         labels=data.labels @ scaled,
-        transform=whitening.transposed(whitened @ dual),
         rank=rank,
         attainable=data.attainable,
         explainable=data.explainable,
-        variance=jnp.trace(second),
-        magnified=jnp.asarray(whitening.magnified),
+        **others,
     )
 
 
@@ -240,7 +272,24 @@ def test_moments(held_out: HeldOut, transform: Array, noise: Array | None) -> Te
     )
 
 
-def held_out_at(test: TestMoments, ray: Ray, point: RayPoint, best: Optimum) -> tuple[Array, Array]:
+class TestSplit(NamedTuple):
+    """A test split on a ray: with noise, and without, where there are the principal directions."""
+
+    noisy: TestMoments
+    noiseless: TestMoments
+
+
+def test_split(held_out: HeldOut, ray: Ray, noise: Array | None) -> TestSplit:
+    """The test split in the coordinates of a ray; arguments as `test_moments`."""
+    noisy = test_moments(held_out, ray.transform, noise)
+    regular = ray.rank == held_out.second_moment.shape[0]
+    noiseless = jax.lax.cond(
+        regular, lambda: noisy, lambda: test_moments(held_out, ray.noiseless, noise)
+    )
+    return TestSplit(noisy, noiseless)
+
+
+def held_out_at(split: TestSplit, ray: Ray, point: RayPoint, best: Optimum) -> tuple[Array, Array]:
     """What the test split says of the optimum at a point of a ray, for every K.
 
     Returns:
@@ -248,6 +297,7 @@ def held_out_at(test: TestMoments, ray: Ray, point: RayPoint, best: Optimum) -> 
       agreement of their prediction with the labels of each fold, as a share of it.
     """
     share, scale, keep = (value.astype(ray.clean.dtype) for value in point[1:])
+    test: TestMoments = jax.tree.map(lambda a, b: jnp.where(share > 0, a, b), *split)
     unit = jax.lax.rsqrt(scale)
     vectors = inverse_deviation(ray, point)[:, None] * best.rotation
     gram = vectors.T @ test.clean @ vectors

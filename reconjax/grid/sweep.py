@@ -12,8 +12,9 @@ from jax.typing import ArrayLike
 
 from reconjax.grid.kernel import factorized, solve_grid
 from reconjax.grid.subspace import subspace_size
-from reconjax.grid.task import Options
+from reconjax.grid.task import Curves, Options
 from reconjax.noise import Noise, RayPoint, exact_patch_mask, gaussian, patch_mask, pixel_dropout
+from reconjax.summary.class_moment import ClassMoment
 from reconjax.summary.moments import Moments
 from reconjax.theory.checks import check_latent_dims, check_mean, check_readout, check_weight
 from reconjax.theory.held_out import HeldOut
@@ -175,21 +176,12 @@ def sweep(
       >>> result.r2.shape
       (2, 3, 2, 2)
     """
-    check_readout(readout)
-    check_weight(reconstruction_weights)
-    weights = jnp.atleast_1d(jnp.asarray(reconstruction_weights, float))
     features = moments.features
     if latent_dims is None:
         latent_dims = np.arange(1, features + 1)
-    dims = check_latent_dims(latent_dims, features).astype(np.int32)
-    if weights.ndim != 1 or weights.size == 0:
-        raise ValueError(
-            f"reconstruction_weights: shape {weights.shape}; a list of at least one is needed"
-        )
-    if batch_size < 1:
-        raise ValueError(f"batch_size: {batch_size}; it must be at least 1")
-    if not 0 <= tolerance < 1:
-        raise ValueError(f"tolerance: {tolerance}; it must be in [0, 1)")
+    weights, dims = checked(
+        features, reconstruction_weights, latent_dims, readout, batch_size, tolerance
+    )
     if held_out is not None and not isinstance(held_out, HeldOut):
         raise ValueError(
             f"held_out: {type(held_out).__name__}; make it with"
@@ -201,7 +193,7 @@ def sweep(
             f" the moments have {moments.cross_moment.shape}"
         )
     moments, dtype = _in_precision(moments, precision)
-    points = _stacked(noises, features)
+    points = grid_points(noises, features)
     for noise in (noise for row in noises for noise in row):
         check_mean(moments, noise)
     rays_and_strengths = points.share.shape
@@ -226,10 +218,42 @@ def sweep(
     curves = solve_grid(*arguments, options=options, mesh=grid_mesh)
     if grid_mesh is not None:
         curves = jax.tree.map(np.asarray, curves)
+    return result_of(curves, dims, weights, moments.label_moment)
+
+
+def checked(
+    features: int,
+    reconstruction_weights: ArrayLike,
+    latent_dims: ArrayLike,
+    readout: str,
+    batch_size: int,
+    tolerance: float,
+) -> tuple[Array, np.ndarray]:
+    """(L,) λ and (Kn,) K; raises ValueError where an option of `sweep` is out of range."""
+    check_readout(readout)
+    check_weight(reconstruction_weights)
+    weights = jnp.atleast_1d(jnp.asarray(reconstruction_weights, float))
+    dims = check_latent_dims(latent_dims, features).astype(np.int32)
+    if weights.ndim != 1 or weights.size == 0:
+        raise ValueError(
+            f"reconstruction_weights: shape {weights.shape}; a list of at least one is needed"
+        )
+    if batch_size < 1:
+        raise ValueError(f"batch_size: {batch_size}; it must be at least 1")
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance: {tolerance}; it must be in [0, 1)")
+    return weights, dims
+
+
+def result_of(
+    curves: Curves, dims: np.ndarray, weights: Array, label_moment: Array | ClassMoment
+) -> Sweep:
+    """The curves of the kernel, with their axes."""
+    total = label_moment.trace().astype(curves.supervised_loss.dtype)
     return Sweep(
         latent_dim=jnp.asarray(dims),
         reconstruction_weight=weights,
-        r2=1 - curves.supervised_loss / moments.label_moment.trace().astype(dtype),
+        r2=1 - curves.supervised_loss / total,
         **{name: value for name, value in curves._asdict().items() if name != "rank"},
         rank=jnp.max(curves.rank),
     )
@@ -285,7 +309,7 @@ def sweep_memory(
     return itemsize * (features**2 * squares + labels * targets * features)
 
 
-def _stacked(noises: Sequence[Sequence[Noise]], features: int) -> RayPoint:
+def grid_points(noises: Sequence[Sequence[Noise]], features: int) -> RayPoint:
     """(P, R) ray points: leaves (P, R), the direction's leaves (P, ...)."""
     if not all(isinstance(row, Sequence) for row in noises):
         raise ValueError("noises: rows of noises are needed, such as from `mask_grid`")
@@ -325,20 +349,28 @@ def _stacked(noises: Sequence[Sequence[Noise]], features: int) -> RayPoint:
 
 def _in_precision(moments: Moments, precision: str | None) -> tuple[Moments, np.dtype]:
     """The moments in the dtype of the factorization, and the dtype of the points."""
-    have = moments.second_moment.dtype
+    dtype = points_dtype(moments.second_moment.dtype, precision)
+    if precision == "float32":
+        moments = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), moments)
+    return moments, dtype
+
+
+def points_dtype(have: np.dtype, precision: str | None) -> np.dtype:
+    """The dtype of the points, given that of the moments.
+
+    Raises:
+      ValueError: a precision that is none, or that needs float64 moments.
+    """
     if precision is None:
-        return moments, have
+        return have
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r}; one of {', '.join(PRECISIONS)}")
-    if precision == "float32":
-        single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), moments)
-        return single, jnp.dtype("float32")
-    if have != jnp.float64:
+    if precision != "float32" and have != jnp.float64:
         raise ValueError(
             f"precision: {precision!r} needs float64 moments, these are {have};"
             " enable jax_enable_x64 before they are made"
         )
-    return moments, jnp.dtype("float32" if precision == "mixed" else "float64")
+    return jnp.dtype("float64" if precision == "float64" else "float32")
 
 
 def _host_for(dtype: np.dtype) -> jax.Device | None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from reconjax.grid.ray import Ray, TestMoments, at, held_out_at, test_moments
+from reconjax.grid.ray import Ray, TestSplit, at, held_out_at, test_split
 from reconjax.linalg.rounding import mixing
 from reconjax.noise import RayPoint
 from reconjax.summary.moments import Moments
@@ -122,17 +122,17 @@ class Task(NamedTuple):
         error = 3 * (error + within) + missing
         return error / total + 8 * epsilon
 
-    def test_moments(self, transform: Array) -> TestMoments | None:
+    def test_split(self, ray: Ray) -> TestSplit | None:
         """The test split in the coordinates of the ray."""
         if self.held_out is None:
             return None
         noise = None
         if not self.options.clean:
             noise = self.row.direction.covariance(self.held_out.second_moment)
-        return cast(test_moments(self.held_out, transform, noise), self.options.dtype)
+        return cast(test_split(self.held_out, ray, noise), self.options.dtype)
 
     def on_test_split(
-        self, test: TestMoments | None, ray: Ray, best: Optimum, index: Array
+        self, test: TestSplit | None, ray: Ray, best: Optimum, index: Array
     ) -> tuple[Array, ...]:
         """Explained share and agreement on the test split, where there is one."""
         if test is None:

@@ -220,6 +220,10 @@ class SampleSide:
     All that is of size D are the samples, which stay as they are (8-bit images: 1 byte a pixel),
     and what is wanted of it: principal directions P = Xᵀ U (Nd)^-½ (paper, Sec. 5.7), as many as
     wanted, or the combinations of them that are Theorem 1's encoder.
+
+    Attributes:
+      x: (N, D) the samples, as they were given.
+      every: (N,) all eigenvalues of X Xᵀ / N, those below the cut-off too.
     """
 
     def __init__(
@@ -237,8 +241,8 @@ class SampleSide:
         # The moments of the labels alone check the arguments and give S; x is a stand-in.
         stand_in = np.linspace(0, 1, samples)[:, None]
         task = moments(stand_in, y, num_classes=num_classes, center=center, targets=targets)
-        self._x = np.asarray(as_arrays(x, y, num_classes, targets)[0]).reshape(samples, -1)
-        gram, mean = mean_gram(self._x, center=center)
+        self.x = np.asarray(as_arrays(x, y, num_classes, targets)[0]).reshape(samples, -1)
+        gram, mean = mean_gram(self.x, center=center)
         given = as_targets(jnp.asarray(y), num_classes=num_classes, targets=targets)
         if given.ndim == 1:
             given = given.astype(jnp.int32)
@@ -246,17 +250,17 @@ class SampleSide:
             given = jax.nn.one_hot(given, task.targets, dtype=gram.dtype)
         if given.ndim == 2:
             given = given.astype(gram.dtype) - task.mean_y
-        eigenvalues, rank, labels, self._whitened = _decomposed(
+        eigenvalues, rank, labels, self._whitened, self.every = _decomposed(
             gram,
             given,
             task.mean_y,
             rank_tolerance,
             center,
-            min(self._x.shape),
+            min(self.x.shape),
         )
         self._spectrum = Spectrum(
             eigenvalues=eigenvalues,
-            eigenvectors=jnp.zeros((self._x.shape[1], 0), mean.dtype),
+            eigenvectors=jnp.zeros((self.x.shape[1], 0), mean.dtype),
             rank=rank,
             labels=labels,
             label_moment=task.label_moment,
@@ -272,7 +276,7 @@ class SampleSide:
         count = _kept(whole, directions, variance)
         if count == 0:
             return whole
-        vectors = transposed_product(self._x, whole.mean, self._whitened[:, :count])
+        vectors = transposed_product(self.x, whole.mean, self._whitened[:, :count])
         vectors, sign = _oriented(vectors)
         sign = jnp.pad(sign, (0, whole.labels.shape[1] - count), constant_values=1)
         return whole._replace(eigenvectors=vectors, labels=whole.labels * sign)
@@ -283,10 +287,14 @@ class SampleSide:
         P itself, (D, R), is never formed; its signs are those of `spectrum(directions=0).labels`.
         """
         with highest:
-            return transposed_product(self._x, self._spectrum.mean, self._whitened @ weights)
+            return transposed_product(self.x, self._spectrum.mean, self._whitened @ weights)
+
+    def left_vectors(self) -> Array:
+        """U (N, R), orthonormal in the columns up to the rank and 0 past it."""
+        return self._whitened * jnp.sqrt(self._spectrum.eigenvalues * len(self.x))
 
 
-@functools.partial(jax.jit, static_argnames=("center", "size"), donate_argnums=0)
+@functools.partial(jax.jit, static_argnames=("center", "size"))
 @highest
 def _decomposed(
     gram: Array,
@@ -295,16 +303,16 @@ def _decomposed(
     rank_tolerance: ArrayLike | None,
     center: bool,
     size: int,
-) -> tuple[Array, Array, Array, Array]:
-    """Eigenvalues (R,), rank, Ŷ (C, R) and U (Nd)^-½ (N, R) of X Xᵀ / N.
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Eigenvalues (R,), rank, Ŷ (C, R), U (Nd)^-½ (N, R) and every eigenvalue of X Xᵀ / N.
 
     Targets y are (N, C) without their mean, or (N,) labels of many classes.
     """
     samples = gram.shape[0]
-    eigenvalues, u = eigh_descending(gram)
+    every, u = eigh_descending(gram)
     # Centered rows add up to 0: the last eigenvalue would be 0, and shows what the others are off.
-    rounding = 4 * jnp.abs(eigenvalues[-1]) if center else 0.0
-    rank, eigenvalues = _cut(eigenvalues, rank_tolerance, rounding)
+    rounding = 4 * jnp.abs(every[-1]) if center else 0.0
+    rank, eigenvalues = _cut(every, rank_tolerance, rounding)
     within = jnp.arange(size, dtype=jnp.int32) < rank
     if y.ndim == 1:
         along = class_sums(u, y, mean_y.shape[0]) - jnp.outer(mean_y, jnp.sum(u, axis=0))
@@ -312,7 +320,7 @@ def _decomposed(
         along = y.T @ u
     labels = jnp.where(within, along[:, :size] / samples**0.5, 0.0)
     whitened = u * (inverse_root(eigenvalues) / samples**0.5)
-    return eigenvalues[:size], jnp.minimum(rank, size), labels, whitened[:, :size]
+    return eigenvalues[:size], jnp.minimum(rank, size), labels, whitened[:, :size], every
 
 
 @functools.partial(jax.jit, donate_argnums=0)

@@ -1,0 +1,273 @@
+"""The sample side of a direction of noise: E = A B⁺ Aᵀ (N, N), added up over groups of columns.
+
+With X centered (N, D) and A = X / √N, a mask's B is AᵀA inside each of its groups of features and 0
+between them. So E is the sum over groups of the orthogonal projectors onto the span of that group's
+(N, P) columns, and a new sample x meets the N samples as g(x) = A B⁺ x, summed up likewise. Nothing
+of size D but the samples themselves is there, and of these only a chunk of columns is a float.
+
+The columns of a group are orthonormalized by their Gram matrix and its Cholesky factor, twice: the
+second time makes up for the squaring of the first. Where they are nearly dependent it is done by
+their singular vectors instead, without squaring, up to a cut-off. What depends on that, or on
+rounding, shows when it is done `again` with another cut-off and other rounding.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from reconjax.data.units import as_floats
+from reconjax.linalg.precision import highest
+from reconjax.linalg.products import gram
+from reconjax.linalg.whitening import OTHER_CUT
+from reconjax.noise.rays import Direction, FeatureVariance, Independent, SameGroup
+
+CHUNK_BYTES = 2**26  # of the floats of a chunk of columns
+
+
+class Sums(NamedTuple):
+    """What the columns add up to.
+
+    Attributes:
+      inner: (N, N) E.
+      change: (N, N) what E changes by when it is made again; None where no group is doubtful.
+      cross: (N, Nt) g(x) of the new samples.
+      magnified: how much orthonormalizing may have magnified rounding, at most.
+      widest: the number of columns of the widest group.
+    """
+
+    inner: Array
+    change: Array | None
+    cross: Array
+    magnified: float
+    widest: int
+
+
+class Rows(NamedTuple):
+    """Samples (N, D) and new ones (Nt, D) as they are stored, and their common mean (D,)."""
+
+    train: np.ndarray
+    test: np.ndarray
+    mean: np.ndarray
+
+    def columns(self, index: np.ndarray) -> tuple[Array, Array]:
+        """Centered floats (G, P, N) / √N and (G, P, Nt) of columns (G, P); 0 for index -1."""
+        picked = [np.take(part, np.maximum(index, 0).reshape(-1), 1) for part in self[:2]]
+        mean = np.where(index >= 0, self.mean[index], 0.0)
+        there = jnp.asarray(index >= 0)
+        return _centered(*map(jnp.asarray, picked), jnp.asarray(mean), there)
+
+    def products(self) -> Array:
+        """(N, Nt) A x of the new samples."""
+        samples, features = self.train.shape
+        dtype = self.mean.dtype
+        total = jnp.zeros((samples, len(self.test)), dtype)
+        step = max(CHUNK_BYTES // (dtype.itemsize * (samples + len(self.test))), 1)
+        for start in range(0, features, step):
+            index = np.arange(start, min(start + step, features))[:, None]
+            train, test = self.columns(index)
+            total = _add_products(total, train, test)
+        return total
+
+
+def column_groups(direction: Direction, features: int) -> Iterator[np.ndarray]:
+    """(G, P) columns of groups of one size each; a narrower group is filled up with -1.
+
+    Raises:
+      ValueError: a direction that is not made of groups of features.
+    """
+    if isinstance(direction, FeatureVariance | Independent):
+        yield np.arange(features)[:, None]
+        return
+    if not isinstance(direction, SameGroup):
+        raise ValueError(
+            f"noises: {type(direction).__name__} has no form by samples; masks of patches and"
+            " pixels, speckle, salt and pepper, and Gaussian noise have (or a smaller --resize)"
+        )
+    groups = np.asarray(direction.groups)
+    order = np.argsort(groups, kind="stable")
+    counts = np.bincount(groups)
+    starts = np.cumsum(counts) - counts
+    for size in np.unique(counts[counts > 0]):
+        same = starts[counts == size]
+        yield order[same[:, None] + np.arange(size)]
+
+
+def column_sums(
+    rows: Rows, direction: Direction, progress: Callable[[int], None] | None = None
+) -> Sums:
+    """E, and g(x) of the new samples, chunk by chunk.
+
+    Memory: (N, N + Nt) floats three times, and a few chunks.
+
+    Args:
+      rows: the samples; constant columns are left out.
+      direction: B, made of groups of features.
+      progress: called with the number of columns that are done.
+
+    Raises:
+      ValueError: as `column_groups`.
+    """
+    samples, new = len(rows.train), len(rows.test)
+    dtype = jnp.result_type(float)
+    inner, cross = jnp.zeros((samples, samples), dtype), jnp.zeros((samples, new), dtype)
+    change: Array | None = None
+    magnified, widest = 0.0, 0
+    variance = np.asarray(direction.variance) if isinstance(direction, Independent) else None
+    for index in column_groups(direction, rows.train.shape[1]):
+        width = index.shape[1]
+        widest = max(widest, width)
+        step = max(CHUNK_BYTES // (dtype.itemsize * (samples + new) * width), 1)
+        for start in range(0, len(index), step):
+            part = index[start : start + step]
+            # Filled up, so that all chunks are of one size: one compilation serves them.
+            filling = ((0, min(step, len(index)) - len(part)), (0, 0))
+            padded = np.pad(part, filling, constant_values=-1)
+            train, test = rows.columns(padded)
+            if variance is not None:
+                root = np.where(padded >= 0, np.sqrt(variance[padded]), np.inf)[..., None]
+                inner, cross = _add(inner, cross, train / root, test / root)
+            else:
+                inner, cross, doubtful, size = _add_groups(inner, cross, train, test)
+                magnified = max(magnified, float(size))
+                for group in np.flatnonzero(np.asarray(doubtful)):
+                    mean = jnp.asarray(rows.mean[padded[group]])
+                    inner, cross, group_change, size = _add_group(
+                        inner, cross, train[group], test[group], mean
+                    )
+                    change = group_change if change is None else change + group_change
+                    magnified = max(magnified, float(size))
+            if progress is not None:
+                progress(part.size)
+    return Sums(inner, change, cross, magnified, widest)
+
+
+@jax.jit
+def _centered(train: Array, test: Array, mean: Array, there: Array) -> tuple[Array, Array]:
+    dtype = mean.dtype
+
+    def columns(part: Array) -> Array:
+        floats = as_floats(part, dtype).T.reshape(*mean.shape, len(part)) - mean[..., None]
+        return jnp.where(there[..., None], floats, 0.0)
+
+    train = columns(train)
+    # The mean is itself rounded: what is left of it is taken from both.
+    rest = jnp.mean(train, axis=-1, keepdims=True)
+    train, test = train - rest, columns(test) - rest
+    # What varies by rounding alone is constant.
+    deviation = jnp.sqrt(jnp.mean(train**2, axis=-1, keepdims=True))
+    varies = deviation > 4 * jnp.finfo(dtype).eps * jnp.abs(mean[..., None])
+    return jnp.where(varies, train, 0.0) / train.shape[-1] ** 0.5, jnp.where(varies, test, 0.0)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+@highest
+def _add_products(total: Array, train: Array, test: Array) -> Array:
+    z = train.reshape(-1, train.shape[-1])
+    return total + z.T @ test.reshape(len(z), test.shape[-1])
+
+
+@functools.partial(jax.jit, donate_argnums=(0, 1))
+@highest
+def _add(inner: Array, cross: Array, train: Array, test: Array) -> tuple[Array, Array]:
+    """E + Z Zᵀ and g + Z Z'ᵀ of columns (G, P, N) and (G, P, Nt)."""
+    z = train.reshape(-1, train.shape[-1])
+    return inner + gram(z), cross + z.T @ test.reshape(len(z), test.shape[-1])
+
+
+@functools.partial(jax.jit, donate_argnums=(0, 1))
+@highest
+def _add_groups(
+    inner: Array, cross: Array, train: Array, test: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Adds groups (G, P, N); (G,) which are nearly dependent and were left out; `magnified`."""
+    _, width, samples = train.shape
+    if width >= samples:
+        return _add_wide_groups(inner, cross, train, test)
+    epsilon = float(jnp.finfo(train.dtype).eps)
+    length = jnp.linalg.norm(train, axis=-1, keepdims=True)
+    varies = length > 0
+    unit = jnp.where(varies, 1 / jnp.where(varies, length, 1.0), 0.0)
+    # What is constant carries nothing; 1 keeps the Gram matrix regular there.
+    constant = jnp.where(varies, 0.0, 1.0) * jnp.eye(width, dtype=train.dtype)
+    z, z_test = train * unit, test * unit
+
+    def orthonormal(both: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
+        z, z_test = both
+        factor = jnp.linalg.cholesky(z @ z.mT + constant, symmetrize_input=False)
+        pivots = jnp.min(jnp.diagonal(factor, axis1=-2, axis2=-1), axis=-1)
+        # A NaN of one group must not reach the others.
+        sound = jnp.isfinite(pivots)[:, None, None]
+        factor = jnp.where(sound, factor, jnp.eye(width, dtype=train.dtype))
+        solve = functools.partial(jax.scipy.linalg.solve_triangular, factor, lower=True)
+        return (solve(z), solve(z_test)), pivots
+
+    both, pivots = orthonormal((z, z_test))
+    regular = jnp.isfinite(pivots) & (pivots**2 > 64 * width * epsilon)
+    (z, z_test), _ = orthonormal(both)
+    z, z_test = (jnp.where(regular[:, None, None], part, 0.0) for part in (z, z_test))
+    magnified = epsilon * width / jnp.min(jnp.where(regular, pivots, 1.0))
+    return *_add(inner, cross, z, z_test), ~regular, magnified
+
+
+def _add_wide_groups(
+    inner: Array, cross: Array, train: Array, test: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Groups of at least as many columns as samples: any centered samples lie in their span."""
+    samples, epsilon = train.shape[-1], float(jnp.finfo(train.dtype).eps)
+    constant = jnp.full((samples, samples), 1 / samples, train.dtype)
+
+    def add(
+        sums: tuple[Array, Array], columns: tuple[Array, Array]
+    ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        length = jnp.linalg.norm(columns[0], axis=-1, keepdims=True)
+        unit = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1.0), 0.0)
+        a, new = columns[0] * unit, columns[1] * unit
+        products = gram(a)
+        products = products / jnp.maximum(jnp.mean(jnp.diagonal(products)), epsilon)
+        mean = jnp.mean(jnp.sum(a * a, axis=0))
+        factor = jnp.linalg.cholesky(products + constant, symmetrize_input=False)
+        pivots = jnp.min(jnp.diagonal(factor))
+        regular = jnp.isfinite(pivots) & (pivots**2 > 64 * samples * epsilon)
+        solved = jax.scipy.linalg.cho_solve((factor, True), a.T @ new) / mean
+        eye = jnp.eye(samples, dtype=train.dtype)
+        inner = sums[0] + jnp.where(regular, eye - constant, 0.0)
+        cross = sums[1] + jnp.where(regular, solved, 0.0)
+        return (inner, cross), (regular, jnp.where(regular, epsilon / pivots**2, 0.0))
+
+    (inner, cross), (regular, magnified) = jax.lax.scan(add, (inner, cross), (train, test))
+    return inner, cross, ~regular, jnp.max(magnified)
+
+
+@functools.partial(jax.jit, donate_argnums=(0, 1))
+@highest
+def _add_group(
+    inner: Array, cross: Array, train: Array, test: Array, mean: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Adds one group (P, N) by its singular vectors; how E changes when that is done again."""
+    epsilon = float(jnp.finfo(train.dtype).eps)
+    length = jnp.linalg.norm(train, axis=-1, keepdims=True)
+    unit = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1.0), 0.0)
+
+    def decomposed(columns: Array, times: float) -> tuple[Array, Array, Array]:
+        left, values, right = jnp.linalg.svd(columns, full_matrices=False)
+        kept = values > times * max(columns.shape) * epsilon * values[0]
+        inverse = jnp.where(kept, 1 / jnp.where(kept, values, 1.0), 0.0)
+        return left * inverse, jnp.where(kept[:, None], right, 0.0), jnp.max(inverse) * values[0]
+
+    inverse, z, condition = decomposed(train * unit, 1.0)
+    # Centered values are off by the rounding of what they were.
+    off = epsilon * jnp.hypot(mean[:, None] * unit / train.shape[-1] ** 0.5, jnp.sign(unit))
+    noise = jax.random.normal(jax.random.key(0), train.shape, train.dtype) * off
+    again = decomposed(train * unit + noise, OTHER_CUT)[1]
+    projector = gram(z)
+    return (
+        inner + projector,
+        cross + z.T @ (inverse.T @ (test * unit)),
+        gram(again) - projector,
+        epsilon * condition,
+    )
