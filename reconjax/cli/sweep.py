@@ -88,6 +88,7 @@ def sweep(
     precision: Annotated[Literal["float64", "mixed", "float32"], Parameter(group=GRID)] = "mixed",
     partial: Annotated[bool, Parameter(group=GRID)] = False,
     devices: Annotated[Whole | None, Parameter(group=GRID)] = None,
+    side: Annotated[Literal["auto", "features", "samples"], Parameter(group=GRID)] = "auto",
     batch_size: Annotated[Whole, Parameter(group=GRID)] = 1,
     bootstrap: Annotated[Whole | None, Parameter(group=STATISTICS)] = None,
     reading: DataOptions = DataOptions(),  # noqa: B008 - frozen
@@ -120,6 +121,8 @@ def sweep(
         Allow partial patches at the edges.
     devices
         The number that shares the grid (all).
+    side
+        D x D or N x N matrices (auto: the smaller, if it can).
     batch_size
         Grid points at a time; bounds memory.
     bootstrap
@@ -142,6 +145,7 @@ def sweep(
         precision=precision,
         partial=partial,
         devices=devices,
+        side=side,
         batch_size=batch_size,
         bootstrap=bootstrap,
         out=output.out,
@@ -163,7 +167,8 @@ def sweep(
         print(
             f"solved in a subspace: {int(reduced.sum())} of {reduced.size} rays; the others in full"
         )
-    if bootstrap is None and not result.attrs["folds"] and result.attrs["features"] > CHEAP:
+    large = result.attrs["features"] > CHEAP and result.attrs["side"] == "features"
+    if bootstrap is None and not result.attrs["folds"] and large:
         print(f"more than {CHEAP} features: standard errors only with --bootstrap")
     if (why := several_processes()) is not None:
         print(why)
@@ -172,7 +177,7 @@ def sweep(
 
 def _rows(result: "xarray.Dataset") -> Iterator[dict[str, Any]]:
     """For each weight and some K, the best noise as --json prints it."""
-    best = reconjax.studies.best(result)
+    best = reconjax.studies.best(result, by="held_out" if _overfits(result) else "r2")
     strength, key = _strength(result)
     for weight in best.weight.values.tolist():
         for latent_dim in best.latent_dim.values.tolist():
@@ -188,8 +193,19 @@ def _rows(result: "xarray.Dataset") -> Iterator[dict[str, Any]]:
                 "latent_dim": latent_dim,
                 **where,
                 **values,
-                "at": "no noise is as good" if abs(values["gain"]) < NO_GAIN else text,
+                "at": text if _gains(values, _overfits(result)) else "no noise is as good",
             }
+
+
+def _overfits(result: "xarray.Dataset") -> bool:
+    """Whether r2 on the training data tells little, and that on a test split is there."""
+    return "held_out" in result and result.attrs["samples"] <= result.attrs["features"]
+
+
+def _gains(row: dict[str, Any], held_out: bool) -> bool:
+    """Whether the noise changes more than rounding does, of what it was chosen by."""
+    gain = row["held_out"] - row["held_out_without"] if held_out else row["gain"]
+    return bool(abs(gain) >= NO_GAIN)
 
 
 def _record(result: "xarray.Dataset", rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -234,6 +250,8 @@ def _print(result: "xarray.Dataset", rows: list[dict[str, Any]]) -> None:
     masks = "patch" in result.dims
     print(headline(result))
     print("{noise} noise, {readout} read-out, {precision}".format(**about))
+    if about["side"] == "samples":
+        print("by samples: no matrix is larger than {samples} x {samples}".format(**about))
     if masks and (cut := _cut(result)):
         print(f"patches of {cut} do not divide the images: those at the edges are partial")
     columns = [column for column in COLUMNS if column[1] in rows[0]]
@@ -252,13 +270,15 @@ def _print(result: "xarray.Dataset", rows: list[dict[str, Any]]) -> None:
             line += [form.format(row[name]) for _, name, form in columns]
             if erring:
                 line.append(f"{row['error']:.0e}" if row["error"] >= VISIBLE else "")
-            gains = abs(row["gain"]) >= NO_GAIN
+            gains = _gains(row, _overfits(result))
             if masks:
                 line.append("x".join(map(str, row["patch_shape"])) if gains else "any")
             lines.append([*line, f"{row[key]:g}" if gains else "0"])
         print_table(heads, lines)
     print("no noise, best: r2, the share of the label variance that a linear head")
     print("explains, on the training data; gain: its change")
+    if _overfits(result):
+        print("fewer samples than features: what counts is the test split, which chose the best")
     if erring:
         print("error: that of the numbers, estimated")
     if (why := too_few(result.latent_dim.values.tolist(), result.r2_chance.values)) is not None:

@@ -148,6 +148,23 @@ def samples(
     return Samples(rows, spectrum, principal, vectors, split)
 
 
+def samples_memory(size: int, features: int, batch_size: int = 1, itemsize: int = 1) -> int:
+    """Bytes that `samples` and `sweep_samples` hold at their peak, the stored samples included.
+
+    Args:
+      size: N.
+      features: D.
+      batch_size: as in `sweep_samples`.
+      itemsize: bytes of a stored value.
+
+    Example:
+      >>> from reconjax.grid.samples import samples_memory
+      >>> samples_memory(4000, 150528) / 2**30 < 3
+      True
+    """
+    return 8 * size**2 * (8 + 11 * batch_size) + size * features * itemsize
+
+
 def sweep_samples(
     data: Samples,
     noises: Sequence[Sequence[Noise]],

@@ -9,7 +9,8 @@ import xarray
 from reconjax.data import Dataset
 from reconjax.storage.files import output_folder
 from reconjax.studies.labeled import labeled, save
-from reconjax.studies.source import Reading, Source, check_whole
+from reconjax.studies.limits import check_whole
+from reconjax.studies.source import Reading, Source
 from reconjax.summary import hosts
 from reconjax.summary.moments import Moments
 from reconjax.theory.alignment import alignment

@@ -1,7 +1,7 @@
 """A grid of noises solved ray by ray; each ray is kept as soon as it is finished."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +10,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from reconjax.evidence.bootstrap import Bootstrap
-from reconjax.grid.sweep import device_counts, divided, sweep
+from reconjax.grid.samples import Samples, sweep_samples
+from reconjax.grid.sweep import Sweep, device_counts, divided, sweep
 from reconjax.noise import identity
 from reconjax.noise.base import Noise
 from reconjax.storage.parts import Parts
@@ -37,21 +38,36 @@ class GridProblem(NamedTuple):
 
     Attributes:
       source: the data.
-      moments: of the training split.
+      data: moments of the training split, or its samples, which know the test split.
       folds: (B, ...) of its folds, or None.
-      held_out: the test split, or None.
+      held_out: the test split, where there are moments of it, or None.
       noises: (P, R).
       options: keywords of `reconjax.sweep`.
       mesh: devices that share the grid, or None.
     """
 
     source: Source
-    moments: Moments
+    data: Moments | Samples
     folds: Moments | None
     held_out: HeldOut | None
     noises: Grid
     options: dict[str, Any]
     mesh: Mesh | None
+
+    @property
+    def size(self) -> int:
+        """Of the matrices, D or N."""
+        data = self.data
+        return data.features if isinstance(data, Moments) else len(data.rows.train)
+
+    def solve(self, noises: Grid, mesh: Mesh | None, progress: Callable[..., None] | None) -> Sweep:
+        """Some rays."""
+        if isinstance(self.data, Moments):
+            options = {"held_out": self.held_out, "mesh": mesh, **self.options}
+            return sweep(self.data, noises, progress=progress, **options)
+        options = {name: value for name, value in self.options.items() if name != "tolerance"}
+        with self.source.progress("features", len(noises) * self.source.features) as count:
+            return sweep_samples(self.data, noises, progress=progress, columns=count, **options)
 
 
 class GridSolution(NamedTuple):
@@ -179,18 +195,11 @@ class _Done:
 def _solve_units(problem: GridProblem, units: list[_Unit], done: _Done) -> None:
     total = sum(unit.points(problem) for unit in units)
     with problem.source.progress("grid points", total) as count:
-        counted = count if problem.moments.features >= COUNTED else None
+        counted = count if problem.size >= COUNTED else None
         for unit in units:
             missing = not done.has(unit.names)
             if missing:
-                result = sweep(
-                    problem.moments,
-                    unit.noises,
-                    held_out=problem.held_out,
-                    progress=counted,
-                    mesh=unit.mesh,
-                    **problem.options,
-                )._asdict()
+                result = problem.solve(unit.noises, unit.mesh, counted)._asdict()
                 arrays = {
                     NAMES.get(n, n): np.asarray(v) for n, v in result.items() if v is not None
                 }
@@ -207,7 +216,7 @@ def _solve_folds(problem: GridProblem, units: list[_Unit], done: _Done) -> None:
     folds = len(problem.folds.samples)
     total = (folds + 1) * sum(unit.points(problem) for unit in units)
     # With it, small grids need no program of their own.
-    held_out = problem.held_out if problem.moments.features < COUNTED else None
+    held_out = problem.held_out if problem.size < COUNTED else None
     with problem.source.progress(f"grid points of {folds} folds", total) as count:
         for unit in units:
             names = [f"folds of {name}" for name in unit.names]

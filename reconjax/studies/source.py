@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +16,7 @@ from reconjax.data.changed import changed
 from reconjax.data.targets import strata
 from reconjax.data.units import as_floats
 from reconjax.evidence.bootstrap import BALANCED, bootstrap
+from reconjax.studies.limits import check_whole, device_memory
 from reconjax.studies.progress import progress_bar, say
 from reconjax.summary import hosts
 from reconjax.summary.folds import combined, each_fold, fold_memory, fold_moments, most_folds
@@ -199,27 +199,40 @@ class Source:
         Raises:
           ValueError: one line with both sizes.
         """
-        limit = self.reading.get("memory")
-        there = limit * 2**30 if limit else _device_memory()
+        there = self._memory()
         if needed > there:
             raise ValueError(
                 f"{self.name}: {what} of D = {self.features} features need about"
-                f" {needed / 2**30:.3g} GiB; {there / 2**30:.3g} GiB are there (--memory)"
+                f" {needed / 2**30:.3g} GiB; {there / 2**30:.3g} GiB are there (--memory);"
+                " less is needed for fewer features (--resize) or fewer samples than features"
+                " (--max-samples)"
             )
+
+    @property
+    def needs_moments(self) -> str | None:
+        """What only (D, D) moments can serve; None where the samples do as well."""
+        if self.given is not None:
+            return "moments"
+        if self.class_weight:
+            return "class weights"
+        if self.standardize:
+            return "standardized features"
+        return "several processes" if jax.process_count() > 1 else None
 
     @property
     def by_samples(self) -> bool:
         """Whether there are fewer samples than features, so that the N x N problem is solved."""
-        if self.given is not None or self.class_weight or self.standardize:
-            return False
-        return len(self.train) < self.features and jax.process_count() == 1
+        return self.needs_moments is None and len(self.train) < self.features
+
+    def moments_fit(self) -> bool:
+        """Whether there is memory for (D, D) moments."""
+        return self._moments_size() <= self._memory()
 
     def moments(self) -> Moments:
         """Moments of the training split, each process reading its part of it."""
         if self.given is not None:
             return self.given
-        needed = DENSE_MATRICES * 8 * self.features * (self.features + self.num_targets)
-        self.check_memory(needed, "the moments")
+        self.check_memory(self._moments_size(), "the moments")
         mine = hosts.part(self.train)
         with self.progress("samples", len(mine)) as count:
             local = jax.local_devices()
@@ -246,19 +259,23 @@ class Source:
         """
         if not self.by_samples:
             return spectrum(self.moments())
+        images, labels = self.in_memory(self.train, "samples")
+        kept: dict[str, Any] = {"directions": 0} if variance is None else {"variance": variance}
+        return spectrum_from_samples(images, labels, num_classes=self.num_classes, **kept)
+
+    def in_memory(self, split: Split, label: str) -> Batch:
+        """All examples of a split, as they are stored, and their labels."""
         # Small batches into one array of the stored dtype: what is read is in memory once.
-        train = self.train
-        first, of_first = train.examples(np.arange(1))
-        images = np.empty((len(train), *first.shape[1:]), first.dtype)
-        labels = np.empty((len(train), *of_first.shape[1:]), of_first.dtype)
-        starts = range(0, len(train), 256)
-        with self.progress("samples", len(train)) as count:
-            for begin, (batch, classes) in zip(starts, train.batches(256), strict=True):
+        first, of_first = split.examples(np.arange(1))
+        images = np.empty((len(split), *first.shape[1:]), first.dtype)
+        labels = np.empty((len(split), *of_first.shape[1:]), of_first.dtype)
+        starts = range(0, len(split), 256)
+        with self.progress(label, len(split)) as count:
+            for begin, (batch, classes) in zip(starts, split.batches(256), strict=True):
                 images[begin : begin + len(batch)] = batch
                 labels[begin : begin + len(batch)] = classes
                 count(len(batch))
-        kept: dict[str, Any] = {"directions": 0} if variance is None else {"variance": variance}
-        return spectrum_from_samples(images, labels, num_classes=self.num_classes, **kept)
+        return images, labels
 
     def rows(self, moments: Moments | Spectrum) -> Rows | None:
         """Draws inputs again, for chance with class weights; None where there are none."""
@@ -341,6 +358,13 @@ class Source:
             )
         return folds
 
+    def _moments_size(self) -> int:
+        return DENSE_MATRICES * 8 * self.features * (self.features + self.num_targets)
+
+    def _memory(self) -> float:
+        limit = self.reading.get("memory")
+        return limit * 2**30 if limit else device_memory()
+
     def _in_units(self, moments: Moments) -> Moments:
         return standardized(moments) if self.standardize else moments
 
@@ -363,19 +387,6 @@ class Source:
             }
 
 
-def check_whole(name: str, value: object, least: int | None = None) -> None:
-    """Raises ValueError unless the value is None, or a whole number that is large enough.
-
-    2.5 is not rounded, and True is no number.
-    """
-    if value is None:
-        return
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or (least is not None and value < least):  # type: ignore[operator]
-        wanted = "a whole number" if least is None else f"a whole number, at least {least},"
-        raise ValueError(f"{name}: {value}; {wanted} is needed")
-
-
 def _counted(
     batches: Iterable[Batch], count: Callable[[int], None], labeled: bool
 ) -> Iterator[Batch]:
@@ -383,10 +394,3 @@ def _counted(
         # 8-bit images with labels are summed without rounding: any two classes will do.
         yield images, labels if labeled else np.arange(len(images)) % 2
         count(len(labels))
-
-
-def _device_memory() -> float:
-    statistics = jax.local_devices()[0].memory_stats() or {}
-    if limit := statistics.get("bytes_limit"):
-        return float(limit)
-    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

@@ -11,7 +11,8 @@ from reconjax.data import Dataset
 from reconjax.data.units import as_floats
 from reconjax.storage.files import output_folder
 from reconjax.studies.labeled import labeled, save
-from reconjax.studies.source import Reading, Source, check_whole
+from reconjax.studies.limits import check_whole
+from reconjax.studies.source import Reading, Source
 from reconjax.summary import hosts
 from reconjax.theory import projection
 from reconjax.theory.spectrum import top_directions

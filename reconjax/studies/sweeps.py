@@ -19,13 +19,16 @@ from reconjax.storage.files import output_folder, replacing
 from reconjax.storage.parts import Parts, fingerprint
 from reconjax.studies.axes import Patch, latent_dims_axis, noise_grid, numbers, patch_shape
 from reconjax.studies.labeled import labeled, open_result, save, settings_text
+from reconjax.studies.limits import check_whole
 from reconjax.studies.progress import say
 from reconjax.studies.rays import Arrays, GridProblem, GridSolution, sharing, solve
-from reconjax.studies.source import Reading, Source, check_whole
+from reconjax.studies.sample_side import Side, sample_side, solved_by_samples
+from reconjax.studies.source import Reading, Source
 from reconjax.summary import hosts
 from reconjax.summary.moments import Moments
 from reconjax.theory.chance import chance_curves
 from reconjax.theory.checks import check_readout
+from reconjax.theory.spectrum import Spectrum
 
 # Up to so many features, the grids of all folds take a few seconds.
 CHEAP = 128
@@ -52,6 +55,7 @@ def sweep(
     partial: bool = False,
     image_shape: Sequence[int] | None = None,
     devices: int | None = None,
+    side: Side = "auto",
     batch_size: int = 1,
     bootstrap: int | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -82,6 +86,8 @@ def sweep(
       partial: allow partial patches at the edges.
       image_shape: (H, W, C) for masks of moments or of vectors; that of the data by default.
       devices: how many share the grid; as many as can by default.
+      side: "features": by (D, D) moments; "samples": by (N, N) matrices, with nothing of size D x D
+        and no standard errors; "auto": by samples where they are fewer than the features.
       batch_size: grid points that are solved side by side; it bounds the memory.
       bootstrap: number of class-stratified folds for standard errors (7, 11, 19, 23, 31, ...), at
         as many times the work, 0 for none; by default 19 for up to 128 features.
@@ -129,20 +135,31 @@ def sweep(
         "tolerance": 0.0 if max_latent_dim is None else tolerance,
         "batch_size": batch_size,
     }
-    size = source.features, source.num_targets, batch_size
-    needed = sweep_memory(*size, held_out_folds=source.test_folds)
-    source.check_memory(needed, f"a sweep with batch size {batch_size}")
-    mesh = sharing(devices, len(noises), len(noises[0]))
+    by_samples = solved_by_samples(source, side, readout, devices)
+    if by_samples and bootstrap:
+        raise ValueError(f"bootstrap: {bootstrap}; on the sample side 0 alone is allowed")
     folder = output_folder(out) if out is not None and hosts.first() else None
-    moments, folds = source.folded_moments(bootstrap, CHEAP)
-    problem = GridProblem(source, moments, folds, source.held_out(moments), noises, options, mesh)
+    if by_samples:
+        samples = sample_side(source, batch_size, readout == "clean")
+        problem = GridProblem(source, samples, None, None, noises, options, None)
+        facts: Moments | Spectrum = samples.spectrum
+    else:
+        size = source.features, source.num_targets, batch_size
+        needed = sweep_memory(*size, held_out_folds=source.test_folds)
+        source.check_memory(needed, f"a sweep with batch size {batch_size}")
+        mesh = sharing(devices, len(noises), len(noises[0]))
+        moments, folds = source.folded_moments(bootstrap, CHEAP)
+        test = source.held_out(moments)
+        problem = GridProblem(source, moments, folds, test, noises, options, mesh)
+        facts = moments
     settings = {
         "noise": noise,
         **{name: values.tolist() for name, values in axes.items()},
         "weights": [str(weight) for weight in levels],
         "latent_dims": dims,
         **{name: options[name] for name in ("readout", "precision", "tolerance")},
-        "bootstrap": 0 if folds is None else len(folds.samples),
+        "side": "samples" if by_samples else "features",
+        "bootstrap": 0 if problem.folds is None else len(problem.folds.samples),
     }
     parts = None
     if folder is not None:
@@ -150,7 +167,7 @@ def sweep(
         parts = Parts(folder, {**settings, **_fingerprints(problem)})
     solution = solve(problem, parts)
     statistics = _statistics(solution)
-    result = _labeled(source, moments, axes, levels, solution, statistics, settings)
+    result = _labeled(source, facts, axes, levels, solution, statistics, settings)
     if folder is not None and parts is not None:
         with replacing(folder / "sweep.npz") as part:
             np.savez(part, allow_pickle=False, **_plain(axes, levels, solution, statistics))
@@ -159,21 +176,25 @@ def sweep(
     return result
 
 
-def best(result: xarray.Dataset, latent_dims: Sequence[int] | None = None) -> xarray.Dataset:
+def best(
+    result: xarray.Dataset, latent_dims: Sequence[int] | None = None, *, by: str = "r2"
+) -> xarray.Dataset:
     """For each weight and some K, the noise with the largest r2, and what is known of it.
 
-    The noise is chosen by the training split, after the fact: `p_value` accounts for that.
+    The noise is chosen after the fact: `p_value` accounts for that.
 
     Args:
       result: from `sweep`, or a part of it by `.sel`.
       latent_dims: K; by default all where there are up to 12, else 1, 2, 4, ... and the rank.
+      by: "r2", on the training split, or "held_out", on the test split, which is to be preferred
+        where there are fewer samples than features: r2 ends at 1 there, whatever the noise.
 
     Returns:
       The variables of the result at that noise, over `weight` and `latent_dim`, and which it is:
       `patch` and `ratio`, or `std`.
 
     Raises:
-      ValueError: it is no result of `sweep`, or lacks one of the K.
+      ValueError: it is no result of `sweep`, or lacks one of the K or what to choose by.
 
     Example:
       >>> grid = dict(patches=[2, 4], ratios=[0.25, 0.75], precision="float32", bootstrap=0)
@@ -183,6 +204,9 @@ def best(result: xarray.Dataset, latent_dims: Sequence[int] | None = None) -> xa
     """
     if result.attrs.get("study") != "sweep":
         raise ValueError(f"result: of the study {result.attrs.get('study')!r}; 'sweep' is needed")
+    if by not in ("r2", "held_out") or by not in result:
+        allowed = " or ".join(name for name in ("r2", "held_out") if name in result)
+        raise ValueError(f"by: {by!r}; {allowed} is there")
     if "latent_dim" in result.dims:
         there = result.latent_dim.values.tolist()
         wanted = _some(there, result.attrs["rank"]) if latent_dims is None else list(latent_dims)
@@ -192,7 +216,7 @@ def best(result: xarray.Dataset, latent_dims: Sequence[int] | None = None) -> xa
         result = result.sel(latent_dim=wanted)
     result = result.drop_dims("fold", errors="ignore")
     noises = [name for name in ("patch", *STRENGTHS) if name in result.r2.dims]
-    return result.isel(result.r2.argmax(noises)) if noises else result
+    return result.isel(result[by].argmax(noises)) if noises else result
 
 
 def _some(there: Sequence[int], rank: int) -> list[int]:
@@ -206,7 +230,7 @@ def _some(there: Sequence[int], rank: int) -> list[int]:
 def _fingerprints(problem: GridProblem) -> dict[str, Any]:
     test = problem.held_out
     return {
-        "data": fingerprint(problem.moments),
+        "data": fingerprint(problem.data),
         "test split": None if test is None else fingerprint(test),
     }
 
@@ -257,7 +281,7 @@ def _statistics(solution: GridSolution) -> Arrays:
 
 def _labeled(
     source: Source,
-    moments: Moments,
+    moments: Moments | Spectrum,
     axes: Arrays,
     weights: Sequence[float],
     solution: GridSolution,
@@ -298,6 +322,7 @@ def _labeled(
             "noise": settings["noise"],
             "readout": settings["readout"],
             "precision": settings["precision"],
+            "side": settings["side"],
             "error": float(np.max(curves["error"])),
             "folds": settings["bootstrap"],
             "test_samples": 0 if source.test is None or test is None else len(source.test),

@@ -27,6 +27,7 @@ import numpy as np
 
 from reconjax.summary.moments import Moments
 from reconjax.summary.unweighted import Unweighted
+from reconjax.theory.spectrum import Spectrum
 
 # Draws go on until the standard error of every point is below this, or they cost too much.
 ENOUGH = 0.004
@@ -73,12 +74,12 @@ def equal_weights(unweighted: Unweighted | None) -> bool:
 
 
 def chance_curves(
-    moments: Moments, rank: int, latent_dims: np.ndarray, rows: Rows | None = None
+    moments: Moments | Spectrum, rank: int, latent_dims: np.ndarray, rows: Rows | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """What permuted labels give on K principal directions, K / rank and K / (N − 1) by default.
 
     Args:
-      moments: of the data.
+      moments: of the data, or their spectrum.
       rank: of their second moment; past it curves are flat.
       latent_dims: (Kn,) K.
       rows: as in `permuted`.
