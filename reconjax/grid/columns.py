@@ -24,7 +24,13 @@ from reconjax.data.units import as_floats
 from reconjax.linalg.precision import highest
 from reconjax.linalg.products import gram
 from reconjax.linalg.whitening import OTHER_CUT
-from reconjax.noise.rays import Direction, FeatureVariance, Independent, SameGroup
+from reconjax.noise.rays import (
+    Direction,
+    FeatureVariance,
+    FilledGroup,
+    Independent,
+    SameGroup,
+)
 
 CHUNK_BYTES = 2**26  # of the floats of a chunk of columns
 
@@ -80,13 +86,22 @@ def column_groups(direction: Direction, features: int) -> Iterator[np.ndarray]:
     Raises:
       ValueError: a direction that is not made of groups of features.
     """
-    if isinstance(direction, FeatureVariance | Independent):
+    alone = isinstance(direction, FeatureVariance | Independent)
+    if isinstance(direction, FilledGroup):
+        alone = len(np.unique(np.asarray(direction.groups))) == features
+        if not alone:
+            raise ValueError(
+                "noises: masks that fill patches, as salt and pepper, have no form by samples;"
+                " those of single values have (or a smaller --resize)"
+            )
+    if alone:
         yield np.arange(features)[:, None]
         return
     if not isinstance(direction, SameGroup):
         raise ValueError(
             f"noises: {type(direction).__name__} has no form by samples; masks of patches and"
-            " pixels, speckle, salt and pepper, and Gaussian noise have (or a smaller --resize)"
+            " pixels, speckle, salt and pepper of values, and Gaussian noise have"
+            " (or a smaller --resize)"
         )
     groups = np.asarray(direction.groups)
     order = np.argsort(groups, kind="stable")
@@ -117,7 +132,12 @@ def column_sums(
     inner, cross = jnp.zeros((samples, samples), dtype), jnp.zeros((samples, new), dtype)
     change: Array | None = None
     magnified, widest = 0.0, 0
-    variance = np.asarray(direction.variance) if isinstance(direction, Independent) else None
+    variance: np.ndarray | None = None
+    if isinstance(direction, Independent):
+        variance = np.asarray(direction.variance, dtype)
+    elif isinstance(direction, FilledGroup):
+        variance = np.sum(np.asarray(direction.fills, dtype) ** 2, axis=1)
+    with_data = isinstance(direction, FilledGroup)
     for index in column_groups(direction, rows.train.shape[1]):
         width = index.shape[1]
         widest = max(widest, width)
@@ -129,8 +149,8 @@ def column_sums(
             padded = np.pad(part, filling, constant_values=-1)
             train, test = rows.columns(padded)
             if variance is not None:
-                root = np.where(padded >= 0, np.sqrt(variance[padded]), np.inf)[..., None]
-                inner, cross = _add(inner, cross, train / root, test / root)
+                of_noise = jnp.asarray(np.where(padded >= 0, variance[padded], np.inf))[..., None]
+                inner, cross = _add_independent(inner, cross, train, test, of_noise, with_data)
             else:
                 inner, cross, doubtful, size = _add_groups(inner, cross, train, test)
                 magnified = max(magnified, float(size))
@@ -177,6 +197,19 @@ def _add(inner: Array, cross: Array, train: Array, test: Array) -> tuple[Array, 
     """E + Z Zᵀ and g + Z Z'ᵀ of columns (G, P, N) and (G, P, Nt)."""
     z = train.reshape(-1, train.shape[-1])
     return inner + gram(z), cross + z.T @ test.reshape(len(z), test.shape[-1])
+
+
+@functools.partial(jax.jit, donate_argnums=(0, 1), static_argnames="with_data")
+@highest
+def _add_independent(
+    inner: Array, cross: Array, train: Array, test: Array, variance: Array, with_data: bool
+) -> tuple[Array, Array]:
+    """The same for single columns whose noise has a variance (G, 1, 1), or that and their own."""
+    if with_data:
+        variance = variance + jnp.sum(train**2, axis=-1, keepdims=True)
+    # Without noise, what is left is a constant.
+    inverse = jnp.where(variance > 0, jax.lax.rsqrt(jnp.where(variance > 0, variance, 1.0)), 0.0)
+    return _add(inner, cross, train * inverse, test * inverse)
 
 
 @functools.partial(jax.jit, donate_argnums=(0, 1))

@@ -33,6 +33,7 @@ from reconjax.linalg.precision import highest
 from reconjax.linalg.products import symmetric_product
 from reconjax.linalg.whitening import OTHER_CUT
 from reconjax.noise import Isotropic, Noise
+from reconjax.noise.rays import FilledGroup, Independent
 from reconjax.summary.moments import Moments
 from reconjax.theory.alignment import direction_weights
 from reconjax.theory.spectrum import SampleSide, Spectrum
@@ -186,7 +187,7 @@ def sweep_samples(
     Args:
       data: from `samples`.
       noises: (P, R) noises on rays: masks of patches, of pixels or of values, speckle, salt and
-        pepper, Gaussian noise.
+        pepper of values, Gaussian noise.
       reconstruction_weights: (L,) λ in [0, inf].
       latent_dims: (Kn,) K in 1 .. D; 1 .. min(N, D) by default.
       readout: as in `sweep`.
@@ -269,7 +270,11 @@ def _factorized(data: Samples, direction: Any, columns: Callable[[int], None] | 
             columns(features)
     else:
         sums = column_sums(rows, direction, columns)
-        total = jnp.sum(direction.variance) if hasattr(direction, "variance") else variance
+        total = variance  # tr B
+        if isinstance(direction, Independent):
+            total = jnp.sum(direction.variance).astype(variance.dtype)
+        elif isinstance(direction, FilledGroup):
+            total = variance + jnp.sum(direction.fills**2).astype(variance.dtype)
     kappa = variance / total
     solve = functools.partial(_ray, data.principal, data.vectors)
     magnified = jnp.asarray(sums.magnified, variance.dtype)

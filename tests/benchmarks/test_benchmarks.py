@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import reconjax
-from benchmarks import moments, scaling, sweep
+from benchmarks import moments, sample_side, scaling, sweep
 
 PRECISIONS = ("float64", "mixed")
 
@@ -131,3 +131,19 @@ def test_scaling_is_measured_and_drawn(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(scaling, "timed", None)
     scaling.main(command)
     assert json.loads((tmp_path / "scaling.json").read_text())["parts"] == results["parts"]
+
+
+def test_the_sample_side_is_measured_against_its_eigendecompositions(tmp_path, capsys):
+    with jax.numpy_dtype_promotion("standard"):
+        sample_side.main(["--preset", "smoke", "--out", str(tmp_path)])
+    parts = json.loads((tmp_path / "sample_side.json").read_text())["parts"]
+    assert [(part["samples"], part["features"]) for part in parts.values()] == [
+        (40, 192),
+        (80, 192),
+    ]
+    for part in parts.values():
+        assert part["to_floor"] == pytest.approx(part["each"]["sweep"] / part["each"]["eigh"])
+    assert parts["base"]["by_features"] > 0
+    assert parts["base"]["difference"] < 1e-3
+    assert parts["samples"]["by_features"] is None
+    assert "by (D, D) moments" in capsys.readouterr().out
