@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from reconjax.evidence.bootstrap import Bootstrap
-from reconjax.grid.samples import Samples, sweep_samples
+from reconjax.grid.sample_side import Samples, sweep_samples
 from reconjax.grid.sweep import Sweep, device_counts, divided, sweep
 from reconjax.noise import identity
 from reconjax.noise.base import Noise

@@ -3,7 +3,7 @@
 from typing import Literal, get_args
 
 from reconjax.data.targets import strata
-from reconjax.grid.samples import Samples, samples, samples_memory
+from reconjax.grid.sample_side import Samples, samples, samples_memory
 from reconjax.studies.source import Source
 from reconjax.summary.folds import stratified
 

@@ -159,7 +159,7 @@ def samples_memory(size: int, features: int, batch_size: int = 1, itemsize: int 
       itemsize: bytes of a stored value.
 
     Example:
-      >>> from reconjax.grid.samples import samples_memory
+      >>> from reconjax.grid.sample_side import samples_memory
       >>> samples_memory(4000, 150528) / 2**30 < 3
       True
     """
