@@ -113,7 +113,7 @@ def test_losses_and_held_out_curves_are_those_of_dense_matrices(patch):
     inside = np.where(groups[:, None] == groups, second, 0)
     whole = np.linalg.pinv(second + tau * inside, rcond=1e-10, hermitian=True)
     scaled = second / unit  # E[x tᵀ] with t the images in units of their own
-    values, vectors = np.linalg.eigh(_root(whole) @ scaled @ scaled.T @ _root(whole))
+    _, vectors = np.linalg.eigh(_root(whole) @ scaled @ scaled.T @ _root(whole))
     encoder = _root(whole) @ vectors[:, ::-1]
     labels = np.eye(3)[y] - np.eye(3)[y].mean(axis=0)
     new_labels = np.eye(3)[new_y] - np.eye(3)[y].mean(axis=0)
@@ -222,5 +222,5 @@ def test_what_has_no_form_by_samples_is_named():
         samples(x, y, test=(x.astype(np.float32), y), num_classes=3)
     with pytest.raises(ValueError, match=r"test: targets \(20, 2\); \(20, 3\) is needed"):
         samples(x, y, test=(x, np.ones((20, 2))), num_classes=3)
-    with pytest.raises(ValueError, match="latent_dim: 49; 1 .. 48"):
+    with pytest.raises(ValueError, match=r"latent_dim: 49; 1 .. 48"):
         sweep_samples(data, GRIDS["masks"](), latent_dims=[49])
