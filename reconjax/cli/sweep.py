@@ -122,7 +122,7 @@ def sweep(
     devices
         The number that shares the grid (all).
     side
-        D x D or N x N matrices (auto: the smaller, if it can).
+        D x D or N x N matrices; auto: the smaller.
     batch_size
         Grid points at a time; bounds memory.
     bootstrap
