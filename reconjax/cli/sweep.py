@@ -122,7 +122,7 @@ def sweep(
     devices
         The number that shares the grid (all).
     side
-        D x D or N x N matrices; auto: the smaller.
+        D x D or N x N matrices.
     batch_size
         Grid points at a time; bounds memory.
     bootstrap
