@@ -413,7 +413,7 @@ def compiled_memory(features, strengths, weights, batch_size, folds=0):
         )
     lowered = grid_module.solve_grid.lower(
         moments,
-        module._stacked(noises, features),
+        module.grid_points(noises, features),
         jnp.linspace(0.0, 1.0, weights),
         jnp.array([3], jnp.int32),
         jnp.asarray(0.0),
