@@ -1,0 +1,91 @@
+"""Sweeps on the sample side: chosen, forced, refused, resumed, and judged by the test split."""
+
+import numpy as np
+import pytest
+
+from reconjax import studies
+from reconjax.data import Dataset
+
+GRID = {"patches": [1, 2], "ratios": [0.0, 0.5], "precision": "float64", "progress": False}
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """24 training and 30 test images of 6 x 6, of two classes."""
+    rng = np.random.default_rng(0)
+    y = np.arange(54) % 2
+    x = rng.random((54, 6, 6, 1)) + 0.3 * y[:, None, None, None]
+    return Dataset.from_arrays(x[:24], y[:24], x[24:], y[24:], name="wide")
+
+
+@pytest.fixture(scope="module")
+def by_samples(wide):
+    return studies.sweep(wide, **GRID)
+
+
+def test_fewer_samples_than_features_are_solved_by_samples_and_equal_to_moments(wide, by_samples):
+    by_features = studies.sweep(wide, side="features", **GRID)
+    assert by_samples.attrs["side"] == "samples"
+    assert by_features.attrs["side"] == "features"
+    assert by_samples.latent_dim.values.tolist() == list(range(1, 25))
+    wanted = by_features.sel(latent_dim=by_samples.latent_dim)
+    for name in ("r2", "gain", "held_out", "agreement", "p_value", "chance", "r2_chance"):
+        np.testing.assert_allclose(by_samples[name], wanted[name], rtol=0, atol=1e-8)
+    assert studies.sweep("digits", bootstrap=0, latent_dims=[2], **GRID).attrs["side"] == "features"
+
+
+def test_a_noisy_read_out_keeps_its_held_out_curve(wide):
+    result = studies.sweep(wide, readout="noisy", **GRID)
+    assert result.attrs["side"] == "features"
+    assert "held_out" in result
+    forced = studies.sweep(wide, readout="noisy", side="samples", **GRID)
+    assert "held_out" not in forced
+    wanted = result.r2.sel(latent_dim=forced.latent_dim)
+    np.testing.assert_allclose(forced.r2, wanted, rtol=0, atol=1e-8)
+
+
+def test_the_best_is_chosen_by_what_is_asked(by_samples):
+    best = studies.best(by_samples, [4, 23], by="held_out")
+    top = by_samples.held_out.sel(latent_dim=[4, 23]).max(("patch", "ratio"))
+    np.testing.assert_array_equal(best.held_out, top)
+    with pytest.raises(ValueError, match="by: 'p_value'; r2 or held_out is there"):
+        studies.best(by_samples, by="p_value")
+    with pytest.raises(ValueError, match="by: 'held_out'; r2 is there"):
+        studies.best(by_samples.drop_vars("held_out"), by="held_out")
+
+
+def test_finished_rays_are_kept(wide, by_samples, tmp_path, monkeypatch):
+    from reconjax.studies import rays
+
+    once = rays.sweep_samples
+    calls = []
+
+    def failing(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return once(*arguments, **options)
+
+    monkeypatch.setattr(rays, "sweep_samples", failing)
+    with pytest.raises(KeyboardInterrupt):
+        studies.sweep(wide, out=tmp_path, **GRID)
+    result = studies.sweep(wide, out=tmp_path, **GRID)
+    assert len(calls) == 3
+    np.testing.assert_array_equal(result.r2, by_samples.r2)
+    assert studies.open(tmp_path / "sweep.nc").attrs["side"] == "samples"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"side": "both"}, "side: 'both'; one of auto, features, samples"),
+        ({"side": "samples", "class_weight": "balanced"}, "does not apply to class weights"),
+        ({"side": "samples", "standardize": True}, "does not apply to standardized features"),
+        ({"side": "samples", "devices": 2}, "devices: 2; on the sample side 1 alone"),
+        ({"bootstrap": 7}, "bootstrap: 7; on the sample side 0 alone"),
+        ({"memory": 1e-6}, "24 samples on the sample side of D = 36 features need"),
+    ],
+)
+def test_what_the_sample_side_cannot_do_is_refused(wide, options, text):
+    with pytest.raises(ValueError, match=text):
+        studies.sweep(wide, **{**GRID, **options})
