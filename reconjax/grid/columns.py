@@ -8,7 +8,7 @@ of size D but the samples themselves is there, and of these only a chunk of colu
 The columns of a group are orthonormalized by their Gram matrix and its Cholesky factor, twice: the
 second time makes up for the squaring of the first. Where they are nearly dependent it is done by
 their singular vectors instead, without squaring, up to a cut-off. What depends on that, or on
-rounding, shows when it is done `again` with another cut-off and other rounding.
+rounding, shows when it is done again with another cut-off and other rounding.
 """
 
 import functools
@@ -21,6 +21,7 @@ import numpy as np
 from jax import Array
 
 from reconjax.data.units import as_floats
+from reconjax.linalg.eigen import inverse_root
 from reconjax.linalg.precision import highest
 from reconjax.linalg.products import gram
 from reconjax.linalg.whitening import OTHER_CUT
@@ -29,6 +30,7 @@ from reconjax.noise.rays import (
     FeatureVariance,
     FilledGroup,
     Independent,
+    Isotropic,
     SameGroup,
 )
 
@@ -43,14 +45,57 @@ class Sums(NamedTuple):
       change: (N, N) what E changes by when it is made again; None where no group is doubtful.
       cross: (N, Nt) g(x) of the new samples.
       magnified: how much orthonormalizing may have magnified rounding, at most.
-      widest: the number of columns of the widest group.
     """
 
     inner: Array
     change: Array | None
     cross: Array
     magnified: float
-    widest: int
+
+
+class Alone(NamedTuple):
+    """A direction with a diagonal B: every feature has noise of its own.
+
+    Attributes:
+      variance: (D,) of the noise.
+      with_data: whether that of the data comes on top.
+    """
+
+    variance: np.ndarray
+    with_data: bool
+
+    def trace(self, variance: Array) -> Array:
+        """tr B, given tr M."""
+        noise = jnp.asarray(np.sum(self.variance), variance.dtype)
+        return variance + noise if self.with_data else noise
+
+
+def alone(direction: Direction, features: int) -> Alone | None:
+    """A direction with a diagonal B; None for one that is made of groups of features.
+
+    Raises:
+      ValueError: a direction that is neither.
+    """
+    if isinstance(direction, SameGroup):
+        return None
+    if isinstance(direction, Isotropic):
+        return Alone(np.ones(features), with_data=False)
+    if isinstance(direction, Independent):
+        return Alone(np.asarray(direction.variance), with_data=False)
+    if isinstance(direction, FeatureVariance):
+        return Alone(np.zeros(features), with_data=True)
+    if isinstance(direction, FilledGroup):
+        if len(np.unique(np.asarray(direction.groups))) < features:
+            raise ValueError(
+                "noises: masks that fill patches, as salt and pepper, have no form by samples;"
+                " those of single values have (or a smaller --resize)"
+            )
+        return Alone(np.sum(np.asarray(direction.fills) ** 2, axis=1), with_data=True)
+    raise ValueError(
+        f"noises: {type(direction).__name__} has no form by samples; masks of patches and"
+        " pixels, speckle, salt and pepper of values, and Gaussian noise have"
+        " (or a smaller --resize)"
+    )
 
 
 class Rows(NamedTuple):
@@ -75,35 +120,12 @@ class Rows(NamedTuple):
         step = max(CHUNK_BYTES // (dtype.itemsize * (samples + len(self.test))), 1)
         for start in range(0, features, step):
             index = np.arange(start, min(start + step, features))[:, None]
-            train, test = self.columns(index)
-            total = _add_products(total, train, test)
+            total = _add_products(total, *self.columns(index))
         return total
 
 
-def column_groups(direction: Direction, features: int) -> Iterator[np.ndarray]:
-    """(G, P) columns of groups of one size each; a narrower group is filled up with -1.
-
-    Raises:
-      ValueError: a direction that is not made of groups of features.
-    """
-    alone = isinstance(direction, FeatureVariance | Independent)
-    if isinstance(direction, FilledGroup):
-        alone = len(np.unique(np.asarray(direction.groups))) == features
-        if not alone:
-            raise ValueError(
-                "noises: masks that fill patches, as salt and pepper, have no form by samples;"
-                " those of single values have (or a smaller --resize)"
-            )
-    if alone:
-        yield np.arange(features)[:, None]
-        return
-    if not isinstance(direction, SameGroup):
-        raise ValueError(
-            f"noises: {type(direction).__name__} has no form by samples; masks of patches and"
-            " pixels, speckle, salt and pepper of values, and Gaussian noise have"
-            " (or a smaller --resize)"
-        )
-    groups = np.asarray(direction.groups)
+def column_groups(groups: np.ndarray) -> Iterator[np.ndarray]:
+    """(G, P) columns of the groups (D,) of a size, for one size after the other."""
     order = np.argsort(groups, kind="stable")
     counts = np.bincount(groups)
     starts = np.cumsum(counts) - counts
@@ -121,26 +143,23 @@ def column_sums(
 
     Args:
       rows: the samples; constant columns are left out.
-      direction: B, made of groups of features.
+      direction: B.
       progress: called with the number of columns that are done.
 
     Raises:
-      ValueError: as `column_groups`.
+      ValueError: as `alone`.
     """
-    samples, new = len(rows.train), len(rows.test)
+    samples, new, features = len(rows.train), len(rows.test), rows.train.shape[1]
     dtype = jnp.result_type(float)
     inner, cross = jnp.zeros((samples, samples), dtype), jnp.zeros((samples, new), dtype)
     change: Array | None = None
-    magnified, widest = 0.0, 0
-    variance: np.ndarray | None = None
-    if isinstance(direction, Independent):
-        variance = np.asarray(direction.variance, dtype)
-    elif isinstance(direction, FilledGroup):
-        variance = np.sum(np.asarray(direction.fills, dtype) ** 2, axis=1)
-    with_data = isinstance(direction, FilledGroup)
-    for index in column_groups(direction, rows.train.shape[1]):
+    magnified = 0.0
+    single = alone(direction, features)
+    groups = np.arange(features)
+    if isinstance(direction, SameGroup):
+        groups = np.asarray(direction.groups)
+    for index in column_groups(groups):
         width = index.shape[1]
-        widest = max(widest, width)
         step = max(CHUNK_BYTES // (dtype.itemsize * (samples + new) * width), 1)
         for start in range(0, len(index), step):
             part = index[start : start + step]
@@ -148,9 +167,9 @@ def column_sums(
             filling = ((0, min(step, len(index)) - len(part)), (0, 0))
             padded = np.pad(part, filling, constant_values=-1)
             train, test = rows.columns(padded)
-            if variance is not None:
-                of_noise = jnp.asarray(np.where(padded >= 0, variance[padded], np.inf))[..., None]
-                inner, cross = _add_independent(inner, cross, train, test, of_noise, with_data)
+            if single is not None:
+                noise = jnp.asarray(single.variance[padded], dtype)[..., None]
+                inner, cross = _add_alone(inner, cross, train, test, noise, single.with_data)
             else:
                 inner, cross, doubtful, size = _add_groups(inner, cross, train, test)
                 magnified = max(magnified, float(size))
@@ -163,7 +182,7 @@ def column_sums(
                     magnified = max(magnified, float(size))
             if progress is not None:
                 progress(part.size)
-    return Sums(inner, change, cross, magnified, widest)
+    return Sums(inner, change, cross, magnified)
 
 
 @jax.jit
@@ -186,30 +205,28 @@ def _centered(train: Array, test: Array, mean: Array, there: Array) -> tuple[Arr
 
 @functools.partial(jax.jit, donate_argnums=0)
 @highest
-def _add_products(total: Array, train: Array, test: Array) -> Array:
+def _add_products(cross: Array, train: Array, test: Array) -> Array:
+    """g + Z Z'ᵀ (N, Nt) of columns (G, P, N) and (G, P, Nt)."""
     z = train.reshape(-1, train.shape[-1])
-    return total + z.T @ test.reshape(len(z), test.shape[-1])
-
-
-@functools.partial(jax.jit, donate_argnums=(0, 1))
-@highest
-def _add(inner: Array, cross: Array, train: Array, test: Array) -> tuple[Array, Array]:
-    """E + Z Zᵀ and g + Z Z'ᵀ of columns (G, P, N) and (G, P, Nt)."""
-    z = train.reshape(-1, train.shape[-1])
-    return inner + gram(z), cross + z.T @ test.reshape(len(z), test.shape[-1])
+    return cross + z.T @ test.reshape(len(z), test.shape[-1])
 
 
 @functools.partial(jax.jit, donate_argnums=(0, 1), static_argnames="with_data")
 @highest
-def _add_independent(
+def _add_alone(
     inner: Array, cross: Array, train: Array, test: Array, variance: Array, with_data: bool
 ) -> tuple[Array, Array]:
-    """The same for single columns whose noise has a variance (G, 1, 1), or that and their own."""
+    """Adds single columns whose noise has a variance (G, 1, 1), or that and their own."""
     if with_data:
         variance = variance + jnp.sum(train**2, axis=-1, keepdims=True)
     # Without noise, what is left is a constant.
-    inverse = jnp.where(variance > 0, jax.lax.rsqrt(jnp.where(variance > 0, variance, 1.0)), 0.0)
+    inverse = inverse_root(variance)
     return _add(inner, cross, train * inverse, test * inverse)
+
+
+def _add(inner: Array, cross: Array, train: Array, test: Array) -> tuple[Array, Array]:
+    """E + Z Zᵀ and g + Z Z'ᵀ of columns (G, P, N) and (G, P, Nt)."""
+    return inner + gram(train.reshape(-1, train.shape[-1])), _add_products(cross, train, test)
 
 
 @functools.partial(jax.jit, donate_argnums=(0, 1))
@@ -222,11 +239,9 @@ def _add_groups(
     if width >= samples:
         return _add_wide_groups(inner, cross, train, test)
     epsilon = float(jnp.finfo(train.dtype).eps)
-    length = jnp.linalg.norm(train, axis=-1, keepdims=True)
-    varies = length > 0
-    unit = jnp.where(varies, 1 / jnp.where(varies, length, 1.0), 0.0)
+    unit = _unit(train)
     # What is constant carries nothing; 1 keeps the Gram matrix regular there.
-    constant = jnp.where(varies, 0.0, 1.0) * jnp.eye(width, dtype=train.dtype)
+    constant = jnp.where(unit > 0, 0.0, 1.0) * jnp.eye(width, dtype=train.dtype)
     z, z_test = train * unit, test * unit
 
     def orthonormal(both: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
@@ -257,13 +272,11 @@ def _add_wide_groups(
     def add(
         sums: tuple[Array, Array], columns: tuple[Array, Array]
     ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        length = jnp.linalg.norm(columns[0], axis=-1, keepdims=True)
-        unit = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1.0), 0.0)
+        unit = _unit(columns[0])
         a, new = columns[0] * unit, columns[1] * unit
         products = gram(a)
-        products = products / jnp.maximum(jnp.mean(jnp.diagonal(products)), epsilon)
-        mean = jnp.mean(jnp.sum(a * a, axis=0))
-        factor = jnp.linalg.cholesky(products + constant, symmetrize_input=False)
+        mean = jnp.maximum(jnp.mean(jnp.diagonal(products)), epsilon)
+        factor = jnp.linalg.cholesky(products / mean + constant, symmetrize_input=False)
         pivots = jnp.min(jnp.diagonal(factor))
         regular = jnp.isfinite(pivots) & (pivots**2 > 64 * samples * epsilon)
         solved = jax.scipy.linalg.cho_solve((factor, True), a.T @ new) / mean
@@ -283,8 +296,7 @@ def _add_group(
 ) -> tuple[Array, Array, Array, Array]:
     """Adds one group (P, N) by its singular vectors; how E changes when that is done again."""
     epsilon = float(jnp.finfo(train.dtype).eps)
-    length = jnp.linalg.norm(train, axis=-1, keepdims=True)
-    unit = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1.0), 0.0)
+    unit = _unit(train)
 
     def decomposed(columns: Array, times: float) -> tuple[Array, Array, Array]:
         left, values, right = jnp.linalg.svd(columns, full_matrices=False)
@@ -304,3 +316,8 @@ def _add_group(
         gram(again) - projector,
         epsilon * condition,
     )
+
+
+def _unit(columns: Array) -> Array:
+    """(..., P, 1) factors that give columns (..., P, N) length 1; 0 for constant ones."""
+    return inverse_root(jnp.sum(columns**2, axis=-1, keepdims=True))

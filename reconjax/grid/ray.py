@@ -42,7 +42,7 @@ from reconjax.summary.moments import Moments
 from reconjax.theory.alignment import direction_weights
 from reconjax.theory.held_out import HeldOut, held_out_curves
 from reconjax.theory.optimum import Optimum, Whitened
-from reconjax.theory.spectrum import decomposed
+from reconjax.theory.spectrum import Spectrum, decomposed
 from reconjax.theory.uncertainty import Uncertain, uncertain
 
 
@@ -110,22 +110,43 @@ class Principal(NamedTuple):
 def principal(moments: Moments, root: Array | None = None) -> Principal:
     """One (D, D) eigendecomposition; arguments as `factorize`."""
     whole, every = decomposed(moments, None)
-    attainable, explainable = direction_weights(whole.labels, moments.label_moment)
     inputs = whole.eigenvalues
     if root is not None:
         inputs = gram(root @ (whole.eigenvectors * inverse_root(whole.eigenvalues)))
+    return of_spectrum(
+        whole,
+        every,
+        jnp.diagonal(moments.second_moment),
+        root=_root(whole.eigenvalues, whole.eigenvectors, moments.second_moment),
+        inputs=inputs,
+    )
+
+
+def of_spectrum(
+    whole: Spectrum, every: Array, variances: Array, *, root: Array, inputs: Array
+) -> Principal:
+    """What a spectrum, with or without its directions, says of the data.
+
+    Args:
+      whole: the spectrum.
+      every: (D,) all eigenvalues as they are.
+      variances: (D,) of the features.
+      root: as in `Principal`.
+      inputs: as in `Principal`.
+    """
+    attainable, explainable = direction_weights(whole.labels, whole.label_moment)
     clear = jnp.sum(whole.eigenvalues > OTHER_CUT * significant(every), dtype=jnp.int32)
     return Principal(
         directions=whole.eigenvectors,
         eigenvalues=whole.eigenvalues,
-        root=_root(whole.eigenvalues, whole.eigenvectors, moments.second_moment),
+        root=root,
         inputs=inputs,
         labels=whole.labels,
         rank=whole.rank,
         clear=clear,
         attainable=jnp.sum(attainable),
         explainable=jnp.sum(explainable),
-        uncertain=uncertain(whole, every, jnp.diagonal(moments.second_moment)),
+        uncertain=uncertain(whole, every, variances),
     )
 
 
@@ -164,16 +185,9 @@ def factorize(
     kappa = jnp.where(total > 0, jnp.trace(second) / jnp.where(total > 0, total, 1.0), 1.0)
     whitening = whiten(second + kappa * direction, other_rounding=again)
     whitened = whitening.apply(data.root.T)
-    size, epsilon = second.shape[0], float(jnp.finfo(second.dtype).eps)
-    # What is no direction of the data is kept apart from the weakest of them.
     rank = data.clear if again else data.rank
-    exists = jnp.arange(size, dtype=jnp.int32) < rank
-    apart = jnp.diag(jnp.where(exists, 0.0, 1.0).astype(second.dtype))
-    whitened = jnp.where(exists, whitened, 0.0)
-    mu, basis = eigh_descending(gram(whitened) - apart)
-    basis = jnp.where(exists[:, None] & exists, basis, 0.0)
-    # A direction that noise covers is weak, but it is not none: without noise it counts in full.
-    mu = jnp.where(exists, jnp.clip(mu, epsilon**1.25, 1.0), 0.0)
+    mu, basis = within_rank(gram(whitened), rank)
+    mu = visible(mu, rank)
     scaled = basis * jnp.sqrt(mu)
     principal_scaled = data.directions * inverse_root(data.eigenvalues)
     return in_coordinates(
@@ -187,6 +201,25 @@ def factorize(
         transform=whitening.transposed(whitened @ (basis * inverse_root(mu))),
         noiseless=principal_scaled @ scaled,
     )
+
+
+def within_rank(matrix: Array, rank: Array) -> tuple[Array, Array]:
+    """Eigenvalues (D,) and eigenvectors (D, D) on the first `rank` coordinates; 0 past them."""
+    exists = jnp.arange(matrix.shape[0], dtype=jnp.int32) < rank
+    inside = exists[:, None] & exists
+    # What is no direction of the data is kept apart from the weakest of them.
+    apart = jnp.diag(jnp.where(exists, 0.0, 1.0).astype(matrix.dtype))
+    values, vectors = eigh_descending(jnp.where(inside, matrix, 0.0) - apart)
+    return jnp.where(exists, values, 0.0), jnp.where(inside, vectors, 0.0)
+
+
+def visible(mu: Array, rank: Array) -> Array:
+    """(D,) μ in (0, 1] up to the rank, 0 past it.
+
+    A direction that noise covers is weak, but it is not none: without noise it counts in full.
+    """
+    exists = jnp.arange(mu.shape[0], dtype=jnp.int32) < rank
+    return jnp.where(exists, jnp.clip(mu, float(jnp.finfo(mu.dtype).eps) ** 1.25, 1.0), 0.0)
 
 
 def in_coordinates(

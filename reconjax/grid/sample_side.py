@@ -23,21 +23,26 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from reconjax.data.targets import as_targets
-from reconjax.grid.columns import Rows, Sums, column_sums
+from reconjax.grid.columns import Rows, alone, column_sums
 from reconjax.grid.kernel import DOUBTFUL, Factorized, solve_grid
-from reconjax.grid.ray import Principal, Ray, TestMoments, TestSplit, in_coordinates
+from reconjax.grid.ray import (
+    Principal,
+    Ray,
+    TestMoments,
+    TestSplit,
+    in_coordinates,
+    of_spectrum,
+    visible,
+    within_rank,
+)
 from reconjax.grid.sweep import Sweep, checked, grid_points, points_dtype, result_of
 from reconjax.grid.task import Options, cast
-from reconjax.linalg.eigen import eigh_descending, inverse_root, significant
+from reconjax.linalg.eigen import inverse_root
 from reconjax.linalg.precision import highest
 from reconjax.linalg.products import symmetric_product
-from reconjax.linalg.whitening import OTHER_CUT
 from reconjax.noise import Isotropic, Noise
-from reconjax.noise.rays import FilledGroup, Independent
 from reconjax.summary.moments import Moments
-from reconjax.theory.alignment import direction_weights
 from reconjax.theory.spectrum import SampleSide, Spectrum
-from reconjax.theory.uncertainty import uncertain
 
 
 class NewSamples(NamedTuple):
@@ -46,7 +51,7 @@ class NewSamples(NamedTuple):
     Attributes:
       labels: (Nt, C) y, less the mean of the training split's.
       folds: (Nt,) int32, the fold of each sample.
-      cross: (N, Nt) A x, with the training samples.
+      cross: (N, Nt) Uᵀ A x, with the training samples in principal coordinates.
     """
 
     labels: Array
@@ -110,42 +115,35 @@ def samples(
     eigenvalues = jnp.pad(spectrum.eigenvalues, (0, filling))
     labels = jnp.pad(spectrum.labels, ((0, 0), (0, filling)))
     vectors = jnp.pad(side.left_vectors(), ((0, 0), (0, filling)))
-    wide = spectrum._replace(eigenvalues=eigenvalues, labels=labels)
-    clear = jnp.sum(eigenvalues > OTHER_CUT * significant(side.every), dtype=jnp.int32)
-    attainable, explainable = direction_weights(labels, spectrum.label_moment)
-    principal = Principal(
-        directions=jnp.zeros((0, size), vectors.dtype),
-        eigenvalues=eigenvalues,
+    principal = of_spectrum(
+        spectrum._replace(eigenvalues=eigenvalues, labels=labels),
+        side.every,
+        jnp.ones_like(eigenvalues),
         root=jnp.zeros((size, 0), vectors.dtype),
         inputs=eigenvalues,
-        labels=labels,
-        rank=spectrum.rank,
-        clear=jnp.minimum(clear, spectrum.rank),
-        attainable=jnp.sum(attainable),
-        explainable=jnp.sum(explainable),
-        uncertain=uncertain(wide, side.every, jnp.ones_like(eigenvalues)),
     )
     mean = np.asarray(spectrum.mean)
     if test is None:
         empty = np.zeros((0, features), side.x.dtype)
         return Samples(Rows(side.x, empty, mean), spectrum, principal, vectors, None)
-    new, new_labels = np.asarray(test[0]).reshape(len(np.asarray(test[0])), -1), test[1]
+    new = np.asarray(test[0])
+    new = new.reshape(len(new), -1)
     if new.shape[1] != features or new.dtype != side.x.dtype:
         raise ValueError(
             f"test: {new.shape[1]} features of {new.dtype};"
             f" the training samples have {features} of {side.x.dtype}"
         )
     classes = spectrum.mean_y.shape[0]
-    given = as_targets(jnp.asarray(new_labels), num_classes=num_classes, targets=targets)
+    given = as_targets(jnp.asarray(test[1]), num_classes=num_classes, targets=targets)
     if given.ndim == 1:
         given = jax.nn.one_hot(given.astype(jnp.int32), classes, dtype=mean.dtype)
     if given.shape != (len(new), classes):
         raise ValueError(f"test: targets {given.shape}; {(len(new), classes)} is needed")
     fold = np.zeros(len(new), np.int32) if folds is None else np.asarray(folds, np.int32)
     rows = Rows(side.x, new, mean)
-    split = NewSamples(
-        given.astype(mean.dtype) - spectrum.mean_y, jnp.asarray(fold), rows.products()
-    )
+    with highest:
+        cross = vectors.T @ rows.products()
+    split = NewSamples(given.astype(mean.dtype) - spectrum.mean_y, jnp.asarray(fold), cross)
     return Samples(rows, spectrum, principal, vectors, split)
 
 
@@ -217,18 +215,18 @@ def sweep_samples(
     )
     dtype = points_dtype(data.vectors.dtype, precision)
     options = Options(readout == "clean", batch_size, dtype, progress, 0)
-    label_moment = data.spectrum.label_moment
+    if not options.clean:
+        data = data._replace(rows=data.rows._replace(test=data.rows.test[:0]), test=None)
+    labels = _labels_alone(data.spectrum)
     parts = []
     for row in noises:
         points = grid_points([row], features)
         direction = jax.tree.map(lambda leaf: leaf[0], points.direction)
         ray = _factorized(data, direction, columns)
-        if not options.clean:
-            ray = ray._replace(test=None)
         ray = jax.tree.map(lambda leaf: leaf[None], cast(ray, dtype))
         parts.append(
             solve_grid(
-                _labels_alone(label_moment, data.spectrum),
+                labels,
                 points._replace(direction=None),
                 weights,
                 np.minimum(dims, size),
@@ -238,10 +236,10 @@ def sweep_samples(
             )
         )
     curves = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
-    return result_of(curves, dims, weights, label_moment)
+    return result_of(curves, dims, weights, labels.label_moment)
 
 
-def _labels_alone(label_moment: Any, spectrum: Spectrum) -> Moments:
+def _labels_alone(spectrum: Spectrum) -> Moments:
     """Moments of which the kernel reads those of the labels only, once rays are factorized."""
     empty = jnp.zeros((0,), spectrum.eigenvalues.dtype)
     return Moments(
@@ -251,78 +249,65 @@ def _labels_alone(label_moment: Any, spectrum: Spectrum) -> Moments:
         mean_y=spectrum.mean_y,
         second_moment=empty[:, None],
         cross_moment=empty[:, None],
-        label_moment=label_moment,
+        label_moment=spectrum.label_moment,
         scale=empty,
     )
 
 
 def _factorized(data: Samples, direction: Any, columns: Callable[[int], None] | None) -> Factorized:
     """One ray in the coordinates of the samples."""
-    rows, test = data.rows, data.test
-    size, features = rows.train.shape
-    variance = jnp.sum(data.principal.eigenvalues)
+    principal, test = data.principal, data.test
+    features = data.rows.train.shape[1]
+    variance = jnp.sum(principal.eigenvalues)
+    single = alone(direction, features)
+    change, magnified = None, 0.0
     if isinstance(direction, Isotropic):
-        inner = (data.vectors * data.principal.eigenvalues) @ data.vectors.T
-        cross = jnp.zeros((size, 0), inner.dtype) if test is None else test.cross
-        sums = Sums(inner, None, cross, 0.0, 1)
-        total = jnp.asarray(features, variance.dtype)
+        # E = A Aᵀ, and g(x) = A x.
+        inner = jnp.diag(principal.eigenvalues)
+        cross = None if test is None else test.cross
         if columns is not None:
             columns(features)
     else:
-        sums = column_sums(rows, direction, columns)
-        total = variance  # tr B
-        if isinstance(direction, Independent):
-            total = jnp.sum(direction.variance).astype(variance.dtype)
-        elif isinstance(direction, FilledGroup):
-            total = variance + jnp.sum(direction.fills**2).astype(variance.dtype)
-    kappa = variance / total
-    solve = functools.partial(_ray, data.principal, data.vectors)
-    magnified = jnp.asarray(sums.magnified, variance.dtype)
-    ray, basis, epsilon = solve(sums.inner, kappa, magnified, again=False)
+        sums = column_sums(data.rows, direction, columns)
+        inner, cross = _rotated(data.vectors, sums.inner, sums.cross)
+        magnified = sums.magnified
+        if sums.change is not None:
+            change = _rotated(data.vectors, sums.change, sums.cross[:, :0])[0]
+    kappa = variance / (variance if single is None else single.trace(variance))
+    solve = functools.partial(_ray, principal)
+    size = jnp.asarray(magnified, variance.dtype)
+    ray, basis, epsilon = solve(inner, kappa, size, again=False)
     doubtful = ray.magnified > DOUBTFUL[ray.clean.dtype.name]
-    doubtful |= (data.principal.clear < data.principal.rank) | (sums.change is not None)
-    doubtful |= jnp.max(data.principal.uncertain.missing) > 0
+    doubtful |= (principal.clear < principal.rank) | (change is not None)
+    doubtful |= jnp.max(principal.uncertain.missing) > 0
     if doubtful:
-        inner = sums.inner if sums.change is None else sums.inner + sums.change
-        again = solve(inner, kappa, magnified, again=True)[0]
+        again = solve(inner if change is None else inner + change, kappa, size, again=True)[0]
     else:
         again = jax.tree.map(jnp.zeros_like, ray)
     split = None
     if test is not None:
-        split = _test_split(
-            data.principal,
-            data.vectors,
-            test,
-            sums.cross,
-            ray.clean,
-            basis,
-            epsilon,
-            kappa,
-            folds=int(np.max(np.asarray(test.folds))) + 1,
-        )
-    return Factorized(ray, again, jnp.asarray(doubtful), data.principal.uncertain, split)
+        folds = int(np.max(np.asarray(test.folds))) + 1
+        split = _test_split(principal, test, cross, ray.clean, basis, epsilon, kappa, folds=folds)
+    return Factorized(ray, again, jnp.asarray(doubtful), principal.uncertain, split)
+
+
+@jax.jit
+@highest
+def _rotated(vectors: Array, inner: Array, cross: Array) -> tuple[Array, Array]:
+    """Uᵀ E U and Uᵀ g."""
+    return symmetric_product(vectors, inner @ vectors), vectors.T @ cross
 
 
 @jax.jit(static_argnames="again")
 @highest
 def _ray(
-    data: Principal, vectors: Array, inner: Array, kappa: Array, magnified: Array, again: bool
+    data: Principal, inner: Array, kappa: Array, magnified: Array, again: bool
 ) -> tuple[Ray, Array, Array]:
-    """The ray, Q (N, N) in principal coordinates, and ε (N,); both 0 past the rank."""
-    size, dtype = vectors.shape[1], vectors.dtype
+    """The ray, Q (N, N) in principal coordinates, and ε (N,), of Uᵀ E U; 0 past the rank."""
     rank = data.clear if again else data.rank
-    exists = jnp.arange(size, dtype=jnp.int32) < rank
-    # What is no direction of the data is kept apart from the weakest of them.
-    apart = jnp.diag(jnp.where(exists, 0.0, 1.0).astype(dtype))
-    inside = symmetric_product(vectors, inner @ vectors)
-    inside = jnp.where(exists[:, None] & exists, inside, 0.0) - apart
-    epsilon, basis = eigh_descending(inside)
-    basis = jnp.where(exists[:, None] & exists, basis, 0.0)
-    # As in `factorize`: a direction that noise covers is weak, but it is not none.
-    least = float(jnp.finfo(dtype).eps) ** 1.25
-    mu = jnp.where(exists, jnp.clip(epsilon / (kappa + epsilon), least, 1.0), 0.0)
-    epsilon = jnp.where(exists, jnp.maximum(epsilon, 0.0), 0.0)
-    nothing = jnp.zeros((0, size), dtype)
+    epsilon, basis = within_rank(inner, rank)
+    mu = visible(epsilon / (kappa + epsilon), rank)
+    nothing = jnp.zeros((0, inner.shape[0]), inner.dtype)
     ray = in_coordinates(
         data,
         mu,
@@ -334,14 +319,13 @@ def _ray(
         transform=nothing,
         noiseless=nothing,
     )
-    return ray, basis, epsilon
+    return ray, basis, jnp.maximum(epsilon, 0.0)
 
 
 @functools.partial(jax.jit, static_argnames="folds")
 @highest
 def _test_split(
     data: Principal,
-    vectors: Array,
     test: NewSamples,
     cross: Array,
     mu: Array,
@@ -351,9 +335,8 @@ def _test_split(
     folds: int,
 ) -> TestSplit:
     """The test split in the coordinates of the ray, and in those by the principal directions."""
-    on_samples = basis.T @ (vectors.T @ cross)
-    noisy = (inverse_root(mu) / (kappa + epsilon))[:, None] * on_samples
-    unscaled = inverse_root(data.eigenvalues)[:, None] ** 2 * (vectors.T @ test.cross)
+    noisy = (inverse_root(mu) / (kappa + epsilon))[:, None] * (basis.T @ cross)
+    unscaled = inverse_root(data.eigenvalues)[:, None] ** 2 * test.cross
     noiseless = jnp.sqrt(mu)[:, None] * (basis.T @ unscaled)
     return TestSplit(*(_test_moments(codes, test, folds) for codes in (noisy, noiseless)))
 

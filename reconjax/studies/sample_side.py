@@ -2,6 +2,8 @@
 
 from typing import Literal, get_args
 
+import numpy as np
+
 from reconjax.data.targets import strata
 from reconjax.grid.sample_side import Samples, samples, samples_memory
 from reconjax.studies.source import Source
@@ -43,7 +45,8 @@ def solved_by_samples(source: Source, side: str, readout: str, devices: int | No
 def sample_side(source: Source, batch_size: int, clean: bool) -> Samples:
     """The samples of the training split, and those of the test split where there is one."""
     size, folds = len(source.train), source.test_folds if clean else 0
-    needed = samples_memory(size, source.features, batch_size)
+    stored = source.train.examples(np.arange(1))[0].dtype.itemsize
+    needed = samples_memory(size, source.features, batch_size, stored)
     source.check_memory(needed, f"{size} samples on the sample side")
     images, labels = source.in_memory(source.train, "samples")
     if not folds or source.test is None:

@@ -1,5 +1,8 @@
 """Grids on the sample side: the same as those by (D, D) moments, and as dense NumPy."""
 
+import functools
+
+import jax
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -167,8 +170,9 @@ def test_smooth_images_are_right_as_far_as_the_error_says(count, size, patch, pr
     if precision == "float64" and patch > 2:
         # Patches of which the (D, D) moments lose directions are whole here.
         assert np.max(error) < 1e-6
+    if precision == "float64" and patch == 4:
         by_features = case._replace(side="features").solved()
-        assert np.max(np.abs(np.asarray(by_features.r2)[0, :, 0] - truth)) > 1e-3 or patch != 4
+        assert np.max(np.abs(np.asarray(by_features.r2)[0, :, 0] - truth)) > 1e-3
 
 
 def test_blurred_images_of_every_kind_of_rank():
@@ -199,17 +203,11 @@ def test_progress_counts_features_and_points():
     columns, points = [], []
     data = samples(*images(20), num_classes=3)
     grid = rj.mask_grid(SHAPE, [1, 2], RATIOS)
-    sweep_samples(data, grid, columns=columns.append, progress=_Counter(points))
+    progress = functools.partial(points.append, 1)
+    sweep_samples(data, grid, columns=columns.append, progress=progress)
+    jax.effects_barrier()
     assert sum(columns) == 2 * 48
     assert len(points) == 2 * 3
-
-
-class _Counter:
-    def __init__(self, calls):
-        self.calls = calls
-
-    def __call__(self):
-        self.calls.append(1)
 
 
 def test_what_has_no_form_by_samples_is_named():
