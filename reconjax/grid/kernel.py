@@ -25,6 +25,7 @@ from reconjax.grid.subspace import (
     step,
 )
 from reconjax.grid.task import Curves, Options, Task, cast
+from reconjax.linalg.eigen import inverse_root
 from reconjax.linalg.precision import highest
 from reconjax.linalg.rounding import nearby
 from reconjax.noise import RayPoint
@@ -199,14 +200,17 @@ def _in_subspace(task: Task, data: Principal, tolerance: Array) -> Curves:
     moments, direction, options = task.moments, task.direction(), task.options
     strongest = jnp.max(task.row.share)
     leading = data.directions[:, : oversampled(options.leading)]
-    basis = ray_basis(moments, direction, leading, strongest)
+    unmasked = data.directions @ (inverse_root(data.eigenvalues)[:, None] * data.labels.T)
+    basis = ray_basis(moments, direction, leading, unmasked, strongest)
+    # Where rounding hides directions of the data, basis and check would both be without them.
+    whole = (data.clear == data.rank) & (jnp.max(data.uncertain.missing) == 0)
     # Rounding leaves directions without data in a basis. They do no harm to the data that it was
     # made of, but a test split may vary along them: features that were constant are left out, and
     # where others are linearly dependent, a test split is evaluated in full.
     varies = jnp.diagonal(moments.second_moment) > 0
     basis = jnp.where(varies[:, None], basis, 0.0)
-    tested = task.held_out is not None
-    whole = data.rank == jnp.sum(varies, dtype=jnp.int32) if tested else jnp.asarray(True)
+    if task.held_out is not None:
+        whole &= data.rank == jnp.sum(varies, dtype=jnp.int32)
     exact = restricted(moments, direction, basis)
     ray = cast(exact, options.dtype)
     attainable = data.attainable.astype(options.dtype)
@@ -251,6 +255,18 @@ def _in_subspace(task: Task, data: Principal, tolerance: Array) -> Curves:
     # A step that finds half of what is missing would show half of it.
     total = moments.label_moment.trace()
     missing = 2 * jnp.max(jax.lax.map(missing_at, worst), axis=0) / total
+
+    # Where labels count for most, the encoder changes most with the weakest noise, along directions
+    # of so little variance that no residual shows it.
+    most = jnp.argmin(task.levels).astype(jnp.int32)
+    noises = jnp.where(task.row.share > 0, task.row.share, jnp.inf)
+    weakest = jnp.argmin(noises).astype(jnp.int32) * levels + most
+    missing_there = jax.lax.cond(
+        jnp.isfinite(task.levels[most]),
+        lambda: 2 * missing_at(weakest) / total,
+        lambda: jnp.zeros_like(missing),
+    )
+    missing = jnp.maximum(missing, missing_there)
 
     def accepted() -> Curves:
         if options.progress is not None:

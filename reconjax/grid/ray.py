@@ -33,9 +33,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from reconjax.linalg.eigen import eigh_descending, inverse_root, significant
+from reconjax.linalg.eigen import eigh_descending, inverse_root
 from reconjax.linalg.products import gram, symmetric_product
-from reconjax.linalg.whitening import OTHER_CUT, whiten
+from reconjax.linalg.whitening import whiten
 from reconjax.noise import RayPoint
 from reconjax.summary.class_moment import ClassMoment
 from reconjax.summary.moments import Moments
@@ -43,7 +43,7 @@ from reconjax.theory.alignment import direction_weights
 from reconjax.theory.held_out import HeldOut, held_out_curves
 from reconjax.theory.optimum import Optimum, Whitened
 from reconjax.theory.spectrum import Spectrum, decomposed
-from reconjax.theory.uncertainty import Uncertain, uncertain
+from reconjax.theory.uncertainty import Uncertain, clear, uncertain
 
 
 class Ray(NamedTuple):
@@ -116,26 +116,26 @@ def principal(moments: Moments, root: Array | None = None) -> Principal:
     return of_spectrum(
         whole,
         every,
-        jnp.diagonal(moments.second_moment),
+        moments.second_moment,
         root=_root(whole.eigenvalues, whole.eigenvectors, moments.second_moment),
         inputs=inputs,
     )
 
 
 def of_spectrum(
-    whole: Spectrum, every: Array, variances: Array, *, root: Array, inputs: Array
+    whole: Spectrum, every: Array, second: Array, *, root: Array, inputs: Array
 ) -> Principal:
     """What a spectrum, with or without its directions, says of the data.
 
     Args:
       whole: the spectrum.
       every: (D,) all eigenvalues as they are.
-      variances: (D,) of the features.
+      second: as in `uncertain`.
       root: as in `Principal`.
       inputs: as in `Principal`.
     """
     attainable, explainable = direction_weights(whole.labels, whole.label_moment)
-    clear = jnp.sum(whole.eigenvalues > OTHER_CUT * significant(every), dtype=jnp.int32)
+    unknown = uncertain(whole, every, second)
     return Principal(
         directions=whole.eigenvectors,
         eigenvalues=whole.eigenvalues,
@@ -143,10 +143,10 @@ def of_spectrum(
         inputs=inputs,
         labels=whole.labels,
         rank=whole.rank,
-        clear=clear,
+        clear=jnp.minimum(clear(whole.eigenvalues, every, unknown), whole.rank),
         attainable=jnp.sum(attainable),
         explainable=jnp.sum(explainable),
-        uncertain=uncertain(whole, every, variances),
+        uncertain=unknown,
     )
 
 

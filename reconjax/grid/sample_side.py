@@ -118,7 +118,7 @@ def samples(
     principal = of_spectrum(
         spectrum._replace(eigenvalues=eigenvalues, labels=labels),
         side.every,
-        jnp.ones_like(eigenvalues),
+        (jnp.arange(size) < min(size, features)).astype(eigenvalues.dtype),
         root=jnp.zeros((size, 0), vectors.dtype),
         inputs=eigenvalues,
     )

@@ -2,7 +2,7 @@
 the span of a few times K directions, and restricting them to it is the same problem, only smaller.
 
 The subspace is spanned by the principal directions P of the data, which solve the point without
-noise, and by what one or more steps of the power iteration
+noise for λ = inf, the label directions M⁻¹ C, and by what one or more steps of the power iteration
 
     X ← G⁻¹ (λ M² + α C Cᵀ) X,   G = (1 − ρ) M + ρ B,
 
@@ -39,7 +39,7 @@ def oversampled(latent_dim: int) -> int:
 
 def subspace_size(latent_dim: int, targets: int) -> int:
     """m, the size of the reduced problem."""
-    return (1 + len(NODES)) * oversampled(latent_dim) + len(NODES) * targets
+    return (1 + len(NODES)) * (oversampled(latent_dim) + targets)
 
 
 def last_steps(features: int, directions: int) -> int:
@@ -50,17 +50,20 @@ def last_steps(features: int, directions: int) -> int:
     return min(max(features // (3 * directions), 2), 5)
 
 
-def ray_basis(moments: Moments, direction: Array, principal: Array, strongest: Array) -> Array:
+def ray_basis(
+    moments: Moments, direction: Array, principal: Array, labels: Array, strongest: Array
+) -> Array:
     """(D, m) basis of nearly all that the encoders of a ray up to a share `strongest` need.
 
     Args:
       moments: centered moments of the data.
       direction: (D, D) B.
       principal: (D, b) leading eigenvectors of M.
+      labels: (D, C) M⁻¹ C.
       strongest: the largest ρ of the ray's points.
     """
     # Principal directions are orthonormal as they are.
-    parts, orthonormal = [principal], principal
+    parts, orthonormal = [principal, _unit(labels)], principal
     for node, steps in zip(NODES, (1, last_steps(*principal.shape)), strict=True):
         whitening = noisy_whitening(moments, direction, node * strongest)
         for _ in range(steps):

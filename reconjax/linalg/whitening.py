@@ -19,6 +19,24 @@ from reconjax.linalg.eigen import eigh_descending, inverse_root, significant
 
 # Another cut-off, times the usual one, for a second whitening that shows what depends on it.
 OTHER_CUT = 30.0
+# Eigenvalues that come down to so many roundings of the largest may go on below.
+GAP = 1e6
+
+
+def other_cut(eigenvalues: Array, cut: ArrayLike, some: ArrayLike) -> Array:
+    """Another cut-off than `cut`, to see what depends on it.
+
+    Args:
+      eigenvalues: (R,), largest first.
+      cut: those up to it count as 0.
+      some: whether any that count so may be more than rounding. Then, where others are near, a gap
+        may lie about every higher cut-off, and what those above the gap do is all that shows
+        what those below it may do: the least of them are cut off.
+    """
+    epsilon = float(jnp.finfo(eigenvalues.dtype).eps)
+    least = jnp.min(jnp.where(eigenvalues > cut, eigenvalues, eigenvalues[0]))
+    near = some & (least < GAP * epsilon * eigenvalues[0])
+    return OTHER_CUT * jnp.where(near, least, cut)
 
 
 class Whitening(NamedTuple):
@@ -30,7 +48,8 @@ class Whitening(NamedTuple):
       unit: (m,) the diagonal of U, in whose units G has diagonal 1; 0 for features that are left
         out. None: the units of G itself.
       regular: which of the two; None: the Cholesky factor, for certain.
-      magnified: how much whitening may have magnified the rounding of G, at most. NaN: not known.
+      magnified: how much whitening may have magnified the rounding of G, at most; 1 where it has
+        left out what may be more than rounding. NaN: not known.
     """
 
     factor: Array
@@ -109,10 +128,23 @@ def whiten(
     def by_eigenvectors() -> tuple[Array, Array]:
         eigenvalues, vectors = eigh_descending(scaled)
         cut = jnp.maximum(significant(eigenvalues), 8 * epsilon * eigenvalues[0])
-        cut = OTHER_CUT * cut if other_rounding else cut
-        kept = jnp.where(eigenvalues > cut, eigenvalues, 0.0)
+        varying = jnp.sum(varies, dtype=jnp.int32)
+        lost = jnp.sum(eigenvalues > cut, dtype=jnp.int32) < varying
+        above = other_cut(eigenvalues, cut, lost) if other_rounding else cut
+        kept = jnp.where(eigenvalues > above, eigenvalues, 0.0)
+        if epsilon < 1e-10:
+            # Rounding alone makes eigenvalues of either sign.
+            floor = jnp.maximum(-4 * jnp.min(eigenvalues), epsilon / 16 * eigenvalues[0])
+            lost = jnp.any((eigenvalues > floor) & (eigenvalues <= cut))
+        elif other_rounding:
+            # In float32, rounding hides so many that all of them may be there. What is none has
+            # nothing of the data either, so that it adds no more than rounding.
+            hidden = (eigenvalues <= cut) & (jnp.arange(size, dtype=jnp.int32) < varying)
+            smallest = epsilon / 4 * eigenvalues[0]
+            kept = jnp.where(hidden, jnp.maximum(eigenvalues, smallest), kept)
         least = jnp.min(jnp.where(kept > 0, kept, eigenvalues[0]))
-        return vectors * inverse_root(kept), epsilon * eigenvalues[0] / least
+        magnified = epsilon * eigenvalues[0] / least
+        return vectors * inverse_root(kept), jnp.where(lost, jnp.maximum(magnified, 1.0), magnified)
 
     factor, magnified = jax.lax.cond(regular, by_cholesky, by_eigenvectors)
     return Whitening(factor, unit, regular, magnified)

@@ -2,10 +2,12 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from reconjax.linalg.eigen import inverse_root
+from reconjax.linalg.eigen import inverse_root, significant
+from reconjax.linalg.whitening import GAP, other_cut
 from reconjax.theory.spectrum import Spectrum
 
 
@@ -34,31 +36,60 @@ def within(eigenvalues: Array, labels: Array) -> Array:
     return epsilon * eigenvalues[0] * jnp.sqrt(2 * inside)
 
 
-def uncertain(spectrum: Spectrum, every: Array, variances: Array) -> Uncertain:
+def uncertain(spectrum: Spectrum, every: Array, second: Array) -> Uncertain:
     """What the moments leave open.
 
     Directions below the cut-off may be none, or may be there and be lost in rounding, as those of
-    smooth images are. Rounding alone makes eigenvalues of either sign: where there are more that
-    are positive than that accounts for, they may explain their part of what is left.
+    smooth images are. Two things tell: rounding alone makes eigenvalues of either sign, so that
+    there may be more that are positive than it accounts for; and a spectrum that comes down to
+    the cut-off without a gap goes on below it. They may then explain their part of what is left.
 
     Args:
       spectrum: of moments.
       every: (D,) all eigenvalues as they are.
-      variances: (D,) of the features.
+      second: (D, D) the second moment; or (D,) variances where there is no more, of which those
+        of 0 are none.
     """
     values, labels = spectrum.eigenvalues, spectrum.labels
-    index = jnp.arange(1, values.shape[0] + 1, dtype=jnp.int32).astype(values.dtype)
+    order = jnp.arange(values.shape[0], dtype=jnp.int32)
     rank, samples = spectrum.rank.astype(values.dtype), spectrum.samples
     epsilon = float(jnp.finfo(values.dtype).eps)
+    variances = second if second.ndim == 1 else jnp.diagonal(second)
     # Of a constant, rounding may leave the square of itself.
-    varying = jnp.sum(variances > epsilon**1.75 * jnp.max(variances), dtype=jnp.int32)
-    hidden = (values <= 0) & (jnp.arange(values.shape[0], dtype=jnp.int32) < varying)
+    varies = variances > epsilon**1.75 * jnp.max(variances)
+    varying = jnp.sum(varies, dtype=jnp.int32)
+    hidden = (values <= 0) & (order < varying)
     if epsilon < 1e-10:
         # In float32, rounding hides so many that all of them may be there.
-        hidden &= every > jnp.maximum(-4 * jnp.min(every), epsilon / 16 * every[0])
-    hidden = jnp.sum(hidden, dtype=jnp.int32).astype(values.dtype)
-    hidden = jnp.minimum(hidden, jnp.maximum(samples - 1 - rank, 0.0))
+        seen = hidden & (every > jnp.maximum(-4 * jnp.min(every), epsilon / 16 * every[0]))
+        least = jnp.min(jnp.where(values > 0, values, every[0]))
+        near = (least < GAP * epsilon * every[0]) & (spectrum.rank < varying)
+        no_end = near
+        if second.ndim == 2:
+            no_end = jax.lax.cond(near, lambda: _comes_down(second, varies), lambda: near)
+        hidden = jnp.where(no_end, hidden, seen)
+    count = jnp.sum(hidden, dtype=jnp.int32).astype(values.dtype)
+    count = jnp.minimum(count, jnp.maximum(samples - 1 - rank, 0.0))
     left = jnp.maximum(spectrum.label_moment.trace() - jnp.sum(labels**2), 0.0)
-    past = jnp.clip(index - rank, 0.0, hidden)
-    share = jnp.minimum(past / jnp.maximum(hidden, 1.0), 10 * past / jnp.maximum(samples - 1, 1.0))
+    past = jnp.clip((order + 1).astype(values.dtype) - rank, 0.0, count)
+    share = jnp.minimum(past / jnp.maximum(count, 1.0), 10 * past / jnp.maximum(samples - 1, 1.0))
     return Uncertain(within(values, labels), left * share)
+
+
+def clear(eigenvalues: Array, every: Array, uncertain: Uncertain) -> Array:
+    """How many eigenvalues (R,) of a moment are clear of the cut-off, and hide no others."""
+    cut = other_cut(eigenvalues, significant(every), jnp.max(uncertain.missing) > 0)
+    return jnp.sum(eigenvalues > cut, dtype=jnp.int32)
+
+
+def _comes_down(second: Array, varies: Array) -> Array:
+    """Whether the eigenvalues of M (D, D) in units of the features have no gap above rounding.
+
+    That of features with little variance, such as pixels at the edge of an image, do have one:
+    what is below it then depends on the other features, exactly.
+    """
+    unit = inverse_root(jnp.where(varies, jnp.diagonal(second), 0.0))
+    every = jnp.linalg.eigvalsh(second * (unit[:, None] * unit), symmetrize_input=False)
+    epsilon = float(jnp.finfo(every.dtype).eps)
+    rounding = every.shape[0] * epsilon * every[-1]
+    return jnp.any((every > rounding) & (every < GAP * epsilon * every[-1]))
