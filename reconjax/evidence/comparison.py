@@ -24,15 +24,17 @@ from jax.typing import ArrayLike
 
 from reconjax.grid.subspace import oversampled, pays, solve_leading
 from reconjax.grid.sweep import sweep
-from reconjax.linalg.eigen import inverse_root
+from reconjax.linalg.eigen import eigh_descending, inverse_root, significant
 from reconjax.linalg.precision import highest
+from reconjax.linalg.rounding import nearby
+from reconjax.linalg.whitening import OTHER_CUT, whiten
 from reconjax.noise import Noise, RayPoint
 from reconjax.noise.families import Family
 from reconjax.summary.moments import Moments
 from reconjax.theory.chance import chance_curves
 from reconjax.theory.checks import check_latent_dims
 from reconjax.theory.held_out import HeldOut, held_out_curves
-from reconjax.theory.solver import Solution, problem, solve
+from reconjax.theory.solver import Problem, Solution, problem, solve
 from reconjax.theory.spectrum import Spectrum, spectrum
 
 
@@ -195,18 +197,51 @@ def _ray_curves(task: _Task, points: list[RayPoint]) -> _Curves:
 def _point_curves(task: _Task, noise: Noise) -> _Curves:
     """By the general solver."""
     noisy, largest = problem(task.moments, noise), int(task.dims.max())
-    if task.tolerance and pays(largest, task.moments.features):
+    magnified = 4 * float(whiten(noisy.noisy_second_moment).magnified)
+    least = float(jnp.finfo(noisy.noisy_second_moment.dtype).eps) ** 0.5
+    hides_nothing = magnified <= least
+    if hides_nothing and task.tolerance and pays(largest, task.moments.features):
         principal = task.principal.eigenvectors[:, : oversampled(largest)]
         solution, error = solve_leading(noisy, principal, largest)
         if error <= task.tolerance:
-            return _solution_curves(task, solution, error)
+            return _solution_curves(task, solution, np.full(task.dims.shape, error))
     solution = solve(noisy)
-    # What rounding may do to it, as in `sweep`: far below any difference that matters here.
-    error = float(jnp.finfo(solution.r2.dtype).eps) ** 0.5
+    # What rounding may do to it, as in `sweep`: where it is magnified by little, far below any
+    # difference that matters here.
+    error = np.full(task.dims.shape, least)
+    if not hides_nothing:
+        error = np.minimum(error + _rounding_errors(noisy, solution)[task.dims - 1], 1.0)
     return _solution_curves(task, solution, error)
 
 
-def _solution_curves(task: _Task, solution: Solution, error: float) -> _Curves:
+def _rounding_errors(noisy: Problem, solution: Solution) -> np.ndarray:
+    """(D,) what rounding may change of r2, where whitening magnifies it.
+
+    Seen from what changes where G (D, D) has other rounding and directions near the cut-off are
+    lifted above it, or left out; past the rank, those left out may explain their part of the rest.
+    """
+    second = noisy.noisy_second_moment
+    epsilon = float(jnp.finfo(second.dtype).eps)
+    off = jax.random.normal(jax.random.key(0), second.shape, second.dtype)
+    unit = inverse_root(jnp.maximum(jnp.diagonal(second), 0.0))
+    root = jnp.sqrt(jnp.maximum(jnp.diagonal(second), 0.0))
+    scaled = second * (unit[:, None] * unit) + epsilon * (off + off.T)
+    eigenvalues, vectors = eigh_descending(scaled)
+    near = OTHER_CUT * significant(eigenvalues)
+    kept = jnp.where(eigenvalues > near, eigenvalues, 0.0)
+    change = jnp.zeros_like(solution.r2)
+    for values in (eigenvalues + near, kept):
+        changed = (root[:, None] * vectors * values) @ (root[:, None] * vectors).T
+        again = solve(noisy._replace(noisy_second_moment=(changed + changed.T) / 2))
+        change = jnp.maximum(change, nearby(jnp.abs(again.r2 - solution.r2)))
+    rank = int(solution.rank)
+    past = np.clip(np.arange(1, len(change) + 1) - rank, 0, None)
+    hidden = max(int(jnp.sum(unit > 0)) - rank, 1)
+    left = 1 - float(solution.r2[-1])
+    return 3 * np.asarray(change) + left * np.minimum(past / hidden, 1.0)
+
+
+def _solution_curves(task: _Task, solution: Solution, error: np.ndarray) -> _Curves:
     """What encoder and heads of a solution explain on both splits."""
     largest = int(task.dims.max())
     factor = solution.readout_factor
@@ -217,7 +252,7 @@ def _solution_curves(task: _Task, solution: Solution, error: float) -> _Curves:
         ).T
     r2 = np.asarray(solution.r2)[task.dims - 1]
     held_out = _held_out_curves(task, features, solution.coordinates[:largest])
-    return _Curves(r2, *held_out, np.full(task.dims.shape, error))
+    return _Curves(r2, *held_out, error)
 
 
 def _clean_curves(task: _Task) -> _Curves:

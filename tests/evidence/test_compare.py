@@ -3,13 +3,13 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import linalg
+from scipy import linalg, ndimage
 
 import reconjax
 from reconjax.evidence.comparison import Comparison, compare, concatenated
 from reconjax.evidence.places import ranking
 from reconjax.grid.kernel import solve_grid
-from reconjax.noise.families import NAMES, families
+from reconjax.noise.families import NAMES, Family, families, parse_noise
 from reconjax.plots import comparison_figure, learned_mask_figure
 from reconjax.theory.held_out import held_out
 
@@ -263,3 +263,35 @@ def test_rays_of_all_kinds_run_one_program(data, found):
     programs = solve_grid._cache_size()
     compare(moments, judge, families(SHAPE, moments, ["speckle"]), DIMS)
     assert solve_grid._cache_size() == programs
+
+
+def _blurred_r2(x, y, noise):
+    """(D,) r2 of the clean read-out where all noise is T, by singular vectors of X Tᵀ."""
+    size = x[0].size
+    unit = reconjax.moments(
+        np.eye(size).reshape(size, *x.shape[1:]), np.arange(size) % 2, center=False
+    )
+    operator = np.asarray(reconjax.problem(unit, noise).noisy_input_moment) * size
+    samples = x.reshape(len(x), -1) - x.reshape(len(x), -1).mean(axis=0)
+    targets = np.eye(3)[y] - np.eye(3)[y].mean(axis=0)
+    left, values, right = np.linalg.svd(samples @ operator.T, full_matrices=False)
+    kept = values > max(samples.shape) * np.finfo(float).eps * values[0]
+    left, right = left[:, kept], right[kept].T / values[kept]
+    best = np.linalg.svd(samples.T @ left, full_matrices=False)[2].T
+    features = np.linalg.qr(samples @ right @ best)[0]
+    curve = np.cumsum(np.sum((features.T @ targets) ** 2, axis=1)) / np.sum(targets**2)
+    return np.concatenate([curve, np.full(size - len(curve), curve[-1])])
+
+
+@pytest.mark.parametrize("reach, blur", [(0.6, 1), (0.6, 2), (1, 1), (1, 2), (3, 0.5)])
+def test_a_blur_that_hides_directions_says_so(reach, blur):
+    rng = np.random.default_rng(0)
+    x = ndimage.gaussian_filter(rng.standard_normal((600, 8, 8)), (0, reach, reach))[..., None]
+    y = np.digitize(x[:, 4, 4, 0] - x[:, 2, 3, 0], [-0.1, 0.1])
+    noise = parse_noise(f"blur:{blur}", (8, 8, 1))
+    moments = reconjax.moments(x, y)
+    dims = np.arange(1, int(reconjax.spectrum(moments).rank) + 1)
+    judge = held_out([moments, moments], moments)
+    result = compare(moments, judge, [Family("blur", (str(blur),), (noise,))], dims)
+    error = np.abs(result.r2[0] - _blurred_r2(x, y, noise)[dims - 1])
+    assert np.all(error < 10 * result.error[0])
