@@ -197,14 +197,14 @@ def _ray_curves(task: _Task, points: list[RayPoint]) -> _Curves:
 def _point_curves(task: _Task, noise: Noise) -> _Curves:
     """By the general solver."""
     noisy, largest = problem(task.moments, noise), int(task.dims.max())
-    magnified = 4 * float(whiten(noisy.noisy_second_moment).magnified)
+    magnified = 4 * np.asarray(whiten(noisy.noisy_second_moment).magnified)
     least = float(jnp.finfo(noisy.noisy_second_moment.dtype).eps) ** 0.5
-    hides_nothing = magnified <= least
+    hides_nothing = bool(magnified <= least)
     if hides_nothing and task.tolerance and pays(largest, task.moments.features):
         principal = task.principal.eigenvectors[:, : oversampled(largest)]
-        solution, error = solve_leading(noisy, principal, largest)
-        if error <= task.tolerance:
-            return _solution_curves(task, solution, np.full(task.dims.shape, error))
+        solution, missing = solve_leading(noisy, principal, largest)
+        if missing <= task.tolerance:
+            return _solution_curves(task, solution, np.full(task.dims.shape, missing))
     solution = solve(noisy)
     # What rounding may do to it, as in `sweep`: where it is magnified by little, far below any
     # difference that matters here.
