@@ -17,7 +17,8 @@ from . import (
 from .evidence.bootstrap import bootstrap
 from .evidence.comparison import compare
 from .evidence.p_values import search_p_values
-from .grid.sweep import Sweep, mask_grid, sweep
+from .grid.grids import mask_grid
+from .grid.sweep import Sweep, sweep
 from .noise.naming import noise_text
 from .noise.text import parse_noise
 from .summary.folds import fold_moments

@@ -33,8 +33,10 @@ from reconjax.noise.rays import (
     Isotropic,
     SameGroup,
 )
+from reconjax.theory.targets import Target
 
 CHUNK_BYTES = 2**26  # of the floats of a chunk of columns
+TARGET_BYTES = 2**28  # of those of a block of targets
 
 
 class Sums(NamedTuple):
@@ -123,6 +125,10 @@ class Rows(NamedTuple):
             total = _add_products(total, *self.columns(index))
         return total
 
+    def examples(self, start: int, stop: int) -> Array:
+        """(stop - start, D) centered floats of training samples."""
+        return as_floats(jnp.asarray(self.train[start:stop]), self.mean.dtype) - self.mean
+
 
 def column_groups(groups: np.ndarray) -> Iterator[np.ndarray]:
     """(G, P) columns of the groups (D,) of a size, for one size after the other."""
@@ -132,6 +138,25 @@ def column_groups(groups: np.ndarray) -> Iterator[np.ndarray]:
     for size in np.unique(counts[counts > 0]):
         same = starts[counts == size]
         yield order[same[:, None] + np.arange(size)]
+
+
+@highest
+def target_products(rows: Rows, target: Target) -> Array:
+    """(N, N) T Tᵀ / N of the targets T of the training samples, block by block."""
+    size, features = rows.train.shape
+    step = max(TARGET_BYTES // (rows.mean.dtype.itemsize * features), 1)
+    starts = range(0, size, step)
+    result = np.zeros((size, size), rows.mean.dtype)
+    for start in starts:
+        here = target.apply(rows.examples(start, start + step)) / size
+        for other in starts[: start // step + 1]:
+            there = here * size
+            if other < start:
+                there = target.apply(rows.examples(other, other + step))
+            block = np.asarray(here @ there.T)
+            result[start : start + step, other : other + step] = block
+            result[other : other + step, start : start + step] = block.T
+    return jnp.asarray(result)
 
 
 def column_sums(

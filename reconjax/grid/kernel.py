@@ -8,14 +8,8 @@ from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 from jax.typing import DTypeLike
 
-from reconjax.grid.ray import (
-    Principal,
-    Ray,
-    TestSplit,
-    factorize,
-    inverse_deviation,
-    principal,
-)
+from reconjax.grid.new_data import TestSplit
+from reconjax.grid.ray import Principal, Ray, factorize, inverse_deviation, principal
 from reconjax.grid.subspace import (
     label_directions,
     noisy_whitening,
@@ -32,6 +26,7 @@ from reconjax.noise import RayPoint
 from reconjax.summary.moments import Moments
 from reconjax.theory.held_out import HeldOut
 from reconjax.theory.optimum import Optimum, weights
+from reconjax.theory.targets import Target
 from reconjax.theory.uncertainty import Uncertain
 
 # Random combinations of directions whose residual stands for that of all of them.
@@ -71,6 +66,7 @@ def solve_grid(
     tolerance: Array,
     rays: Factorized | None,
     held_out: HeldOut | None = None,
+    target: Target | None = None,
     *,
     options: Options,
     mesh: Mesh | None = None,
@@ -85,11 +81,12 @@ def solve_grid(
       tolerance: of r2, for rays in a subspace.
       rays: (P, ...) rays that are factorized already, or None.
       held_out: what the test split says, or None.
+      target: what is predicted in place of x, or None.
       options: static.
       mesh: every device, and every process, gets the whole result.
     """
 
-    arguments = (moments, points, levels, latent_dims, tolerance, rays, held_out)
+    arguments = (moments, points, levels, latent_dims, tolerance, rays, held_out, target)
     if mesh is None:
         return _solve_rays(options, *arguments)
 
@@ -107,7 +104,7 @@ def solve_grid(
     everywhere, rows = PartitionSpec(), PartitionSpec("ray")
     along = PartitionSpec("ray", "strength")
     grid: Any = RayPoint(rows, *(along,) * 3)  # type: ignore[arg-type]
-    specs = (everywhere, grid, *(everywhere,) * 3, rows, everywhere)
+    specs = (everywhere, grid, *(everywhere,) * 3, rows, everywhere, everywhere)
     sharded = jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=everywhere, check_vma=False)
     return sharded(*arguments)
 
@@ -121,9 +118,10 @@ def _solve_rays(
     tolerance: Array,
     rays: Factorized | None,
     held_out: HeldOut | None,
+    target: Target | None,
 ) -> Curves:
     """The rays that one device has, one after the other."""
-    data = principal(moments) if rays is None else None
+    data = principal(moments, target=target) if rays is None else None
 
     def along_ray(both: tuple[RayPoint, Factorized | None]) -> Curves:
         row, ray = both
@@ -152,9 +150,11 @@ def _factorized(moments: Moments, direction: Array, data: Principal) -> Factoriz
 
 @jax.jit(static_argnames="dtype")
 @highest
-def factorized(moments: Moments, points: RayPoint, *, dtype: DTypeLike) -> Factorized:
+def factorized(
+    moments: Moments, points: RayPoint, target: Target | None, *, dtype: DTypeLike
+) -> Factorized:
     """(P, ...) the rays of a grid, factorized one after the other and kept in another dtype."""
-    data = principal(moments)
+    data = principal(moments, target=target)
 
     def factorize_ray(row: RayPoint) -> Factorized:
         direction = row.direction.covariance(moments.second_moment)
@@ -169,7 +169,7 @@ def _in_full(task: Task, whole: Factorized) -> Curves:
     whole = cast(whole, task.options.dtype)
     ray, total = whole.ray, task.moments.label_moment.trace().astype(task.options.dtype)
 
-    def at_point(index: Array) -> tuple[Array, ...]:
+    def at_point(index: Array) -> dict[str, Array]:
         best = task.solve(ray, index)
         curves = task.curves(ray, best, ray.attainable)
 
@@ -185,7 +185,7 @@ def _in_full(task: Task, whole: Factorized) -> Curves:
         change = jax.lax.cond(whole.doubtful & noisy, changed, lambda: magnified)
         error = error + jnp.where(noisy, change, 0.0)
         error = jnp.minimum(error, 1.0)[task.latent_dims - 1]
-        curves = *curves, error, *task.on_test_split(test, ray, best, index)
+        curves |= {"error": error, **task.on_test_split(test, ray, best, index)}
         task.finished(index)
         return curves
 
@@ -232,7 +232,7 @@ def _in_subspace(task: Task, data: Principal, tolerance: Array) -> Curves:
         )
         curves = task.curves(ray, best, attainable)
         error = task.error(ray, best, data.uncertain, index)[task.latent_dims - 1]
-        return worst, (*curves, error, *task.on_test_split(test, ray, best, index))
+        return worst, curves | {"error": error, **task.on_test_split(test, ray, best, index)}
 
     dtype = moments.second_moment.dtype
     start = jnp.full(levels, -1.0, dtype), jnp.zeros(levels, jnp.int32)
@@ -271,8 +271,8 @@ def _in_subspace(task: Task, data: Principal, tolerance: Array) -> Curves:
     def accepted() -> Curves:
         if options.progress is not None:
             jax.lax.map(task.finished, task.grid())
-        error = jnp.maximum(curves[3], missing.astype(options.dtype))
-        return task.shaped((*curves[:3], error, *curves[4:]), jnp.asarray(True), data.rank)
+        error = jnp.maximum(curves["error"], missing.astype(options.dtype))
+        return task.shaped(curves | {"error": error}, jnp.asarray(True), data.rank)
 
     return jax.lax.cond(
         whole & (jnp.max(missing) <= tolerance.astype(dtype)),

@@ -40,10 +40,23 @@ from reconjax.noise import RayPoint
 from reconjax.summary.class_moment import ClassMoment
 from reconjax.summary.moments import Moments
 from reconjax.theory.alignment import direction_weights
-from reconjax.theory.held_out import HeldOut, held_out_curves
-from reconjax.theory.optimum import Optimum, Whitened
+from reconjax.theory.optimum import Embedding, Whitened
 from reconjax.theory.spectrum import Spectrum, decomposed
+from reconjax.theory.targets import Target, along
+from reconjax.theory.tied import by_variance
 from reconjax.theory.uncertainty import Uncertain, clear, uncertain
+
+
+class Order(NamedTuple):
+    """What joint embedding prefers where there is no noise: the principal directions.
+
+    Attributes:
+      rotation: (D, D) these, in the coordinates of a ray.
+      variances: (D,) their variances.
+    """
+
+    rotation: Array
+    variances: Array
 
 
 class Ray(NamedTuple):
@@ -63,6 +76,9 @@ class Ray(NamedTuple):
       explainable: its loss form, the label variance that a linear head explains on clean data.
       variance: tr M.
       magnified: how much whitening may have magnified the rounding of A, at most.
+      predicted: (D, D) Tᵀ E[x tᵀ] E[t xᵀ] T of a target t; None where it is x.
+      predicted_variance: tr E[t tᵀ].
+      order: of joint embedding, which prefers the coordinates as they are; else None.
     """
 
     clean: Array
@@ -76,6 +92,9 @@ class Ray(NamedTuple):
     explainable: Array
     variance: Array
     magnified: Array
+    predicted: Array | None = None
+    predicted_variance: Array | None = None
+    order: Order | None = None
 
 
 class Principal(NamedTuple):
@@ -93,6 +112,8 @@ class Principal(NamedTuple):
       attainable: Eq. 7's normalizer.
       explainable: its loss form.
       uncertain: what rounding in the moments leaves open, for every K.
+      target: what is predicted, where that is not x.
+      predicted: (D, D) its second moment along the whitened directions; (D,) a diagonal.
     """
 
     directions: Array
@@ -105,9 +126,13 @@ class Principal(NamedTuple):
     attainable: Array
     explainable: Array
     uncertain: Uncertain
+    target: Target | None = None
+    predicted: Array | None = None
 
 
-def principal(moments: Moments, root: Array | None = None) -> Principal:
+def principal(
+    moments: Moments, root: Array | None = None, target: Target | None = None
+) -> Principal:
     """One (D, D) eigendecomposition; arguments as `factorize`."""
     whole, every = decomposed(moments, None)
     inputs = whole.eigenvalues
@@ -119,11 +144,19 @@ def principal(moments: Moments, root: Array | None = None) -> Principal:
         moments.second_moment,
         root=_root(whole.eigenvalues, whole.eigenvectors, moments.second_moment),
         inputs=inputs,
+        target=target,
     )
 
 
 def of_spectrum(
-    whole: Spectrum, every: Array, second: Array, *, root: Array, inputs: Array
+    whole: Spectrum,
+    every: Array,
+    second: Array,
+    *,
+    root: Array,
+    inputs: Array,
+    target: Target | None = None,
+    predicted: Array | None = None,
 ) -> Principal:
     """What a spectrum, with or without its directions, says of the data.
 
@@ -133,7 +166,11 @@ def of_spectrum(
       second: as in `uncertain`.
       root: as in `Principal`.
       inputs: as in `Principal`.
+      target: as in `Principal`.
+      predicted: as in `Principal`, where the root does not tell.
     """
+    if target is not None and predicted is None:
+        predicted = along(target, whole.eigenvalues, root)
     attainable, explainable = direction_weights(whole.labels, whole.label_moment)
     unknown = uncertain(whole, every, second)
     return Principal(
@@ -147,6 +184,8 @@ def of_spectrum(
         attainable=jnp.sum(attainable),
         explainable=jnp.sum(explainable),
         uncertain=unknown,
+        target=target,
+        predicted=predicted,
     )
 
 
@@ -166,6 +205,7 @@ def factorize(
     direction: Array,
     root: Array | None = None,
     *,
+    target: Target | None = None,
     data: Principal | None = None,
     again: bool = False,
 ) -> Ray:
@@ -176,10 +216,11 @@ def factorize(
       direction: (D, D) B, positive semi-definite.
       root: (n, D) whose Gram matrix is E[x tᵀ]ᵀ E[x tᵀ] for the t that the decoder reconstructs;
         M by default, for t = x.
-      data: `principal` of the moments and the root, if it is there already.
+      target: what is predicted in place of x.
+      data: `principal` of the moments, the root and the target, if it is there already.
       again: with a higher cut-off and an A that is off by rounding, to see what they change.
     """
-    data = principal(moments, root) if data is None else data
+    data = principal(moments, root, target) if data is None else data
     second = moments.second_moment
     total = jnp.trace(direction)
     kappa = jnp.where(total > 0, jnp.trace(second) / jnp.where(total > 0, total, 1.0), 1.0)
@@ -188,6 +229,7 @@ def factorize(
     rank = data.clear if again else data.rank
     mu, basis = within_rank(gram(whitened), rank)
     mu = visible(mu, rank)
+    basis = preferred(data, mu, basis)
     scaled = basis * jnp.sqrt(mu)
     principal_scaled = data.directions * inverse_root(data.eigenvalues)
     return in_coordinates(
@@ -222,6 +264,13 @@ def visible(mu: Array, rank: Array) -> Array:
     return jnp.where(exists, jnp.clip(mu, float(jnp.finfo(mu.dtype).eps) ** 1.25, 1.0), 0.0)
 
 
+def preferred(data: Principal, mu: Array, basis: Array) -> Array:
+    """Q (D, D), in the order of variance within what joint embedding leaves tied."""
+    if data.target is None or not data.target.embedding:
+        return basis
+    return basis @ by_variance(mu, _turned(data.inputs, basis), mu > 0, jnp.asarray(True))
+
+
 def in_coordinates(
     data: Principal, mu: Array, basis: Array, kappa: Array, rank: Array, **others: Array
 ) -> Ray:
@@ -236,20 +285,36 @@ def in_coordinates(
       others: the fields of `Ray` that depend on how the ray was factorized.
     """
     scaled = basis * jnp.sqrt(mu)
-    if data.inputs.ndim == 1:
-        inputs = gram(jnp.sqrt(data.inputs)[:, None] * scaled)
-    else:
-        inputs = symmetric_product(scaled, data.inputs @ scaled)
+    predicted, predicted_variance, order = None, None, None
+    if data.target is not None and data.target.embedding:
+        order = Order(basis.T, data.eigenvalues)
+    elif data.predicted is not None:
+        predicted = _turned(data.predicted, scaled)
+        predicted_variance = _trace(data.predicted)
     return Ray(
         clean=mu,
         noise=jnp.where(mu > 0, (1 - mu) / kappa, 0.0),
-        inputs=inputs,
+        inputs=_turned(data.inputs, scaled),
         labels=data.labels @ scaled,
         rank=rank,
         attainable=data.attainable,
         explainable=data.explainable,
+        predicted=predicted,
+        predicted_variance=predicted_variance,
+        order=order,
         **others,
     )
+
+
+def _turned(moment: Array, basis: Array) -> Array:
+    """Bᵀ A B (m, m) of A (D, D), or (D,) a diagonal, for B (D, m)."""
+    if moment.ndim == 1:
+        return gram(jnp.sqrt(moment)[:, None] * basis)
+    return symmetric_product(basis, moment @ basis)
+
+
+def _trace(moment: Array) -> Array:
+    return jnp.sum(moment) if moment.ndim == 1 else jnp.trace(moment)
 
 
 def inverse_deviation(ray: Ray, point: RayPoint) -> Array:
@@ -264,6 +329,20 @@ def at(ray: Ray, point: RayPoint, label_moment: Array | ClassMoment) -> Whitened
     """The whitened problem at one point of a ray, in the dtype of the ray."""
     scale, keep = (v.astype(ray.clean.dtype) for v in (point.scale, point.keep))
     s = inverse_deviation(ray, point)
+    predicted, predicted_variance, embedding = None, None, None
+    if ray.order is not None:
+        still = point.share == 0
+        identity = jnp.eye(s.shape[0], dtype=s.dtype)
+        theta = ray.clean * s**2 * (keep**2 / scale)
+        embedding = Embedding(
+            theta=theta,
+            rotation=jnp.where(still, ray.order.rotation, identity),
+            values=jnp.where(still, ray.order.variances, theta),
+            tied=still,
+        )
+    elif ray.predicted is not None:
+        predicted = ray.predicted * (s[:, None] * s) * (keep**2 / scale)
+        predicted_variance = ray.predicted_variance
     return Whitened(
         inputs=ray.inputs * (s[:, None] * s) * (keep**2 / scale),
         labels=ray.labels * (s * (keep * jax.lax.rsqrt(scale))),
@@ -273,80 +352,7 @@ def at(ray: Ray, point: RayPoint, label_moment: Array | ClassMoment) -> Whitened
         label_moment=label_moment,
         input_variance=ray.variance,
         exists=ray.clean > 0,
+        predicted=predicted,
+        predicted_variance=predicted_variance,
+        embedding=embedding,
     )
-
-
-class TestMoments(NamedTuple):
-    """A test split in the coordinates Tᵀ x of a ray, m of them; see `HeldOut`.
-
-    Attributes:
-      clean: (m, m) second moment of the clean inputs.
-      noise: (m, m) that of B on the test split; None where the read-out is clean.
-      cross: (m, C) with the labels.
-      folds: (m, Fn, C) the same of each fold.
-      label_variance: as in `HeldOut`.
-    """
-
-    clean: Array
-    noise: Array | None
-    cross: Array
-    folds: Array
-    label_variance: Array
-
-
-def test_moments(held_out: HeldOut, transform: Array, noise: Array | None) -> TestMoments:
-    """The test split, given T (D, m), and B (D, D) there where the read-out is noisy."""
-    return TestMoments(
-        clean=transform.T @ held_out.second_moment @ transform,
-        noise=None if noise is None else transform.T @ noise @ transform,
-        cross=transform.T @ held_out.cross_moment,
-        folds=jnp.einsum("dm,bdc->mbc", transform, held_out.folds),
-        label_variance=held_out.label_variance,
-    )
-
-
-class TestSplit(NamedTuple):
-    """A test split on a ray: with noise, and without, where there are the principal directions."""
-
-    noisy: TestMoments
-    noiseless: TestMoments
-
-
-def test_split(held_out: HeldOut, ray: Ray, noise: Array | None) -> TestSplit:
-    """The test split in the coordinates of a ray; arguments as `test_moments`."""
-    noisy = test_moments(held_out, ray.transform, noise)
-    regular = ray.rank == held_out.second_moment.shape[0]
-    noiseless = jax.lax.cond(
-        regular, lambda: noisy, lambda: test_moments(held_out, ray.noiseless, noise)
-    )
-    return TestSplit(noisy, noiseless)
-
-
-def held_out_at(split: TestSplit, ray: Ray, point: RayPoint, best: Optimum) -> tuple[Array, Array]:
-    """What the test split says of the optimum at a point of a ray, for every K.
-
-    Returns:
-      (K,) the share of the label variance that encoder and head explain there, and (K, Fn) the
-      agreement of their prediction with the labels of each fold, as a share of it.
-    """
-    share, scale, keep = (value.astype(ray.clean.dtype) for value in point[1:])
-    test: TestMoments = jax.tree.map(lambda a, b: jnp.where(share > 0, a, b), *split)
-    unit = jax.lax.rsqrt(scale)
-    vectors = inverse_deviation(ray, point)[:, None] * best.rotation
-    gram = vectors.T @ test.clean @ vectors
-    cross = unit * (vectors.T @ test.cross)
-    folds = unit * jnp.einsum("mk,mbc->kbc", vectors, test.folds)
-    if test.noise is not None:
-        gram = (1 - share) * gram + share * (vectors.T @ test.noise @ vectors)
-        cross, folds = keep * cross, keep * folds
-    elif best.readout_factor is not None:
-        # The features of which `coordinates` are the head have unit second moment on clean data.
-        factor = best.readout_factor
-
-        def whiten(right: Array) -> Array:
-            return jax.scipy.linalg.solve_triangular(factor, right, lower=True)
-
-        gram = whiten(whiten(unit**2 * gram).T)
-        cross = whiten(cross)
-        folds = whiten(folds.reshape(len(folds), -1)).reshape(folds.shape)
-    return held_out_curves(best.coordinates, cross, gram, folds, test.label_variance)

@@ -23,19 +23,26 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from reconjax.data.targets import as_targets
-from reconjax.grid.columns import Rows, alone, column_sums
+from reconjax.grid.columns import Rows, alone, column_sums, target_products
 from reconjax.grid.kernel import DOUBTFUL, Factorized, solve_grid
+from reconjax.grid.new_data import TestMoments, TestSplit
 from reconjax.grid.ray import (
     Principal,
     Ray,
-    TestMoments,
-    TestSplit,
     in_coordinates,
     of_spectrum,
+    preferred,
     visible,
     within_rank,
 )
-from reconjax.grid.sweep import Sweep, checked, grid_points, points_dtype, result_of
+from reconjax.grid.sweep import (
+    Sweep,
+    checked,
+    checked_target,
+    grid_points,
+    points_dtype,
+    result_of,
+)
 from reconjax.grid.task import Options, cast
 from reconjax.linalg.eigen import inverse_root
 from reconjax.linalg.precision import highest
@@ -43,6 +50,7 @@ from reconjax.linalg.products import symmetric_product
 from reconjax.noise import Isotropic, Noise
 from reconjax.summary.moments import Moments
 from reconjax.theory.spectrum import SampleSide, Spectrum
+from reconjax.theory.targets import Target
 
 
 class NewSamples(NamedTuple):
@@ -171,6 +179,7 @@ def sweep_samples(
     latent_dims: ArrayLike | None = None,
     *,
     readout: str = "clean",
+    target: Target | None = None,
     precision: str | None = None,
     batch_size: int = 1,
     progress: Callable[[], None] | None = None,
@@ -189,6 +198,7 @@ def sweep_samples(
       reconstruction_weights: (L,) λ in [0, inf].
       latent_dims: (Kn,) K in 1 .. D; 1 .. min(N, D) by default.
       readout: as in `sweep`.
+      target: as in `sweep`; one that is not whitened or an embedding costs N² D once.
       precision: as in `sweep`.
       batch_size: as in `sweep`.
       progress: called once for every finished point.
@@ -217,6 +227,9 @@ def sweep_samples(
     options = Options(readout == "clean", batch_size, dtype, progress, 0)
     if not options.clean:
         data = data._replace(rows=data.rows._replace(test=data.rows.test[:0]), test=None)
+    target = checked_target(target, features)
+    if target is not None:
+        data = data._replace(principal=_predicting(data, target))
     labels = _labels_alone(data.spectrum)
     parts = []
     for row in noises:
@@ -237,6 +250,16 @@ def sweep_samples(
         )
     curves = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
     return result_of(curves, dims, weights, labels.label_moment)
+
+
+def _predicting(data: Samples, target: Target) -> Principal:
+    """The training samples with a target in place of x."""
+    principal = data.principal
+    predicted = target.spectral(principal.eigenvalues)
+    if predicted is None:
+        moment = target_products(data.rows, target)
+        predicted = _rotated(data.vectors, moment, moment[:, :0])[0]
+    return principal._replace(target=target, predicted=predicted)
 
 
 def _labels_alone(spectrum: Spectrum) -> Moments:
@@ -307,6 +330,7 @@ def _ray(
     rank = data.clear if again else data.rank
     epsilon, basis = within_rank(inner, rank)
     mu = visible(epsilon / (kappa + epsilon), rank)
+    basis = preferred(data, mu, basis)
     nothing = jnp.zeros((0, inner.shape[0]), inner.dtype)
     ray = in_coordinates(
         data,

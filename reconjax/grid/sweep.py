@@ -13,11 +13,12 @@ from jax.typing import ArrayLike
 from reconjax.grid.kernel import factorized, solve_grid
 from reconjax.grid.subspace import subspace_size
 from reconjax.grid.task import Curves, Options
-from reconjax.noise import Noise, RayPoint, exact_patch_mask, gaussian, patch_mask, pixel_dropout
+from reconjax.noise import Noise, RayPoint
 from reconjax.summary.class_moment import ClassMoment
 from reconjax.summary.moments import Moments
 from reconjax.theory.checks import check_latent_dims, check_mean, check_readout, check_weight
 from reconjax.theory.held_out import HeldOut
+from reconjax.theory.targets import Pixels, Target, check_target
 
 PRECISIONS = ("float64", "mixed", "float32")
 
@@ -42,6 +43,8 @@ class Sweep(NamedTuple):
         of the training split: it falls where they overfit. None without `held_out`.
       agreement: (P, R, L, Kn, Fn) E[y · f(x)] / label variance on each fold of the test split, f(x)
         being the prediction of encoder and head (of x' for "noisy"); see `search_p_values`.
+      target_loss: (P, R, L, Kn) E‖t̂ − t‖² of a target t, in its own units; for joint embedding
+        E‖Vᵀ x'₁ − Vᵀ x'₂‖², of features of variance 1. None where x is predicted.
     """
 
     latent_dim: Array
@@ -55,63 +58,7 @@ class Sweep(NamedTuple):
     rank: Array
     held_out: Array | None = None
     agreement: Array | None = None
-
-
-def mask_grid(
-    image_shape: Sequence[int],
-    patch_shapes: Sequence[int | Sequence[int]],
-    mask_ratios: Sequence[float],
-    *,
-    exact: bool = False,
-    share_channels: bool = True,
-    partial: bool = False,
-) -> list[list[Noise]]:
-    """(P, R) noises for `sweep`: a row for each patch shape, a column for each ratio.
-
-    Args:
-      image_shape: (H, W, C).
-      patch_shapes: (height, width) pairs, or ints for squares.
-      mask_ratios: p in [0, 1), the share that is dropped.
-      exact: keep an exact number of patches (MAE) instead of Bernoulli masks.
-      share_channels: the channels of a pixel are dropped together.
-      partial: allow partial edge patches.
-
-    Raises:
-      ValueError: as `patch_mask`.
-
-    Example:
-      >>> grid = reconjax.mask_grid((4, 4, 1), patch_shapes=[1, 2], mask_ratios=[0, 0.5, 0.9])
-      >>> len(grid), len(grid[0])
-      (2, 3)
-    """
-    make = exact_patch_mask if exact else patch_mask
-    return [
-        [
-            make(ratio, patch, image_shape, share_channels=share_channels, partial=partial)
-            for ratio in mask_ratios
-        ]
-        for patch in patch_shapes
-    ]
-
-
-def pixel_grid(example_shape: Sequence[int], mask_ratios: Sequence[float]) -> list[list[Noise]]:
-    """(1, R) noises: independent dropout of every value.
-
-    Example:
-      >>> len(reconjax.grid.pixel_grid((4, 4, 1), [0, 0.5])[0])
-      2
-    """
-    return [[pixel_dropout(ratio, example_shape) for ratio in mask_ratios]]
-
-
-def gaussian_grid(stds: Sequence[float]) -> list[list[Noise]]:
-    """(1, R) noises: isotropic Gaussian noise of each standard deviation.
-
-    Example:
-      >>> [float(noise.std) for noise in reconjax.grid.gaussian_grid([0.1, 0.5])[0]]
-      [0.1, 0.5]
-    """
-    return [[gaussian(std) for std in stds]]
+    target_loss: Array | None = None
 
 
 def sweep(
@@ -121,6 +68,7 @@ def sweep(
     latent_dims: ArrayLike | None = None,
     *,
     readout: str = "clean",
+    target: Target | None = None,
     held_out: HeldOut | None = None,
     precision: str | None = None,
     tolerance: float = 0.0,
@@ -143,6 +91,7 @@ def sweep(
       reconstruction_weights: (L,) λ in [0, inf].
       latent_dims: (Kn,) K in 1 .. D; all of them by default.
       readout: "clean" fits the head on clean inputs (Eq. 9), "noisy" on x' (Sec. 5.4).
+      target: what is predicted in place of x, from `reconjax.theory.targets`; λ weighs its loss.
       held_out: the test split, from `reconjax.held_out`.
       precision: "float64"; "mixed": spectrum and whitening, where float32 would lose the
         directions that carry labels, in float64 (on the host's CPU where the accelerator has none)
@@ -152,6 +101,7 @@ def sweep(
         accepted, for several times the speed: a ray is solved in a subspace of about 3 K
         directions if its error there, which is measured at the point with the largest residual,
         is not larger, and in full otherwise; `Sweep.reduced` tells. 3e-4 is a good choice.
+        With a target, every ray is solved in full.
       batch_size: points solved side by side (in full).
       mesh: devices that share the grid, for one call over all of them, also of several hosts. Their
         number must be a x b with a a divisor of P and b one of R. Every process passes the same
@@ -192,6 +142,7 @@ def sweep(
             f"held_out: features and targets {held_out.cross_moment.shape};"
             f" the moments have {moments.cross_moment.shape}"
         )
+    target = checked_target(target, features)
     moments, dtype = _in_precision(moments, precision)
     points = grid_points(noises, features)
     for noise in (noise for row in noises for noise in row):
@@ -200,18 +151,20 @@ def sweep(
     grid_mesh = None if mesh is None else divided(mesh, *rays_and_strengths)
     host = _host_for(moments.second_moment.dtype)
     shared = rays_and_strengths[1] * weights.size  # points of a ray
-    leading = 0 if host else _leading(int(dims.max()), moments, shared, tolerance)
+    leading = (
+        0 if host or target is not None else _leading(int(dims.max()), moments, shared, tolerance)
+    )
     options = Options(readout == "clean", batch_size, dtype, progress, leading)
     rays = None
     if host is not None:
         with jax.default_device(host):
-            rays = factorized(*jax.device_put((moments, points), host), dtype=dtype)
+            rays = factorized(*jax.device_put((moments, points, target), host), dtype=dtype)
         # Past the whitening, nothing is left that needs float64.
         moments = jax.tree.map(lambda leaf: leaf.astype(dtype), moments)
     if held_out is not None:
         floats = moments.second_moment.dtype
         held_out = jax.tree.map(lambda leaf: leaf.astype(floats), held_out)
-    arguments = (moments, points, weights, dims, np.asarray(tolerance), rays, held_out)
+    arguments = (moments, points, weights, dims, np.asarray(tolerance), rays, held_out, target)
     if grid_mesh is not None or host is not None:
         # Free of any device: the mesh, or the default device, places them.
         arguments = jax.tree.map(np.asarray, arguments)
@@ -219,6 +172,14 @@ def sweep(
     if grid_mesh is not None:
         curves = jax.tree.map(np.asarray, curves)
     return result_of(curves, dims, weights, moments.label_moment)
+
+
+def checked_target(target: Target | None, features: int) -> Target | None:
+    """The target; None for x itself."""
+    if target is None:
+        return None
+    check_target(target, features)
+    return None if isinstance(target, Pixels) else target
 
 
 def checked(

@@ -1,6 +1,6 @@
 """A ray of noises, all that it is solved for, and the curves of its points."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from reconjax.grid.ray import Ray, TestSplit, at, held_out_at, test_split
+from reconjax.grid.new_data import TestSplit, held_out_at, test_split
+from reconjax.grid.ray import Ray, at
 from reconjax.linalg.rounding import mixing
 from reconjax.noise import RayPoint
 from reconjax.summary.moments import Moments
@@ -32,6 +33,7 @@ class Curves(NamedTuple):
       rank: (P,) number of directions of the data.
       held_out: (P, R, L, Kn) r2 on the test split, or None.
       agreement: (P, R, L, Kn, Fn) by folds of the test split, or None; see `Sweep`.
+      target_loss: (P, R, L, Kn), or None; see `Sweep`.
     """
 
     supervised_loss: Array
@@ -42,6 +44,7 @@ class Curves(NamedTuple):
     rank: Array
     held_out: Array | None = None
     agreement: Array | None = None
+    target_loss: Array | None = None
 
 
 class Options(NamedTuple):
@@ -93,12 +96,18 @@ class Task(NamedTuple):
         label_moment = self.moments.label_moment.astype(ray.clean.dtype)
         return optimum(at(ray, point, label_moment), level, self.options.clean, leading)
 
-    def curves(self, ray: Ray, best: Optimum, attainable: Array) -> tuple[Array, ...]:
-        """Supervised and reconstruction loss, and alignment of a point."""
+    def curves(self, ray: Ray, best: Optimum, attainable: Array) -> dict[str, Array]:
+        """The losses and the alignment of a point."""
         label_moment = self.moments.label_moment.astype(ray.clean.dtype)
         alignment = jnp.cumsum(direction_weights(best.coordinates.T, label_moment)[0])
-        curves = best.supervised_loss, best.reconstruction_loss, alignment / attainable
-        return tuple(curve[self.latent_dims - 1] for curve in curves)
+        curves = {
+            "supervised_loss": best.supervised_loss,
+            "reconstruction_loss": best.reconstruction_loss,
+            "alignment": alignment / attainable,
+        }
+        if best.target_loss is not None:
+            curves["target_loss"] = best.target_loss
+        return {name: curve[self.latent_dims - 1] for name, curve in curves.items()}
 
     def error(self, ray: Ray, best: Optimum, uncertain: Uncertain, index: Array) -> Array:
         """(R,) estimated error of r2 of a point, for every K."""
@@ -133,12 +142,13 @@ class Task(NamedTuple):
 
     def on_test_split(
         self, test: TestSplit | None, ray: Ray, best: Optimum, index: Array
-    ) -> tuple[Array, ...]:
+    ) -> dict[str, Array]:
         """Explained share and agreement on the test split, where there is one."""
         if test is None:
-            return ()
+            return {}
         curves = held_out_at(test, ray, self.point(index)[0], best)
-        return tuple(curve[self.latent_dims - 1] for curve in curves)
+        names = "held_out", "agreement"
+        return {n: c[self.latent_dims - 1] for n, c in zip(names, curves, strict=True)}
 
     def finished(self, index: Array) -> None:
         """Reports a point."""
@@ -147,11 +157,11 @@ class Task(NamedTuple):
             # With an argument, points that are solved side by side are reported one by one.
             jax.debug.callback(lambda _: progress(), index)
 
-    def shaped(self, curves: Sequence[Array], reduced: Array, rank: Array) -> Curves:
+    def shaped(self, curves: Mapping[str, Array], reduced: Array, rank: Array) -> Curves:
         """Curves (R L, ...) as (R, L, ...)."""
         shape = self.row.share.shape[0], self.levels.shape[0]
-        shaped = [curve.reshape(*shape, *curve.shape[1:]) for curve in curves]
-        return Curves(*shaped[:4], reduced, rank, *shaped[4:])  # type: ignore[call-arg]
+        shaped = {name: c.reshape(*shape, *c.shape[1:]) for name, c in curves.items()}
+        return Curves(**shaped, reduced=reduced, rank=rank)
 
 
 def cast(tree: Tree, dtype: DTypeLike) -> Tree:

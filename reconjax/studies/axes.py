@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from reconjax.grid.sweep import gaussian_grid, mask_grid, pixel_grid
+from reconjax.grid.grids import gaussian_grid, mask_grid, pixel_grid
 from reconjax.noise.base import check
 from reconjax.noise.groups import usual_patches
 from reconjax.studies.rays import Arrays, Grid

@@ -11,6 +11,7 @@ from reconjax.linalg.eigen import at_no_tie, nested_eigh, ties
 from reconjax.linalg.precision import highest
 from reconjax.linalg.products import gram
 from reconjax.summary.class_moment import MANY, ClassMoment
+from reconjax.theory.tied import by_variance
 
 
 class Whitened(NamedTuple):
@@ -28,6 +29,10 @@ class Whitened(NamedTuple):
       rounding: (R,) the variance of each coordinate on clean data that counts as 0.
       exists: (R,) bool, which coordinates there are; all of them if None.
       data: number of directions of the data, where there may be fewer than coordinates.
+      predicted: (R, R) E[z tᵀ] E[t zᵀ] of a target t; None where it is x.
+      predicted_variance: tr E[t tᵀ].
+      preserved: whether `predicted` is that of joint embedding, whose θ is at most 1.
+      embedding: in place of `predicted`, joint embedding where its directions are known.
     """
 
     inputs: Array
@@ -40,6 +45,26 @@ class Whitened(NamedTuple):
     rounding: Array | None = None
     exists: Array | None = None
     data: Array | None = None
+    predicted: Array | None = None
+    predicted_variance: Array | None = None
+    preserved: Array | None = None
+    embedding: "Embedding | None" = None
+
+
+class Embedding(NamedTuple):
+    """Joint embedding in coordinates in which its directions are known.
+
+    Attributes:
+      theta: (R,) θ of the coordinates, 1 for what the noise leaves untouched.
+      rotation: (R, R) the directions, largest θ first.
+      values: (R,) by which these are told apart: their θ; where all are tied, their variance.
+      tied: whether all have the same θ; then variance decides.
+    """
+
+    theta: Array
+    rotation: Array
+    values: Array
+    tied: Array
 
 
 class Optimum(NamedTuple):
@@ -56,6 +81,8 @@ class Optimum(NamedTuple):
       readout_factor: (R, R) lower Cholesky factor of the second moment of the features that are
         read out, nested in K; None for "noisy", where it is the identity.
       rank: number of features that carry anything; every curve is flat from there on.
+      target_loss: (R,) that of a target, E‖Z_tᵀ Vᵀ x' − t‖², or of joint embedding,
+        E‖Vᵀ x'₁ − Vᵀ x'₂‖² = 2 Σ (1 − θ); None where x is predicted.
     """
 
     eigenvalues: Array
@@ -65,6 +92,7 @@ class Optimum(NamedTuple):
     rotation: Array
     readout_factor: Array | None
     rank: Array
+    target_loss: Array | None = None
 
 
 @highest
@@ -77,17 +105,7 @@ def optimum(
     """
     alpha, weight = weights(reconstruction_weight, whitened.inputs.dtype)
     labels = whitened.labels
-    objective = jax.lax.cond(
-        weight > 0,
-        lambda: weight * whitened.inputs + alpha * (labels.T @ labels),
-        lambda: _supervised_limit(whitened),
-    )
-    if whitened.exists is not None:
-        # What is no coordinate is kept apart from the weakest of them.
-        largest = jax.lax.stop_gradient(jnp.max(jnp.abs(objective)))
-        apart = jnp.where(whitened.exists, 0.0, largest)
-        objective = objective - jnp.diag(apart)
-    eigenvalues, rotation = nested_eigh(objective)
+    eigenvalues, rotation = _directions(whitened, alpha, weight)
     everything = eigenvalues
     eigenvalues, rotation = eigenvalues[:leading], rotation[:, :leading]
     size = eigenvalues.shape[0]
@@ -95,11 +113,14 @@ def optimum(
     supervised = labels @ rotation
     by_labels = jnp.sum(supervised**2, axis=0)
     # ‖E[x zᵀ] u‖² from the eigenvalue where that loses nothing to cancellation, else directly.
-    by_inputs = jax.lax.cond(
+    by_predicted = jax.lax.cond(
         weight > 0.5,
         lambda: (eigenvalues - alpha * by_labels) / weight,
-        lambda: jnp.sum(rotation * (whitened.inputs @ rotation), axis=0),
+        lambda: jnp.sum(rotation * (_objective(whitened) @ rotation), axis=0),
     )
+    by_inputs = by_predicted
+    if whitened.predicted is not None or whitened.embedding is not None:
+        by_inputs = jnp.sum(rotation * (whitened.inputs @ rotation), axis=0)
     valid = jnp.arange(size, dtype=jnp.int32) < whitened.rank
     factor = None
     coordinates = supervised.T
@@ -107,11 +128,23 @@ def optimum(
         factor, coordinates, valid = _clean_readout(whitened, rotation, valid)
     coordinates = jnp.where(valid[:, None], coordinates, 0.0)
     by_inputs = jnp.where(valid, jnp.maximum(by_inputs, 0.0), 0.0)
+    by_predicted = jnp.where(valid, jnp.maximum(by_predicted, 0.0), 0.0)
     total = whitened.label_moment.trace()
     rank = jnp.sum(valid, dtype=jnp.int32)
     cut = ties(everything, rank)[:size]
     supervised_loss = total - jnp.cumsum(jnp.sum(coordinates**2, axis=1))
     reconstruction_loss = whitened.input_variance - jnp.cumsum(by_inputs)
+    target_loss = None
+    if whitened.embedding is not None:
+        theta = jnp.sum(rotation**2 * whitened.embedding.theta[:, None], axis=0)
+        target_loss = at_no_tie(2 * jnp.cumsum(jnp.where(valid, 1 - theta, 0.0)), cut)
+    elif whitened.predicted is not None:
+        assert whitened.predicted_variance is not None
+        target_loss = whitened.predicted_variance - jnp.cumsum(by_predicted)
+        if whitened.preserved is not None:
+            distance = 2 * jnp.cumsum(jnp.where(valid, 1 - by_predicted, 0.0))
+            target_loss = jnp.where(whitened.preserved, distance, target_loss)
+        target_loss = at_no_tie(target_loss, cut)
     return Optimum(
         eigenvalues=eigenvalues,
         supervised_loss=at_no_tie(supervised_loss, cut),
@@ -120,7 +153,49 @@ def optimum(
         rotation=jnp.where(valid, rotation, 0.0),
         readout_factor=factor,
         rank=rank,
+        target_loss=target_loss,
     )
+
+
+def _objective(whitened: Whitened) -> Array:
+    """(R, R) E[z tᵀ] E[t zᵀ] of what is predicted."""
+    if whitened.embedding is not None:
+        return jnp.diag(whitened.embedding.theta)
+    return whitened.inputs if whitened.predicted is None else whitened.predicted
+
+
+def _directions(whitened: Whitened, alpha: Array, weight: Array) -> tuple[Array, Array]:
+    """Eigenvalues, largest first, and eigenvectors of the whitened F Fᵀ."""
+    labels, objective = whitened.labels, _objective(whitened)
+
+    def searched() -> tuple[Array, Array]:
+        tied = jnp.asarray(False) if whitened.embedding is None else whitened.embedding.tied
+        # Where all are tied, labels come first, and variance decides between the others: that is
+        # the supervised limit of reconstruction.
+        others = jax.lax.cond(tied, lambda: whitened.inputs, lambda: objective)
+        matrix = jax.lax.cond(
+            (weight > 0) & ~tied,
+            lambda: weight * objective + alpha * (labels.T @ labels),
+            lambda: _supervised_limit(others, labels),
+        )
+        if whitened.exists is not None:
+            # What is no coordinate is kept apart from the weakest of them.
+            largest = jax.lax.stop_gradient(jnp.max(jnp.abs(matrix)))
+            matrix = matrix - jnp.diag(jnp.where(whitened.exists, 0.0, largest))
+        return nested_eigh(matrix)
+
+    if whitened.embedding is None:
+        eigenvalues, rotation = searched()
+        if whitened.predicted is not None:
+            top = jnp.asarray(False) if whitened.preserved is None else whitened.preserved
+            largest = jnp.where((eigenvalues[0] > 0) & ~top, eigenvalues[0], 1.0)
+            variance = rotation.T @ whitened.inputs @ rotation
+            exists = jnp.arange(eigenvalues.shape[0], dtype=jnp.int32) < whitened.rank
+            values = jax.lax.stop_gradient(eigenvalues / largest)
+            rotation = rotation @ by_variance(values, variance, exists, top & (alpha == 0))
+        return eigenvalues, rotation
+    known = whitened.embedding.values, whitened.embedding.rotation
+    return jax.lax.cond(alpha > 0, searched, lambda: known)
 
 
 def weights(reconstruction_weight: Array, dtype: DTypeLike) -> tuple[Array, Array]:
@@ -130,14 +205,13 @@ def weights(reconstruction_weight: Array, dtype: DTypeLike) -> tuple[Array, Arra
     return alpha, jnp.where(jnp.isinf(value), 1.0, value * alpha)
 
 
-def _supervised_limit(whitened: Whitened) -> Array:
+def _supervised_limit(inputs: Array, labels: Array) -> Array:
     """A matrix with the eigenvectors of λ inputs + labelsᵀ labels in the limit λ → 0⁺.
 
     First come the label directions, in the order of what they explain; all others, between which
     the supervised loss is indifferent, come in the order of what they reconstruct. So do label
     directions that explain equally much.
     """
-    inputs, labels = whitened.inputs, whitened.labels
     many = labels.shape[0] > max(MANY, labels.shape[1])
     values, side = nested_eigh(labels.T @ labels if many else labels @ labels.T)
     kept = values > values.shape[0] * float(jnp.finfo(values.dtype).eps) * values[0]

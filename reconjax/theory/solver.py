@@ -39,6 +39,8 @@ from reconjax.theory.checks import (
 )
 from reconjax.theory.optimum import Optimum, Whitened, optimum
 from reconjax.theory.projection import as_vectors
+from reconjax.theory.spectrum import decomposed
+from reconjax.theory.targets import Pixels, Target, check_target, target_moment, target_variance
 
 
 class Problem(NamedTuple):
@@ -56,6 +58,9 @@ class Problem(NamedTuple):
         encoder's input is not that; so is mean_y (C,), the mean target.
       mean_y: see `mean_x`.
       scale: see `mean_x`.
+      noisy_target_moment: (m, T) E[x' tᵀ] of a target t; None where it is x.
+      target_variance: tr E[t tᵀ].
+      embedding: whether the target stands for joint embedding.
     """
 
     noisy_second_moment: Array
@@ -68,6 +73,9 @@ class Problem(NamedTuple):
     mean_x: Array | None = None
     mean_y: Array | None = None
     scale: Array | None = None
+    noisy_target_moment: Array | None = None
+    target_variance: Array | None = None
+    embedding: ArrayLike = False
 
 
 class Solution(NamedTuple):
@@ -75,7 +83,8 @@ class Solution(NamedTuple):
 
     Attributes:
       encoder: (m, R) V; its first K columns are the encoder with K latent dimensions. Vᵀ G V = I.
-      decoder: (R, D) Z; its first K rows are the decoder with K latent dimensions.
+      decoder: (R, D) Z; its first K rows are the decoder to x with K latent dimensions, the best
+        one also where another target was predicted.
       supervised_loss: (R,) at K = 1 .. R, in squared units of y.
       reconstruction_loss: (R,) at K = 1 .. R, in squared units of x.
       r2: (R,) 1 − supervised loss / tr S.
@@ -85,6 +94,7 @@ class Solution(NamedTuple):
       mean_x: see `Problem`, as for mean_y and scale.
       mean_y: see `mean_x`.
       scale: see `mean_x`.
+      target_loss: (R,) see `Optimum`; None where x is predicted.
     """
 
     encoder: Array
@@ -98,6 +108,7 @@ class Solution(NamedTuple):
     mean_x: Array | None = None
     mean_y: Array | None = None
     scale: Array | None = None
+    target_loss: Array | None = None
 
     def transform(self, x: ArrayLike, latent_dim: int | None = None) -> Array:
         """The codes of inputs, centered and scaled as the moments were.
@@ -196,12 +207,13 @@ class Solution(NamedTuple):
         return jax.scipy.linalg.solve_triangular(factor, target, lower=True, trans=1)
 
 
-def problem(moments: Moments, noise: Noise | None = None) -> Problem:
+def problem(moments: Moments, noise: Noise | None = None, target: Target | None = None) -> Problem:
     """The problem for inputs with these moments under a noise (None: Theorem 1).
 
     Args:
       moments: from `reconjax.moments`.
       noise: any noise of `reconjax.noise`, made for inputs of this size.
+      target: what is predicted in place of x, from `reconjax.theory.targets`.
 
     Raises:
       ValueError: the noise was made for another number of features, or moves the mean of inputs
@@ -222,6 +234,14 @@ def problem(moments: Moments, noise: Noise | None = None) -> Problem:
         check_noise_size(noise, moments.features)
         check_mean(moments, noise)
         noisy, noisy_labels, noisy_inputs = noise.second_moment(m), noise.mean(c), noise.mean(m)
+    predicted, variance = None, None
+    if target is not None:
+        check_target(target, moments.features)
+    if target is not None and not isinstance(target, Pixels):
+        whole = decomposed(moments, None)[0]
+        predicted = target_moment(target, m, whole.eigenvalues, whole.eigenvectors)
+        variance = target_variance(target, m, whole.eigenvalues)
+        predicted = predicted if noise is None else noise.mean(predicted)
     return Problem(
         noisy_second_moment=noisy,
         noisy_label_moment=noisy_labels,
@@ -233,6 +253,9 @@ def problem(moments: Moments, noise: Noise | None = None) -> Problem:
         mean_x=moments.mean_x,
         mean_y=moments.mean_y,
         scale=moments.scale,
+        noisy_target_moment=predicted,
+        target_variance=variance,
+        embedding=target is not None and target.embedding,
     )
 
 
@@ -320,6 +343,13 @@ def _solve(problem: Problem, reconstruction_weight: Array, clean: bool) -> Solut
         exists=kept,
         data=jnp.sum(values > 0, dtype=jnp.int32),
     )
+    if problem.noisy_target_moment is not None:
+        predicted = gram(problem.noisy_target_moment.T @ whitener)
+        whitened = whitened._replace(
+            predicted=predicted,
+            predicted_variance=problem.target_variance,
+            preserved=jnp.asarray(problem.embedding),
+        )
     best = optimum(whitened, reconstruction_weight, clean)
     encoder = whitener @ best.rotation
     decoder = encoder.T @ problem.noisy_input_moment
@@ -349,4 +379,5 @@ def solution_of(
         mean_x=mean_x,
         mean_y=mean_y,
         scale=scale,
+        target_loss=best.target_loss,
     )

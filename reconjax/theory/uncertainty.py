@@ -61,7 +61,7 @@ def uncertain(spectrum: Spectrum, every: Array, second: Array) -> Uncertain:
     hidden = (values <= 0) & (order < varying)
     if epsilon < 1e-10:
         # In float32, rounding hides so many that all of them may be there.
-        seen = hidden & (every > jnp.maximum(-4 * jnp.min(every), epsilon / 16 * every[0]))
+        seen = hidden & (every > jnp.maximum(-8 * jnp.min(every), epsilon / 4 * every[0]))
         least = jnp.min(jnp.where(values > 0, values, every[0]))
         near = (least < GAP * epsilon * every[0]) & (spectrum.rank < varying)
         no_end = near

@@ -1,0 +1,36 @@
+"""Directions between which an objective is indifferent, in the order of their variance."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def by_variance(values: Array, variance: Array, exists: Array, top: Array) -> Array:
+    """Q (R, R) that orders by variance the directions that are tied; the others stay.
+
+    A target that some directions say nothing of has θ = 0 for these. Joint embedding has θ = 0 for
+    what the noise destroys, and θ = 1 for what it leaves untouched. One eigendecomposition, and
+    none where nothing is tied.
+
+    Args:
+      values: (R,) θ in [0, 1], largest first.
+      variance: (R, R) E[z xᵀ] E[x zᵀ] in the same coordinates.
+      exists: (R,) which of them there are.
+      top: bool, whether those with θ = 1 are tied too.
+    """
+    size = values.shape[0]
+    rounding = 64 * size * float(jnp.finfo(values.dtype).eps)
+    untouched = exists & (values > 1 - rounding) & top
+    destroyed = exists & (values < rounding)
+    between = exists & ~untouched & ~destroyed
+
+    def ordered() -> Array:
+        same = (untouched[:, None] & untouched) | (destroyed[:, None] & destroyed)
+        share = jnp.where(same, variance, 0.0) / jnp.trace(variance)
+        apart = jnp.where(untouched, 4.0, 0.0) + jnp.where(between, 2.0 + values, 0.0)
+        apart = apart - jnp.where(exists, 0.0, 1.0)
+        rotation = jnp.linalg.eigh(share + jnp.diag(apart), symmetrize_input=False)[1]
+        return rotation[:, ::-1]
+
+    tied = (jnp.sum(untouched) > 1) | (jnp.sum(destroyed) > 1)
+    return jax.lax.cond(tied, ordered, lambda: jnp.eye(size, dtype=values.dtype))
