@@ -125,7 +125,7 @@ class Task(NamedTuple):
         supervised = ~jnp.isinf(self.point(index)[1])
         within, missing = (
             jnp.where(supervised, jnp.max(curve), curve[:size]).astype(error.dtype)
-            for curve in uncertain
+            for curve in (uncertain.within, uncertain.missing)
         )
         # The factor is what the estimate was off by at most, but for a few points, on real data.
         error = 3 * (error + within) + missing

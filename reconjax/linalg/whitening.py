@@ -21,21 +21,27 @@ from reconjax.linalg.eigen import eigh_descending, inverse_root, significant
 OTHER_CUT = 30.0
 # Eigenvalues that come down to so many roundings of the largest may go on below.
 GAP = 1e6
+# In float32 that is nearly every spectrum: there, only where so large a share of those that are
+# kept is hidden.
+MANY_HIDDEN = 1 / 4
 
 
-def other_cut(eigenvalues: Array, cut: ArrayLike, some: ArrayLike) -> Array:
+def other_cut(eigenvalues: Array, cut: ArrayLike, hidden: Array) -> Array:
     """Another cut-off than `cut`, to see what depends on it.
 
     Args:
       eigenvalues: (R,), largest first.
       cut: those up to it count as 0.
-      some: whether any that count so may be more than rounding. Then, where others are near, a gap
+      hidden: how many that count so may be more than rounding. Then, where others are near, a gap
         may lie about every higher cut-off, and what those above the gap do is all that shows
         what those below it may do: the least of them are cut off.
     """
     epsilon = float(jnp.finfo(eigenvalues.dtype).eps)
     least = jnp.min(jnp.where(eigenvalues > cut, eigenvalues, eigenvalues[0]))
-    near = some & (least < GAP * epsilon * eigenvalues[0])
+    near = (hidden > 0) & (least < GAP * epsilon * eigenvalues[0])
+    if epsilon > 1e-10:
+        kept = jnp.sum(eigenvalues > cut, dtype=jnp.int32).astype(eigenvalues.dtype)
+        near &= hidden.astype(eigenvalues.dtype) >= MANY_HIDDEN * kept
     return OTHER_CUT * jnp.where(near, least, cut)
 
 
@@ -129,8 +135,9 @@ def whiten(
         eigenvalues, vectors = eigh_descending(scaled)
         cut = jnp.maximum(significant(eigenvalues), 8 * epsilon * eigenvalues[0])
         varying = jnp.sum(varies, dtype=jnp.int32)
-        lost = jnp.sum(eigenvalues > cut, dtype=jnp.int32) < varying
-        above = other_cut(eigenvalues, cut, lost) if other_rounding else cut
+        hidden = varying - jnp.sum(eigenvalues > cut, dtype=jnp.int32)
+        lost = hidden > 0
+        above = other_cut(eigenvalues, cut, hidden) if other_rounding else cut
         kept = jnp.where(eigenvalues > above, eigenvalues, 0.0)
         if epsilon < 1e-10:
             # Rounding alone makes eigenvalues of either sign.
@@ -139,9 +146,9 @@ def whiten(
         elif other_rounding:
             # In float32, rounding hides so many that all of them may be there. What is none has
             # nothing of the data either, so that it adds no more than rounding.
-            hidden = (eigenvalues <= cut) & (jnp.arange(size, dtype=jnp.int32) < varying)
+            there = (eigenvalues <= cut) & (jnp.arange(size, dtype=jnp.int32) < varying)
             smallest = epsilon / 4 * eigenvalues[0]
-            kept = jnp.where(hidden, jnp.maximum(eigenvalues, smallest), kept)
+            kept = jnp.where(there, jnp.maximum(eigenvalues, smallest), kept)
         least = jnp.min(jnp.where(kept > 0, kept, eigenvalues[0]))
         magnified = epsilon * eigenvalues[0] / least
         return vectors * inverse_root(kept), jnp.where(lost, jnp.maximum(magnified, 1.0), magnified)

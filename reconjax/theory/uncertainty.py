@@ -17,10 +17,12 @@ class Uncertain(NamedTuple):
     Attributes:
       within: (R,) error of what the K leading principal directions explain.
       missing: (R,) what directions that rounding hides may explain past the rank.
+      hidden: how many of them there may be.
     """
 
     within: Array
     missing: Array
+    hidden: Array
 
 
 def within(eigenvalues: Array, labels: Array) -> Array:
@@ -73,12 +75,13 @@ def uncertain(spectrum: Spectrum, every: Array, second: Array) -> Uncertain:
     left = jnp.maximum(spectrum.label_moment.trace() - jnp.sum(labels**2), 0.0)
     past = jnp.clip((order + 1).astype(values.dtype) - rank, 0.0, count)
     share = jnp.minimum(past / jnp.maximum(count, 1.0), 10 * past / jnp.maximum(samples - 1, 1.0))
-    return Uncertain(within(values, labels), left * share)
+    return Uncertain(within(values, labels), left * share, count)
 
 
 def clear(eigenvalues: Array, every: Array, uncertain: Uncertain) -> Array:
     """How many eigenvalues (R,) of a moment are clear of the cut-off, and hide no others."""
-    cut = other_cut(eigenvalues, significant(every), jnp.max(uncertain.missing) > 0)
+    hidden = jnp.where(jnp.max(uncertain.missing) > 0, uncertain.hidden, 0.0)
+    cut = other_cut(eigenvalues, significant(every), hidden)
     return jnp.sum(eigenvalues > cut, dtype=jnp.int32)
 
 
