@@ -197,6 +197,17 @@ class Layers:
         """Batch normalization."""
         return BatchNorm(features, param_dtype=self.param_dtype, rngs=self.rngs)
 
+    def layer_norm(self, features: int) -> Any:
+        """Normalization of the features of each token by itself, in `param_dtype` inside."""
+        dtype = self.param_dtype if self.dtype is None else self.dtype
+        return nnx.LayerNorm(features, dtype=dtype, param_dtype=self.param_dtype, rngs=self.rngs)
+
+    def attention(self, width: int, heads: int) -> Any:
+        """Self-attention of (N, T, width)."""
+        return nnx.MultiHeadAttention(
+            heads, width, decode=False, keep_rngs=False, **self._how(relu=False)
+        )
+
     def conv_norm(self, inputs: int, outputs: int, size: int = 3, *, stride: int = 1) -> Any:
         """A convolution without bias, normalized."""
         conv = self.conv(inputs, outputs, size, stride=stride)
