@@ -172,9 +172,20 @@ class Layers:
     dtype: DTypeLike | None
     param_dtype: DTypeLike
 
-    def linear(self, inputs: int, outputs: int, *, relu: bool = False, bias: bool = True) -> Any:
-        """(N, inputs) to (N, outputs)."""
-        return nnx.Linear(inputs, outputs, use_bias=bias, **self._how(relu))
+    def linear(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        relu: bool = False,
+        bias: bool = True,
+        zero: bool = False,
+    ) -> Any:
+        """(N, inputs) to (N, outputs); with `zero` it starts as 0."""
+        how = self._how(relu)
+        if zero:
+            how["kernel_init"] = nnx.initializers.zeros_init()
+        return nnx.Linear(inputs, outputs, use_bias=bias, **how)
 
     def conv(
         self,

@@ -23,7 +23,7 @@ from reconjax.training.probes import (
     ridge_probe,
 )
 from reconjax.training.runs import Trained, load
-from reconjax.training.targets import patch_centered, whitened
+from reconjax.training.targets import parse_target, patch_centered, whitened
 
 __all__ = [
     "AUGMENTATIONS",
@@ -45,6 +45,7 @@ __all__ = [
     "logistic_probe",
     "masked",
     "mlp_probe",
+    "parse_target",
     "patch_centered",
     "probe",
     "reconstruction",

@@ -101,12 +101,23 @@ class MaskedReconstruction:
         order = jnp.argsort(~kept, axis=1, stable=True).astype(jnp.int32)
         return order, model.tokens // self.noise.count * self.kept
 
-    def reconstructed(self, model: Any, keys: Array, x: Array) -> Array:
-        """(N, H, W, C) the predictions of all patches, in their places."""
+    def shown(self, model: Any, key: Array, x: Array) -> dict[str, Array]:
+        """Images without what is masked, and with what is predicted in its place, for a picture.
+
+        Where the loss is on all patches, those that are seen are predicted too. A target that is
+        not in pixels is left out.
+        """
+        keys = jax.random.split(key, len(x))
         order, seen = self.order(model, keys)
-        predicted = model.predict(model.encode(x, order[:, :seen]), order)
-        places = jnp.argsort(order, axis=1)
-        return model.images(jnp.take_along_axis(predicted, places[..., None], axis=1))
+        output = model.predict(model.encode(x, order[:, :seen]), order).astype(x.dtype)
+        if self.loss_on == "masked":
+            known = jnp.take_along_axis(model.patches(x), order[:, :seen, None], axis=1)
+            output = output.at[:, :seen].set(known)
+        places = jnp.argsort(order, axis=1)[..., None]
+        rows = {"input": jax.vmap(lambda key, x: self.noise.sample(key, x[None])[0])(keys, x)}
+        if self.target is None:
+            rows["output"] = model.images(jnp.take_along_axis(output, places, axis=1))
+        return rows
 
     def settings(self) -> dict[str, Any]:
         """Name, what counts, what is predicted, and a name and a hash of the noise."""
@@ -120,7 +131,7 @@ class MaskedReconstruction:
 
 
 def masked(noise: Noise, *, loss_on: str = "masked", target: Any = None) -> MaskedReconstruction:
-    """The mean squared error of the patches that a masked autoencoder does not see (He et al. 2022).
+    """The mean squared error of what a masked autoencoder does not see (He et al., 2022).
 
     Args:
       noise: `exact_patch_mask`, the object that has the closed form: it draws which patches are

@@ -6,7 +6,7 @@ patch. A function of the caller does too.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -15,8 +15,10 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from reconjax.data.dataset import Dataset
 from reconjax.storage.parts import fingerprint
-from reconjax.theory import Spectrum
+from reconjax.summary.streaming import moments_from_batches
+from reconjax.theory.spectrum import Spectrum, spectrum
 
 
 class Target(Protocol):
@@ -32,16 +34,18 @@ class Target(Protocol):
         ...
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["matrix"], meta_fields=[])
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["matrix"], meta_fields=["label"])
 @dataclasses.dataclass(frozen=True)
 class LinearTarget:
     """t = Aᵀ x of flattened images, x A row by row.
 
     Attributes:
       matrix: (D, D) A.
+      label: what it is; a matrix of the caller has none.
     """
 
     matrix: Array
+    label: str | None = None
 
     def __call__(self, x: Array) -> Array:
         """X A."""
@@ -51,8 +55,8 @@ class LinearTarget:
 
     @property
     def name(self) -> str:
-        """With a hash of the matrix."""
-        return f"matrix {fingerprint(self.matrix)}"
+        """The label, or a hash of the matrix."""
+        return self.label or f"matrix {fingerprint(self.matrix)}"
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["patch_shape"])
@@ -117,13 +121,13 @@ def patch_centered(patch_shape: int | tuple[int, int]) -> PatchCentered:
     return PatchCentered((int(sides[0]), int(sides[1])))
 
 
-def whitened(spectrum: Spectrum, power: float = 1.0) -> LinearTarget:
+def whitened(principal: Spectrum, power: float = 1.0) -> LinearTarget:
     """Whitened images: A = M^(-s/2) with s = `power`, times the factor that keeps tr M.
 
     On the null space of M, where images have nothing, it is 0.
 
     Args:
-      spectrum: of the training split, D principal directions (`reconjax.spectrum`).
+      principal: of the training split, D principal directions (`reconjax.spectrum`).
       power: s in [0, 1]; at 0 the target is x, at 1 all directions have one variance.
 
     Raises:
@@ -138,12 +142,45 @@ def whitened(spectrum: Spectrum, power: float = 1.0) -> LinearTarget:
     """
     if not 0 <= power <= 1:
         raise ValueError(f"power: {power}; it must be from 0 to 1")
-    values, vectors = np.asarray(spectrum.eigenvalues), np.asarray(spectrum.eigenvectors)
-    kept = np.arange(len(values)) < int(spectrum.rank)
+    values, vectors = np.asarray(principal.eigenvalues), np.asarray(principal.eigenvectors)
+    kept = np.arange(len(values)) < int(principal.rank)
     roots = np.where(kept, np.where(kept, values, 1.0) ** (-power / 2), 0.0)
     after = np.sum(np.where(kept, values * roots**2, 0.0))
     scale = np.sqrt(np.sum(np.where(kept, values, 0.0)) / after)
-    return LinearTarget(jnp.asarray(vectors * (scale * roots) @ vectors.T))
+    return LinearTarget(jnp.asarray(vectors * (scale * roots) @ vectors.T), f"whitened {power:g}")
+
+
+def parse_target(text: str, patch_shape: Sequence[int], dataset: Dataset) -> Target | None:
+    """The target that a text names, None for the pixels.
+
+    Args:
+      text: "pixels", "centered" (without the mean of each patch), "whitened" or "whitened:POWER".
+      patch_shape: of the network.
+      dataset: whose training split says what whitens it.
+
+    Raises:
+      ValueError: another text, or a power outside [0, 1].
+
+    Example:
+      >>> digits = reconjax.data.load("digits")
+      >>> reconjax.training.parse_target("whitened:0.5", (2, 2), digits).name
+      'whitened 0.5'
+    """
+    name, _, power = text.partition(":")
+    if text == "pixels":
+        return None
+    if text == "centered":
+        return patch_centered((int(patch_shape[0]), int(patch_shape[1])))
+    if name == "whitened":
+        try:
+            exponent = float(power or 1)
+        except ValueError:
+            raise ValueError(f"target: {text!r}; POWER of whitened:POWER is a number") from None
+        moments = moments_from_batches(
+            dataset.train.batches(), num_classes=dataset.num_classes or None
+        )
+        return whitened(spectrum(moments), exponent)
+    raise ValueError(f"target: {text!r}; it must be pixels, centered or whitened[:POWER]")
 
 
 def as_target(target: Any) -> Target | None:
