@@ -195,7 +195,7 @@ def _dataset(data: str, reading: ReadOptions) -> "Dataset":
 
 def _net(options: TrainOptions, data: "Dataset") -> dict[str, Any]:
     """The keyword arguments of `reconjax.nets.make`, as settings keep them."""
-    from reconjax.nets import AUTOENCODERS, MASKED_AUTOENCODERS, usual_patch
+    from reconjax.nets import AUTOENCODERS, MASKED_AUTOENCODERS, check_patch, usual_patch
 
     net: dict[str, Any] = {"name": options.net}
     if options.net in AUTOENCODERS:
@@ -208,7 +208,8 @@ def _net(options: TrainOptions, data: "Dataset") -> dict[str, Any]:
             sides = options.patch.split("x")
             if len(sides) > 2 or not all(side.isdecimal() for side in sides):
                 raise ValueError(f"--patch: {options.patch!r}; HEIGHTxWIDTH or one number")
-            net["patch_shape"] = [int(sides[0]), int(sides[-1])]
+            patch = int(sides[0]), int(sides[-1])
+            net["patch_shape"] = list(check_patch(patch, data.example_shape))
     else:
         for name in ("patch", "loss_on", "predict"):
             _refuse(options, name, f"--net {options.net}", needs="a vit")

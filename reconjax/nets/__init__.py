@@ -12,7 +12,7 @@ from reconjax.nets.autoencoder import Autoencoder, MLPAutoencoder
 from reconjax.nets.classifiers import Classifier, MLPClassifier, ResNet9
 from reconjax.nets.conv import ConvAutoencoder
 from reconjax.nets.layers import AXIS, parameter_count
-from reconjax.nets.masked_autoencoder import READOUTS, MaskedAutoencoder, usual_patch
+from reconjax.nets.masked_autoencoder import READOUTS, MaskedAutoencoder, check_patch, usual_patch
 from reconjax.nets.named import AUTOENCODERS, CLASSIFIERS, MASKED_AUTOENCODERS, NAMES, make
 from reconjax.nets.probes import LinearProbe, MLPProbe
 from reconjax.nets.resnet import ResNetAutoencoder
@@ -34,6 +34,7 @@ __all__ = [
     "MaskedAutoencoder",
     "ResNet9",
     "ResNetAutoencoder",
+    "check_patch",
     "make",
     "parameter_count",
     "usual_patch",

@@ -37,6 +37,24 @@ def usual_patch(image_shape: Shape) -> tuple[int, int]:
     return 1, 1
 
 
+def check_patch(patch_shape: int | Shape, image_shape: Shape) -> tuple[int, int]:
+    """(height, width) of patches that divide the images, of that or one int for squares.
+
+    Raises:
+      ValueError: sizes that are not whole numbers >= 1, or that do not divide the image.
+    """
+    sides = [patch_shape] * 2 if isinstance(patch_shape, int) else list(patch_shape)
+    if len(sides) != 2:
+        raise ValueError(f"patch_shape: {patch_shape}; (height, width) or one number is needed")
+    height, width = (positive("patch_shape", side) for side in sides)
+    if image_shape[0] % height or image_shape[1] % width:
+        raise ValueError(
+            f"patch_shape: {height}x{width} does not divide the {image_shape[0]}x{image_shape[1]}"
+            " image; choose a divisor"
+        )
+    return height, width
+
+
 class MaskedAutoencoder(Net):
     """A vision transformer that sees some patches of an image, and one that predicts all.
 
@@ -92,7 +110,7 @@ class MaskedAutoencoder(Net):
         super().__init__(sized(image_shape, 1), dtype, param_dtype)
         if patch_shape is None:
             patch_shape = usual_patch(image_shape)
-        self.patch_shape = _patch(patch_shape, self.example_shape)
+        self.patch_shape = check_patch(patch_shape, self.example_shape)
         self.grid = _grid(self.patch_shape, self.example_shape)
         self.width = _width("width", width, "heads", heads)
         self.decoder_width = _width("decoder_width", decoder_width, "decoder_heads", decoder_heads)
@@ -194,19 +212,6 @@ class MaskedAutoencoder(Net):
 
     def _param(self, param: Any) -> Array:
         return jnp.asarray(param[...], self.dtype)
-
-
-def _patch(patch_shape: int | Shape, image_shape: Shape) -> tuple[int, int]:
-    sides = [patch_shape] * 2 if isinstance(patch_shape, int) else list(patch_shape)
-    if len(sides) != 2:
-        raise ValueError(f"patch_shape: {patch_shape}; (height, width) or one number is needed")
-    height, width = (positive("patch_shape", side) for side in sides)
-    if image_shape[0] % height or image_shape[1] % width:
-        raise ValueError(
-            f"patch_shape: {height}x{width} does not divide the {image_shape[0]}x{image_shape[1]}"
-            " image; choose a divisor"
-        )
-    return height, width
 
 
 def _grid(patch_shape: tuple[int, int], image_shape: Shape) -> tuple[int, int]:
