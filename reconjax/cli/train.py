@@ -311,6 +311,7 @@ def _write(
     """train.json and pictures; their names."""
     import jax
     import numpy as np
+    from flax import nnx
 
     from reconjax.plots import history_figure, reconstruction_figure, save
 
@@ -322,7 +323,8 @@ def _write(
         some = (data.test or data.train).sample(8, 0)
         x = trained.inputs.centered(some.examples(np.arange(len(some)))[0])
         mean = trained.inputs.mean
-        rows = objective.shown(trained.model, jax.random.key(0), x)
+        show = nnx.jit(lambda model, x: objective.shown(model, jax.random.key(0), x))
+        rows = show(trained.model, x)
         rows = {name: part + mean for name, part in rows.items()}
         save(reconstruction_figure(x + mean, rows, title=title), folder / "reconstructions.png")
         files.append("reconstructions.png")

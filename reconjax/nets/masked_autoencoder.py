@@ -29,6 +29,19 @@ def usual_patch(image_shape: Shape) -> tuple[int, int]:
     """The patch by default: 16 x 16 for images of 224 x 224, 4 x 4 for 32 x 32, 2 x 2 for 8 x 8.
 
     The largest power of two that divides the image and leaves about 7 x 7 patches or more.
+
+    Args:
+      image_shape: (H, W, C).
+
+    Returns:
+      (height, width).
+
+    Raises:
+      ValueError: a shape that is not (H, W, C).
+
+    Example:
+      >>> reconjax.nets.usual_patch((28, 28, 1))
+      (4, 4)
     """
     height, width, _ = sized(image_shape, 1)
     for side, least in _USUAL:
@@ -38,10 +51,18 @@ def usual_patch(image_shape: Shape) -> tuple[int, int]:
 
 
 def check_patch(patch_shape: int | Shape, image_shape: Shape) -> tuple[int, int]:
-    """(height, width) of patches that divide the images, of that or one int for squares.
+    """The patch (height, width), which divides the image.
+
+    Args:
+      patch_shape: (height, width), or one int for squares.
+      image_shape: (H, W, C).
 
     Raises:
       ValueError: sizes that are not whole numbers >= 1, or that do not divide the image.
+
+    Example:
+      >>> reconjax.nets.check_patch(4, (32, 32, 3))
+      (4, 4)
     """
     sides = [patch_shape] * 2 if isinstance(patch_shape, int) else list(patch_shape)
     if len(sides) != 2:
