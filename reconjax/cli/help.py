@@ -66,8 +66,17 @@ def _wrapped(names: str, text: str, column: int, width: int) -> list[str]:
     first = f"  {names}".ljust(column - 2) + "  "
     # A name that leaves no room for words has its text on the next line.
     if len(first) > width // 2:
-        return [first.rstrip(), *_filled(" " * column, text, column, width)]
+        return [*_broken(first.rstrip(), width), *_filled(" " * column, text, column, width)]
     return _filled(first, text, column, width)
+
+
+def _broken(line: str, width: int) -> list[str]:
+    """Choices that one line does not hold go on below the first of them."""
+    if len(line) <= width:
+        return [line]
+    at = line.rindex("|", 0, width) + 1
+    start = len(line[: line.index("|")].rpartition(" ")[0]) + 1
+    return [line[:at], *_broken(" " * start + line[at:], width)]
 
 
 def _filled(first: str, text: str, column: int, width: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -34,6 +34,7 @@ def probe(
     knn: Annotated[Wholes, Parameter(group=STATISTICS)] = None,
     nonlinear: Annotated[bool, Parameter(group=STATISTICS)] = False,
     untrained: Annotated[bool, Parameter(group=STATISTICS)] = False,
+    readout: Annotated[Literal["mean", "class"] | None, Parameter(group=STATISTICS)] = None,
     run: Annotated[Whole | None, Parameter(group=STATISTICS)] = None,
     reading: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
     output: Output = Output(),  # noqa: B008
@@ -52,6 +53,8 @@ def probe(
         Also train a probe of three layers.
     untrained
         Also probe the network before training.
+    readout
+        Of a ViT: the mean of its tokens, or the class token (mean).
     run
         Which of several runs in the folder.
     """
@@ -62,6 +65,7 @@ def probe(
         knn=knn,
         nonlinear=nonlinear,
         untrained=untrained,
+        readout=readout,
         run=run,
         **reading.keywords(),
     )

@@ -24,17 +24,15 @@ from reconjax.cli.tables import print_table, say_files
 from reconjax.storage.files import write_json
 
 if TYPE_CHECKING:
-    import jax
-    import numpy as np
-
     from reconjax.data import Dataset
-    from reconjax.noise import Noise
     from reconjax.training import Objective, Trained
 
 Net = Literal[
-    "linear", "mlp", "conv", "resnet18", "resnet34", "resnet50", "resnet9", "mlp-classifier"
-]
+    "linear", "mlp", "conv", "resnet18", "resnet34", "resnet50",
+    "vit", "vit-ti", "vit-s", "resnet9", "mlp-classifier",
+]  # fmt: skip
 LATENT_DIM = 32
+MASK_RATIO = 0.75
 GUIDANCE_WEIGHT = 0.01
 # Terms in the order of the table.
 TERMS = ("loss", "reconstruction", "supervised", "accuracy")
@@ -44,6 +42,7 @@ command = new_command(
     """
 reconjax train digits --noise mask:0.5:2x2 --latent-dim 16 --out out
 reconjax train digits --guidance-weight 0.01 --epochs 50
+reconjax train cifar10 --net vit --noise exact:0.75:8x8 --out out
 reconjax train cifar10 --net resnet9 --augment crop flip --out out
 started again with the same --out, it goes on where it stopped
 """,
@@ -59,10 +58,18 @@ class TrainOptions:
     """The network."""
     latent_dim: Whole | None = None
     """K of an autoencoder (32)."""
-    objective: Literal["reconstruction", "denoising", "guided", "classification"] | None = None
+    patch: str | None = None
+    """Of a ViT, like 4 or 4x8 (by the image's size)."""
+    objective: (
+        Literal["reconstruction", "denoising", "masked", "guided", "classification"] | None
+    ) = None
     """By default what the other options imply."""
     noise: str | None = None
-    """On the input, like mask:0.5:2x2."""
+    """On the input, like mask:0.5:2x2; what a ViT masks."""
+    loss_on: Literal["masked", "all"] | None = None
+    """Patches of a ViT (masked)."""
+    predict: str | None = None
+    """pixels, centered or whitened:POWER, by a ViT."""
     guidance_weight: float | None = None
     """Weight of the labels beside reconstruction."""
     loss: Literal["cross_entropy", "mse"] | None = None
@@ -103,8 +110,9 @@ def train(
     from reconjax.training.fitting import usual_batch_size
 
     dataset = _dataset(data, reading)
-    objective = _objective(options, dataset)
-    net = _net(options)
+    net = _net(options, dataset)
+    noise = _noise(options, net)
+    objective = _objective(options, net, noise, dataset)
     model = nets.make(
         **net,
         example_shape=dataset.example_shape,
@@ -131,7 +139,7 @@ def train(
             out=output.out,
             record={
                 "net": net,
-                "noise": options.noise,
+                "noise": noise,
                 "source": data,
                 **{name: value for name, value in understood.items() if value is not None},
             },
@@ -154,7 +162,7 @@ def train(
         "net": net,
         "parameters": nets.parameter_count(model),
         "objective": objective.name,
-        "noise": options.noise,
+        "noise": noise,
         "steps": trained.step,
         "batch_size": batch_size,
         "devices": jax.device_count(),
@@ -185,54 +193,92 @@ def _dataset(data: str, reading: ReadOptions) -> "Dataset":
     return dataclasses.replace(dataset, test=dataset.test.sample(size, reading.seed))
 
 
-def _net(options: TrainOptions) -> dict[str, Any]:
+def _net(options: TrainOptions, data: "Dataset") -> dict[str, Any]:
     """The keyword arguments of `reconjax.nets.make`, as settings keep them."""
-    from reconjax.nets import AUTOENCODERS
+    from reconjax.nets import AUTOENCODERS, MASKED_AUTOENCODERS, check_patch, usual_patch
 
     net: dict[str, Any] = {"name": options.net}
     if options.net in AUTOENCODERS:
         net["latent_dim"] = LATENT_DIM if options.latent_dim is None else options.latent_dim
     elif options.latent_dim is not None:
-        raise ValueError(f"--latent-dim: does not apply to --net {options.net}, a classifier")
+        raise ValueError(f"--latent-dim: does not apply to --net {options.net}, which has none")
+    if options.net in MASKED_AUTOENCODERS:
+        net["patch_shape"] = list(usual_patch(data.example_shape))
+        if options.patch is not None:
+            sides = options.patch.split("x")
+            if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+                raise ValueError(f"--patch: {options.patch!r}; HEIGHTxWIDTH or one number")
+            patch = int(sides[0]), int(sides[-1])
+            net["patch_shape"] = list(check_patch(patch, data.example_shape))
+    else:
+        for name in ("patch", "loss_on", "predict"):
+            _refuse(options, name, f"--net {options.net}", needs="a vit")
     if options.bfloat16:
         net["dtype"] = "bfloat16"
     return net
 
 
-def _objective(options: TrainOptions, data: "Dataset") -> "Objective":
+def _noise(options: TrainOptions, net: dict[str, Any]) -> str | None:
+    """The text of the noise; by default a masked autoencoder masks three of four of its patches."""
+    if options.noise is not None or "patch_shape" not in net:
+        return options.noise
+    if options.objective not in (None, "masked") or options.guidance_weight is not None:
+        return None
+    return "exact:{}:{}x{}".format(MASK_RATIO, *net["patch_shape"])
+
+
+def _objective(
+    options: TrainOptions, net: dict[str, Any], noise_text: str | None, data: "Dataset"
+) -> "Objective":
     """By --objective, or by what else is given."""
     from reconjax import training
-    from reconjax.nets import AUTOENCODERS
-    from reconjax.noise import parse_noise
+    from reconjax.nets import CLASSIFIERS
+    from reconjax.noise import ExactMask, parse_noise
 
+    noise = parse_noise(noise_text, data.example_shape) if noise_text else None
+    vit, classifier = "patch_shape" in net, options.net in CLASSIFIERS
     name: str | None = options.objective
     if name is None:
         name = "classification"
-        if options.net in AUTOENCODERS:
-            name = "denoising" if options.noise else "reconstruction"
+        if not classifier:
+            name = "denoising" if noise is not None else "reconstruction"
+            name = "masked" if vit and isinstance(noise, ExactMask) else name
             name = "guided" if options.guidance_weight is not None else name
     for option, takes in (
-        ("noise", ("denoising", "guided")),
+        ("noise", ("denoising", "guided", "masked")),
         ("guidance_weight", ("guided",)),
         ("loss", ("guided", "classification")),
+        ("loss_on", ("masked",)),
+        ("predict", ("masked",)),
     ):
-        if getattr(options, option) is not None and name not in takes:
-            raise ValueError(f"--{option.replace('_', '-')}: does not apply to {name}")
-    if (name == "classification") == (options.net in AUTOENCODERS):
-        kind = "an autoencoder" if options.net in AUTOENCODERS else "a classifier"
+        if name not in takes:
+            _refuse(options, option, name)
+    if (name == "classification") != classifier:
+        kind = "a classifier" if classifier else "an autoencoder"
         raise ValueError(f"--objective {name}: --net {options.net} is {kind}")
+    if (name == "masked" and not vit) or (name == "guided" and vit):
+        raise ValueError(f"--objective {name}: does not apply to --net {options.net}")
     if name == "classification" and not data.num_classes:
         raise ValueError(f"--net {options.net}: {data.name} has {data.targets_text}, not classes")
-    noise = parse_noise(options.noise, data.example_shape) if options.noise else None
     loss = options.loss or "cross_entropy"
     if name == "classification":
         return training.classification(loss)
     if name == "guided":
         weight = GUIDANCE_WEIGHT if options.guidance_weight is None else options.guidance_weight
         return training.guided(weight, noise, loss)
+    if name == "masked" and noise is not None:
+        target = training.parse_target(options.predict or "pixels", net["patch_shape"], data)
+        return training.masked(noise, loss_on=options.loss_on or "masked", target=target)
     if name == "denoising" and noise is None:
         raise ValueError("--objective denoising: --noise says which, as in mask:0.5:2x2")
     return training.reconstruction() if noise is None else training.denoising(noise)
+
+
+def _refuse(options: TrainOptions, name: str, what: str, needs: str | None = None) -> None:
+    """Raises ValueError where this option is given."""
+    if getattr(options, name) is not None:
+        needed = f"; it needs {needs}" if needs else ""
+        raise ValueError(f"--{name.replace('_', '-')}: does not apply to {what}{needed}")
 
 
 @contextmanager
@@ -263,7 +309,9 @@ def _write(
     result: dict[str, Any],
 ) -> list[str]:
     """train.json and pictures; their names."""
+    import jax
     import numpy as np
+    from flax import nnx
 
     from reconjax.plots import history_figure, reconstruction_figure, save
 
@@ -271,35 +319,16 @@ def _write(
     title = f"{data.name}: {result['net']['name']}, {objective.name}"
     save(history_figure(trained.history, title=title), folder / "history.png")
     files = ["train.json", "history.png"]
-    if hasattr(objective, "noise") and len(data.example_shape) == 3:
+    if hasattr(objective, "shown") and len(data.example_shape) == 3:
         some = (data.test or data.train).sample(8, 0)
-        images, _ = some.examples(np.arange(len(some)))
-        rows = _reconstructions(trained, images, objective.noise)
+        x = trained.inputs.centered(some.examples(np.arange(len(some)))[0])
         mean = trained.inputs.mean
-        originals, *others = (part + mean for part in rows.values())
-        names = [name for name in rows if name != "original"]
-        figure = reconstruction_figure(
-            originals, dict(zip(names, others, strict=True)), title=title
-        )
-        save(figure, folder / "reconstructions.png")
+        show = nnx.jit(lambda model, x: objective.shown(model, jax.random.key(0), x))
+        rows = show(trained.model, x)
+        rows = {name: part + mean for name, part in rows.items()}
+        save(reconstruction_figure(x + mean, rows, title=title), folder / "reconstructions.png")
         files.append("reconstructions.png")
     return files
-
-
-def _reconstructions(
-    trained: "Trained", images: "np.ndarray", noise: "Noise | None"
-) -> dict[str, "jax.Array"]:
-    """Centered originals, noisy inputs if there are any, and what the network makes of them."""
-    import jax
-    import jax.numpy as jnp
-
-    x = trained.inputs.centered(images)
-    rows = {"original": x}
-    seen = x
-    if noise is not None:
-        seen = rows["input"] = noise.sample(jax.random.key(0), x)
-    rows["output"] = jnp.asarray(trained.model(seen), x.dtype)
-    return rows
 
 
 def _print(result: dict[str, Any], means: dict[str, dict[str, float]], features: int) -> None:

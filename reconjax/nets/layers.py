@@ -91,6 +91,21 @@ class BatchNorm(nnx.BatchNorm):
         return (wide * scale + (bias - mean * scale)).astype(x.dtype)
 
 
+class LayerNorm(nnx.LayerNorm):
+    """Layer normalization (Ba et al., 2016).
+
+    Computed in `param_dtype` whatever the dtype of the net, and returned in the dtype of the input.
+    """
+
+    def __init__(self, features: int, *, param_dtype: DTypeLike, rngs: nnx.Rngs) -> None:
+        """With a scale and a bias."""
+        super().__init__(features, dtype=param_dtype, param_dtype=param_dtype, rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:  # type: ignore[override]
+        """(..., C) to (..., C)."""
+        return super().__call__(x.astype(self.param_dtype)).astype(x.dtype)
+
+
 class Conv(nnx.Conv):
     """A convolution of odd size with zeros around the image."""
 
@@ -172,9 +187,20 @@ class Layers:
     dtype: DTypeLike | None
     param_dtype: DTypeLike
 
-    def linear(self, inputs: int, outputs: int, *, relu: bool = False, bias: bool = True) -> Any:
-        """(N, inputs) to (N, outputs)."""
-        return nnx.Linear(inputs, outputs, use_bias=bias, **self._how(relu))
+    def linear(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        relu: bool = False,
+        bias: bool = True,
+        zero: bool = False,
+    ) -> Any:
+        """(N, inputs) to (N, outputs); with `zero` it starts as 0."""
+        how = self._how(relu)
+        if zero:
+            how["kernel_init"] = nnx.initializers.zeros_init()
+        return nnx.Linear(inputs, outputs, use_bias=bias, **how)
 
     def conv(
         self,
@@ -197,6 +223,21 @@ class Layers:
         """Batch normalization."""
         return BatchNorm(features, param_dtype=self.param_dtype, rngs=self.rngs)
 
+    def layer_norm(self, features: int) -> Any:
+        """Normalization of the features of each token by itself."""
+        return LayerNorm(features, param_dtype=self.param_dtype, rngs=self.rngs)
+
+    def attention(self, width: int, heads: int) -> Any:
+        """Self-attention of (N, T, width)."""
+        return nnx.MultiHeadAttention(
+            heads,
+            width,
+            decode=False,
+            keep_rngs=False,
+            attention_fn=dot_product_attention,
+            **self._how(relu=False),
+        )
+
     def conv_norm(self, inputs: int, outputs: int, size: int = 3, *, stride: int = 1) -> Any:
         """A convolution without bias, normalized."""
         conv = self.conv(inputs, outputs, size, stride=stride)
@@ -217,6 +258,12 @@ class Layers:
             "kernel_init": partial(kernel, (2.0 if relu else 1.0) / share),
             "rngs": self.rngs,
         }
+
+
+def dot_product_attention(*arguments: Any, **how: Any) -> Array:
+    """That of Flax, whose weights are float32 inside: JAX mixes dtypes there, on purpose."""
+    with jax.numpy_dtype_promotion("standard"):
+        return nnx.dot_product_attention(*arguments, **how)
 
 
 def kernel(gain: float, key: Array, shape: Shape, dtype: DTypeLike) -> Array:

@@ -5,6 +5,7 @@ from reconjax.training.evaluation import evaluate
 from reconjax.training.examples import Centered
 from reconjax.training.fitting import fit, fit_runs
 from reconjax.training.loop import Diverged
+from reconjax.training.masking import LOSS_ON, masked
 from reconjax.training.objectives import (
     LOSSES,
     Objective,
@@ -22,10 +23,12 @@ from reconjax.training.probes import (
     ridge_probe,
 )
 from reconjax.training.runs import Trained, load
+from reconjax.training.targets import parse_target, patch_centered, whitened
 
 __all__ = [
     "AUGMENTATIONS",
     "LOSSES",
+    "LOSS_ON",
     "Centered",
     "Diverged",
     "Objective",
@@ -40,8 +43,12 @@ __all__ = [
     "knn_probe",
     "load",
     "logistic_probe",
+    "masked",
     "mlp_probe",
+    "parse_target",
+    "patch_centered",
     "probe",
     "reconstruction",
     "ridge_probe",
+    "whitened",
 ]

@@ -360,8 +360,8 @@ def _pair(model: Any, objective: Objective, dataset: Dataset, seed: int) -> tupl
 
 
 def _convolves(model: nnx.Module) -> bool:
-    """Whether a parameter has the axes of an image kernel."""
-    return any(leaf.ndim > 2 for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    """Whether a parameter has the axes of an image kernel; those of attention have three."""
+    return any(leaf.ndim > 3 for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
 def _part(tree: Any, runs: Any) -> Any:

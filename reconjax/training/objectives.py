@@ -118,6 +118,10 @@ class Reconstruction:
                     f"model: {type(model).__name__} has no {method}; {self.name} needs an"
                     " autoencoder"
                 )
+        if self.weight is not None and not hasattr(model, "latent_dim"):
+            raise ValueError(
+                f"model: {type(model).__name__} has no latent_dim; {self.name} needs a latent"
+            )
         check_output(self.name, model, dataset, dataset.example_shape)
 
     def head(self, model: Any, num_classes: int, rngs: nnx.Rngs) -> nnx.Module | None:
@@ -143,6 +147,12 @@ class Reconstruction:
             "supervised": supervised,
             "accuracy": accuracy,
         }
+
+    def shown(self, model: Any, key: Array, x: Array) -> dict[str, Array]:
+        """Noisy inputs if there are any, and what the network makes of them, for a picture."""
+        seen = x if self.noise is None else self.noise.sample(key, x)
+        output = {"output": jnp.asarray(model(seen), x.dtype)}
+        return output if self.noise is None else {"input": seen, **output}
 
     def settings(self) -> dict[str, Any]:
         """Name, loss of the head, and a name and a hash of the noise."""

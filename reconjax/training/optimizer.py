@@ -49,4 +49,9 @@ def _lenient(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _kernels(params: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    def decayed(path: Any, leaf: Array) -> bool:
+        # The biases of attention have an axis of heads too.
+        name = jax.tree_util.keystr(path[-1:], simple=True)
+        return leaf.ndim > 1 and name != "bias"
+
+    return jax.tree_util.tree_map_with_path(decayed, params)

@@ -85,7 +85,9 @@ def test_the_choices_of_train_are_those_of_the_library(helps):
         training.reconstruction().name,
         training.denoising(reconjax.noise.gaussian(1.0)).name,
         training.guided(1.0).name,
+        training.masked(reconjax.noise.exact_patch_mask(0.5, 1, (2, 2))).name,
     }
+    assert choices("loss_on") == training.LOSS_ON
 
 
 def test_the_version_names_jax_without_starting_it():

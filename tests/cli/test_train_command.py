@@ -1,6 +1,8 @@
 """`reconjax train`, as a user runs it."""
 
+import dataclasses
 import functools
+import itertools
 import json
 from typing import get_args, get_type_hints
 
@@ -9,7 +11,11 @@ import pytest
 
 from reconjax import nets, training
 from reconjax.cli import train
+from reconjax.cli.main import main
+from reconjax.data import load
+from reconjax.nets import named
 from reconjax.training import objectives
+from reconjax.training.probes import report
 
 QUICK = ["--net", "linear", "--latent-dim", "4", "--epochs", "2", "--max-samples", "400"]
 
@@ -88,6 +94,38 @@ def test_a_classifier_in_bfloat16_with_augmentation(run, tmp_path):
     assert training.load(tmp_path).model.dtype == "bfloat16"
 
 
+def test_a_masked_autoencoder_is_trained_and_probed(run, tmp_path, capsys, monkeypatch):
+    sizes = {"width": 32, "depth": 1, "heads": 2, "decoder_width": 16}
+    monkeypatch.setitem(named._MASKED_AUTOENCODERS, "vit", (nets.MaskedAutoencoder, sizes))
+    monkeypatch.setattr(report, "_probes", lambda *_: {"linear, ridge": training.ridge_probe})
+    status, out, _ = run(
+        "digits", "--max-samples", "300", "--net", "vit", "--epochs", "1", "--batch-size", "100",
+        "--predict", "centered", "--loss-on", "all", "--json", "--out", tmp_path,
+    )  # fmt: skip
+    assert status == 0
+    result = json.loads(out)
+    assert result["net"] == {"name": "vit", "patch_shape": [2, 2]}
+    assert (result["objective"], result["noise"]) == ("masked", "exact:0.75:2x2")
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    assert settings["objective"]["target"] == "patch-centered 2x2"
+    assert settings["objective"]["loss_on"] == "all"
+    assert (tmp_path / "reconstructions.png").exists()
+    argv = ["probe", tmp_path, "--max-samples", "300", "--knn", "1", "--readout", "class", "--json"]
+    assert main([str(part) for part in argv]) == 0
+    table = json.loads(capsys.readouterr().out)
+    kinds = ["vit", "closed form, K = 32", "PCA, 32 directions"]
+    assert (table["size"], list(table["ridge_paths"])) == (32, kinds)
+    # The probe read the class token.
+    trained = training.load(tmp_path)
+    trained.model.readout = "class"
+    digits = load("digits")
+    part = dataclasses.replace(digits, train=digits.train.sample(300, 0))
+    codes = training.feature_set(trained.model, part, trained.inputs)
+    splits = (split.examples(np.arange(len(split))) for split in (codes.train, codes.test))
+    right = training.ridge_probe(*itertools.chain(*splits)).test.accuracy
+    np.testing.assert_allclose(table["ridge_paths"]["vit"]["test"], right, atol=0.01)
+
+
 @pytest.mark.parametrize(
     ("argv", "text"),
     [
@@ -102,6 +140,16 @@ def test_a_classifier_in_bfloat16_with_augmentation(run, tmp_path):
         ),
         (["--noise", "fog:1"], "noise: "),
         (["--noise", "mask:0.5:3x3"], "noise: "),
+        (["--patch", "2"], "--patch: does not apply to --net mlp; it needs a vit"),
+        (["--loss-on", "all"], "--loss-on: does not apply to --net mlp; it needs a vit"),
+        (["--objective", "masked"], "--objective masked: does not apply to --net mlp"),
+        (["--net", "vit", "--patch", "a"], "--patch: 'a'; HEIGHTxWIDTH or one number"),
+        (["--net", "vit", "--patch", "3"], "patch_shape: 3x3 does not divide the 8x8 image"),
+        (["--net", "vit", "--latent-dim", "3"], "--latent-dim: does not apply to --net vit"),
+        (["--net", "vit", "--guidance-weight", "1"], "--objective guided: does not apply to"),
+        (["--net", "vit", "--noise", "exact:0.5:1"], "noise: its patches are not blocks of"),
+        (["--net", "vit", "--noise", "pixel:0.5", "--loss-on", "all"], "--loss-on: does not"),
+        (["--net", "vit", "--predict", "edges"], "target: 'edges'; it must be pixels,"),
         (["--objective", "denoising"], "--objective denoising: --noise says which"),
         (["--objective", "classification"], "--objective classification: --net mlp is an auto"),
         (["--net", "resnet9", "--noise", "pixel:0.5"], "--noise: does not apply to classification"),

@@ -540,13 +540,15 @@ def test_every_parameter_has_a_gradient(tiny, name):
 
 
 def test_every_name_makes_a_net():
-    assert nets.NAMES == nets.AUTOENCODERS + nets.CLASSIFIERS
+    assert nets.NAMES == nets.AUTOENCODERS + nets.MASKED_AUTOENCODERS + nets.CLASSIFIERS
     for name in nets.NAMES:
         options = {} if name in ("linear", "mlp", "mlp-classifier") else {"width": 0.5}
         if name == "conv":
             options = {"widths": (3,)}
         elif name.startswith("resnet") and name in nets.AUTOENCODERS:
             options = {"width": 1}
+        elif name in nets.MASKED_AUTOENCODERS:
+            options = {"depth": 1} if name == "vit" else {}
         sizes = {"latent_dim": 3, "num_classes": 4}
         model = nets.make(name, (16, 16, 1), **sizes, rngs=rngs(), dtype=jnp.bfloat16, **options)
         assert model.dtype == jnp.bfloat16
@@ -556,7 +558,7 @@ def test_every_name_makes_a_net():
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: nets.make("vit", (8, 8, 1), rngs=rngs()), "net: vit; it must be one of linear,"),
+        (lambda: nets.make("gpt", (8, 8, 1), rngs=rngs()), "net: gpt; it must be one of linear,"),
         (lambda: nets.make("mlp", (8,), rngs=rngs()), "latent_dim: None; the net mlp needs one"),
         (
             lambda: nets.make("resnet9", (16, 16, 1), latent_dim=3, rngs=rngs()),

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from reconjax.data import Dataset
-from reconjax.nets import make
+from reconjax.nets import MASKED_AUTOENCODERS, READOUTS, make
 from reconjax.noise import parse_noise
 from reconjax.studies.progress import progress_bar
 from reconjax.studies.source import CHANGES, FILES, Source
@@ -36,6 +36,7 @@ def probe(
     knn: Sequence[int] | None = None,
     nonlinear: bool = False,
     untrained: bool = False,
+    readout: str | None = None,
     run: int | None = None,
     data_dir: str | None = None,
     max_samples: int | None = None,
@@ -54,6 +55,8 @@ def probe(
         samples.
       nonlinear: also train a probe of three layers.
       untrained: also probe the network before its training.
+      readout: of a masked autoencoder, one of `reconjax.nets.READOUTS`; by default the mean over
+        the tokens.
       run: which of several runs in the folder.
       data_dir: where TFDS sets are prepared.
       max_samples: a random part of the training split of this size; all by default.
@@ -88,6 +91,7 @@ def probe(
         data,
         run,
         untrained,
+        readout,
         data_dir,
         max_samples,
         seed,
@@ -136,6 +140,7 @@ class _Request:
     data: str | None
     run: int | None
     untrained: bool
+    readout: str | None
     data_dir: str | None
     max_samples: int | None
     seed: int
@@ -153,7 +158,12 @@ def _pixels_and_features(request: _Request) -> tuple[Dataset | None, dict[str, D
     """The images, where they are known, and kinds of features; the first are those of `path`."""
     path = request.path
     if path.suffix == ".npz" or path.is_file():
-        for name, given in (("untrained", request.untrained), ("run", request.run is not None)):
+        given_options = {
+            "untrained": request.untrained,
+            "readout": request.readout is not None,
+            "run": request.run is not None,
+        }
+        for name, given in given_options.items():
             if given:
                 raise ValueError(f"{name}: does not apply to features in a file")
         main = request.open(load_features(path))
@@ -190,17 +200,32 @@ def _of_run(request: _Request) -> tuple[Dataset, dict[str, Dataset]]:
             f" {trained.inputs.mean.shape}"
         )
     net = settings.get("net", {})
-    kinds = {net.get("name", "network"): feature_set(trained.model, pixels, trained.inputs)}
+    networks = {net.get("name", "network"): trained.model}
     if request.untrained:
-        before = _untrained(request, settings)
-        kinds["untrained"] = feature_set(before, pixels, trained.inputs)
+        networks["untrained"] = _untrained(request, settings)
+    kinds = {}
+    for kind, network in networks.items():
+        if request.readout is not None:
+            _read_out(network, kind, request.readout)
+        kinds[kind] = feature_set(network, pixels, trained.inputs)
     size = net.get("latent_dim")
+    if net.get("name") in MASKED_AUTOENCODERS:
+        size = trained.model.width
     if size is not None and "noise" in settings and pixels.features <= CLOSED_FORM_FEATURES:
         text = settings["noise"]
         noise = None if text is None else parse_noise(text, pixels.example_shape)
         size = min(size, pixels.features)
         kinds[f"closed form, K = {size}"] = closed_form_features(pixels, size, noise)
     return pixels, kinds
+
+
+def _read_out(network: Any, name: str, readout: str) -> None:
+    """Has the network give these features."""
+    if not hasattr(network, "readout"):
+        raise ValueError(f"readout: does not apply to the network {name}")
+    if readout not in READOUTS:
+        raise ValueError(f"readout: {readout!r}; it must be one of {', '.join(READOUTS)}")
+    network.readout = readout
 
 
 def _probes(
