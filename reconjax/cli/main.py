@@ -45,6 +45,7 @@ COMMANDS = {
     "align": "How misaligned is reconstruction with this task, at every latent size K?",
     "sweep": "Which noise moves the representation to this task, and by how much?",
     "compare": "Which families of noise help on new data, each at its best strength?",
+    "objectives": "Pixels, another target or joint embedding: what should be learned?",
     "detect": "Which noises can never help, whatever the task? Needs no labels.",
     "project": "What explains the pixels of images, and what is left? A picture.",
     "train": "Trains a network with the same noise: does the answer hold there?",

@@ -64,9 +64,7 @@ command = new_command(
     "sweep",
     """
 reconjax sweep digits --patches 1 2 4 --ratios 0 0.5 0.9 --out out
-reconjax sweep cifar10 --noise exact --patches 4 --max-latent-dim 512
-reconjax sweep mine.npz --weights 0 0.1 inf --latent-dims 8 32 --json
-reconjax sweep digits --noise gaussian --stds 0.1 0.5
+reconjax sweep cifar10 --noise exact --patches 4 --target whitened:0.75
 """,
 )
 
@@ -85,6 +83,10 @@ def sweep(
     max_latent_dim: Annotated[Whole | None, Parameter(group=GRID)] = None,
     tolerance: Annotated[float, Parameter(group=GRID)] = 3e-4,
     readout: Annotated[Literal["clean", "noisy"], Parameter(group=GRID)] = "clean",
+    target: Annotated[str, Parameter(group=GRID)] = "pixels",
+    objective: Annotated[
+        Literal["reconstruction", "joint-embedding"], Parameter(group=GRID)
+    ] = "reconstruction",
     precision: Annotated[Literal["float64", "mixed", "float32"], Parameter(group=GRID)] = "mixed",
     partial: Annotated[bool, Parameter(group=GRID)] = False,
     devices: Annotated[Whole | None, Parameter(group=GRID)] = None,
@@ -100,7 +102,7 @@ def sweep(
     Parameters
     ----------
     noise
-        What is dropped (exact: a fixed number of patches, as in MAE) or added.
+        Masks (exact: MAE's) or added noise.
     patches
         Sizes like 4 or 4x2, height x width (1 2 4).
     ratios
@@ -115,6 +117,10 @@ def sweep(
         Error of r2 accepted for that; 0: none.
     readout
         The inputs that the head is fitted on.
+    target
+        whitened:S, patch-centered:H, highpass:STD.
+    objective
+        Learned.
     precision
         mixed: float32 on the grid.
     partial
@@ -142,6 +148,8 @@ def sweep(
         max_latent_dim=max_latent_dim,
         tolerance=tolerance,
         readout=readout,
+        target=target,
+        objective=objective,
         precision=precision,
         partial=partial,
         devices=devices,
@@ -249,7 +257,9 @@ def _print(result: "xarray.Dataset", rows: list[dict[str, Any]]) -> None:
     strength, key = _strength(result)
     masks = "patch" in result.dims
     print(headline(result))
-    print("{noise} noise, {readout} read-out, {precision}".format(**about))
+    learned = about.get("objective") or about.get("target")
+    words = f"{about['noise']} noise", learned, f"{about['readout']} read-out", about["precision"]
+    print(", ".join(filter(None, words)))
     if about["side"] == "samples":
         print("by samples: no matrix is larger than {samples} x {samples}".format(**about))
     if masks and (cut := _cut(result)):

@@ -68,8 +68,8 @@ class TrainOptions:
     """On the input, like mask:0.5:2x2; what a ViT masks."""
     loss_on: Literal["masked", "all"] | None = None
     """Patches of a ViT (masked)."""
-    predict: str | None = None
-    """pixels, centered or whitened:POWER, by a ViT."""
+    target: str | None = None
+    """What a ViT predicts: pixels, whitened:S, patch-centered:HxW or highpass:STD."""
     guidance_weight: float | None = None
     """Weight of the labels beside reconstruction."""
     loss: Literal["cross_entropy", "mse"] | None = None
@@ -211,7 +211,7 @@ def _net(options: TrainOptions, data: "Dataset") -> dict[str, Any]:
             patch = int(sides[0]), int(sides[-1])
             net["patch_shape"] = list(check_patch(patch, data.example_shape))
     else:
-        for name in ("patch", "loss_on", "predict"):
+        for name in ("patch", "loss_on", "target"):
             _refuse(options, name, f"--net {options.net}", needs="a vit")
     if options.bfloat16:
         net["dtype"] = "bfloat16"
@@ -249,7 +249,7 @@ def _objective(
         ("guidance_weight", ("guided",)),
         ("loss", ("guided", "classification")),
         ("loss_on", ("masked",)),
-        ("predict", ("masked",)),
+        ("target", ("masked",)),
     ):
         if name not in takes:
             _refuse(options, option, name)
@@ -267,7 +267,7 @@ def _objective(
         weight = GUIDANCE_WEIGHT if options.guidance_weight is None else options.guidance_weight
         return training.guided(weight, noise, loss)
     if name == "masked" and noise is not None:
-        target = training.parse_target(options.predict or "pixels", net["patch_shape"], data)
+        target = training.parse_target(options.target or "pixels", data.example_shape, data)
         return training.masked(noise, loss_on=options.loss_on or "masked", target=target)
     if name == "denoising" and noise is None:
         raise ValueError("--objective denoising: --noise says which, as in mask:0.5:2x2")

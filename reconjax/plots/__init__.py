@@ -13,6 +13,7 @@ from reconjax.plots.curves import (
     sweep_figure,
     sweep_panel,
 )
+from reconjax.plots.objectives import objectives_figure
 from reconjax.plots.probes import probe_figure
 from reconjax.plots.style import STYLE, save
 from reconjax.plots.training import history_figure, reconstruction_figure
@@ -24,6 +25,7 @@ __all__ = [
     "comparison_figure",
     "history_figure",
     "learned_mask_figure",
+    "objectives_figure",
     "probe_figure",
     "projection_figure",
     "reconstruction_figure",

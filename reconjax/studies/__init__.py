@@ -8,6 +8,7 @@ sweeps         `sweep`, and the `best` of its grid
 rays           the grid of a sweep, solved ray by ray
 axes           the axes of a grid, as users write them
 families       `compare`, and its `ranking`
+objectives     `objectives`
 certificates   `detect`
 subspaces      `project`
 """
@@ -16,6 +17,7 @@ from reconjax.studies.alignment import align
 from reconjax.studies.certificates import detect
 from reconjax.studies.families import compare, ranking
 from reconjax.studies.labeled import open_result as open
+from reconjax.studies.objectives import objectives
 from reconjax.studies.source import Reading
 from reconjax.studies.subspaces import project
 from reconjax.studies.sweeps import best, sweep
@@ -26,6 +28,7 @@ __all__ = [
     "best",
     "compare",
     "detect",
+    "objectives",
     "open",
     "project",
     "ranking",

@@ -12,10 +12,12 @@ from reconjax.noise.groups import usual_patches
 from reconjax.studies.rays import Arrays, Grid
 from reconjax.studies.source import Source
 from reconjax.theory.checks import check_latent_dim
+from reconjax.theory.targets import Target, check_target, joint_embedding, parse_target
 
 NOISES = ("mask", "exact", "pixel", "gaussian")
 RATIOS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99)
 STDS = (0.0, 0.1, 0.25, 0.5, 1.0)
+OBJECTIVES = ("reconstruction", "joint-embedding")
 
 Patch = int | str | Sequence[int]
 
@@ -85,6 +87,30 @@ def image_shape_of(source: Source, given: Sequence[int] | None) -> Sequence[int]
     if source.dataset is None:
         raise ValueError("image_shape: not given; masks of patches need the (H, W, C) of moments")
     return source.dataset.image_shape
+
+
+def predicted(
+    source: Source, target: str | Target, objective: str, image_shape: Sequence[int] | None
+) -> Target | None:
+    """What is predicted in place of x; None for x itself.
+
+    Raises:
+      ValueError: an unknown objective, joint embedding with a target, as `parse_target`.
+    """
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective: {objective!r}; one of {', '.join(OBJECTIVES)}")
+    if objective == "joint-embedding":
+        if target != "pixels":
+            raise ValueError(f"target: {target!r}; joint embedding predicts none")
+        return joint_embedding()
+    if target == "pixels":
+        return None
+    if not isinstance(target, str):
+        check_target(target, source.features)
+        return target
+    images = target.startswith(("patch-centered", "highpass"))
+    shape = image_shape_of(source, image_shape) if images else (source.features,)
+    return parse_target(target, shape)
 
 
 def numbers(

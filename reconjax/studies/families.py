@@ -89,7 +89,7 @@ def compare(
     if latent_dims is not None and max_latent_dim is not None:
         raise ValueError("max_latent_dim: given with latent_dims; choose one")
     source = Source(data, **reading)
-    split = _with_test_split(source)
+    split = with_test_split(source)
     shape = source.train.example_shape
     check_names(families or (), shape)
     for latent_dim in (*(latent_dims or ()), 1 if max_latent_dim is None else max_latent_dim):
@@ -120,7 +120,7 @@ def compare(
     result = labeled(
         "compare",
         source,
-        _variables(solved),
+        comparison_variables(solved),
         {"latent_dim": solved.latent_dim},
         {
             "samples": int(training.samples),
@@ -147,7 +147,7 @@ def ranking(result: xarray.Dataset) -> list[Place]:
     """The families at their chosen strengths, for each K the one that gains most first.
 
     Args:
-      result: of `compare`.
+      result: of `compare`, or of `objectives`.
 
     Returns:
       Rows with `latent_dim`, `family`, `noise`, `r2`, `held_out`, `gain`, `standard_error` and
@@ -161,7 +161,7 @@ def ranking(result: xarray.Dataset) -> list[Place]:
       >>> [(place.family, place.latent_dim) for place in reconjax.studies.ranking(result)]
       [('flip:0.5', 4)]
     """
-    if result.attrs.get("study") != "compare":
+    if result.attrs.get("study") not in ("compare", "objectives"):
         raise ValueError(f"result: of {result.attrs.get('study')}; one of compare is needed")
     places = []
     for latent_dim in result.latent_dim.values.tolist():
@@ -184,11 +184,11 @@ def ranking(result: xarray.Dataset) -> list[Place]:
     return places
 
 
-def _with_test_split(source: Source) -> str:
+def with_test_split(source: Source) -> str:
     """The held-out samples: "the test split", or "a fifth, held out" (up to half)."""
     data = source.dataset
     if data is None:
-        raise ValueError("data: moments; compare needs a data set, some samples of it held out")
+        raise ValueError("data: moments; a data set is needed, some samples of it held out")
     if data.test is not None:
         return "the test split"
     groups = strata(data.train.labels)
@@ -266,7 +266,8 @@ def _arrays(solved: Comparison) -> dict[str, Any]:
     return {name: np.asarray(fields[name]) for name in fields if name not in ("family", "noise")}
 
 
-def _variables(solved: Comparison) -> dict[str, tuple[list[str], Any]]:
+def comparison_variables(solved: Comparison) -> dict[str, tuple[list[str], Any]]:
+    """What is known of every point, as variables of a result."""
     grid, curve, fold = ["point", "latent_dim"], ["latent_dim"], ["fold"]
     gained, best = gains(solved), best_strengths(solved)
     position = np.zeros(solved.r2.shape, np.int32)

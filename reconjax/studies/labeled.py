@@ -34,6 +34,7 @@ LONG_NAMES = {
     "fold": "fold of the test split",
     "supervised_loss": "supervised loss",
     "reconstruction_loss": "reconstruction loss",
+    "target_loss": "loss of the target, or squared distance of two embeddings",
     "eigenvalues": "variance along a principal direction",
     "error": "estimated numerical error of r2",
     "held_out": "r2 on the test split",
@@ -56,6 +57,7 @@ LONG_NAMES = {
     "gain": "gain in r2 over no noise",
 }
 UNITS = {
+    "target_loss": "squared units of the target",
     "supervised_loss": "squared units of y",
     "reconstruction_loss": "squared units of x",
     "eigenvalues": "squared units of x",

@@ -17,7 +17,14 @@ from reconjax.grid.sweep import PRECISIONS, sweep_memory
 from reconjax.noise.base import check
 from reconjax.storage.files import output_folder, replacing
 from reconjax.storage.parts import Parts, fingerprint
-from reconjax.studies.axes import Patch, latent_dims_axis, noise_grid, numbers, patch_shape
+from reconjax.studies.axes import (
+    Patch,
+    latent_dims_axis,
+    noise_grid,
+    numbers,
+    patch_shape,
+    predicted,
+)
 from reconjax.studies.labeled import labeled, open_result, save, settings_text
 from reconjax.studies.limits import check_whole
 from reconjax.studies.progress import say
@@ -29,6 +36,7 @@ from reconjax.summary.moments import Moments
 from reconjax.theory.chance import chance_curves
 from reconjax.theory.checks import check_readout
 from reconjax.theory.spectrum import Spectrum
+from reconjax.theory.targets import Target
 
 # Up to so many features, the grids of all folds take a few seconds.
 CHEAP = 128
@@ -51,6 +59,8 @@ def sweep(
     max_latent_dim: int | None = None,
     tolerance: float = 3e-4,
     readout: str = "clean",
+    target: str | Target = "pixels",
+    objective: str = "reconstruction",
     precision: str = "mixed",
     partial: bool = False,
     image_shape: Sequence[int] | None = None,
@@ -81,6 +91,11 @@ def sweep(
       tolerance: with `max_latent_dim`, the error of r2 that may be estimated for that speed, else a
         patch shape is solved in full; 0: always.
       readout: "clean" fits the head on clean inputs (Eq. 9), "noisy" on noisy ones (Sec. 5.4).
+      target: what is reconstructed: "pixels"; "whitened:S", x whitened by a power S in [0, 1];
+        "patch-centered:4x4", patches less their mean, as in MAE; "highpass:1.5", x less its blur,
+        in pixels; or one of `reconjax.theory.targets`. λ weighs its loss.
+      objective: "reconstruction", or "joint-embedding", of two views that the noise makes: its
+        directions are the same at every strength, and those of PCA without noise.
       precision: "float64"; "mixed": spectrum and whitening in float64, grid points in float32; or
         "float32" throughout. The first two need `jax_enable_x64`.
       partial: allow partial patches at the edges.
@@ -97,13 +112,15 @@ def sweep(
     Returns:
       A dataset over `patch` ("4x4"; for masks of patches), `ratio` or `std`, `weight` and
       `latent_dim`: `r2`, `gain` over no noise, `supervised_loss`, `reconstruction_loss`,
-      `alignment`, and the numerical `error` of r2. The curves without noise, over `weight` and
-      `latent_dim`, end in `_without`; `chance` and `r2_chance` are what alignment and r2 are for
-      permuted labels at λ = inf and a clean read-out. `reduced` says which patch shapes were solved
-      in a subspace. Where there are folds: `r2_standard_error`, `r2_corrected`,
-      `gain_standard_error`, `gain_corrected`. Where there is a test split: `held_out`, `agreement`
-      (over `fold` too) and `p_value`, that of a gain on new data for having searched the whole
-      grid. Its attributes name the data, noise, read-out, precision and rank.
+      `alignment`, and the numerical `error` of r2; with a target, `target_loss`, its loss in its
+      own units, and for joint embedding the squared distance of the two embeddings. The curves
+      without noise, over `weight` and `latent_dim`, end in `_without`; `chance` and `r2_chance` are
+      what alignment and r2 are for permuted labels at λ = inf and a clean read-out. `reduced` says
+      which patch shapes were solved in a subspace. Where there are folds:
+      `r2_standard_error`, `r2_corrected`, `gain_standard_error`, `gain_corrected`. Where
+      there is a test split: `held_out`, `agreement` (over `fold` too) and `p_value`, that of
+      a gain on new data for having searched the whole grid. Its attributes name the data,
+      noise, read-out, precision and rank.
 
     Raises:
       ValueError: an option out of range or that does not apply, data without labels or that are no
@@ -127,10 +144,12 @@ def sweep(
     check_whole("devices", devices, 1)
     check_whole("bootstrap", bootstrap)
     dims = latent_dims_axis(latent_dims, max_latent_dim, source.features)
+    wanted = predicted(source, target, objective, image_shape)
     options = {
         "reconstruction_weights": levels,
         "latent_dims": dims,
         "readout": readout,
+        "target": wanted,
         "precision": precision,
         "tolerance": 0.0 if max_latent_dim is None else tolerance,
         "batch_size": batch_size,
@@ -158,6 +177,7 @@ def sweep(
         "weights": [str(weight) for weight in levels],
         "latent_dims": dims,
         **{name: options[name] for name in ("readout", "precision", "tolerance")},
+        **_names_of_target(target, objective),
         "side": "samples" if by_samples else "features",
         "bootstrap": 0 if problem.folds is None else len(problem.folds.samples),
     }
@@ -227,6 +247,16 @@ def _some(there: Sequence[int], rank: int) -> list[int]:
     return [k for k in there if k == last or (k < last and k & (k - 1) == 0)]
 
 
+def _names_of_target(target: str | Target, objective: str) -> dict[str, str]:
+    """As settings; none where x is reconstructed."""
+    if objective != "reconstruction":
+        return {"objective": objective}
+    if target == "pixels":
+        return {}
+    name = target if isinstance(target, str) else f"{type(target).__name__} {fingerprint(target)}"
+    return {"target": name}
+
+
 def _fingerprints(problem: GridProblem) -> dict[str, Any]:
     test = problem.held_out
     return {
@@ -292,6 +322,8 @@ def _labeled(
     curves, without = solution.curves, solution.without
     rank, dims = int(curves["rank"]), curves["latent_dim"]
     of_grid = {name: curves[name] for name in (*CURVES, "error", "reduced")}
+    if "target_loss" in curves:
+        of_grid["target_loss"] = curves["target_loss"]
     of_grid["gain"] = curves["r2"] - without["r2"]
     of_none = {f"{name}_without": without[name] for name in (*CURVES, "error")}
     if "agreement" in curves:
@@ -323,6 +355,7 @@ def _labeled(
             "readout": settings["readout"],
             "precision": settings["precision"],
             "side": settings["side"],
+            **{name: settings[name] for name in ("target", "objective") if name in settings},
             "error": float(np.max(curves["error"])),
             "folds": settings["bootstrap"],
             "test_samples": 0 if source.test is None or test is None else len(source.test),

@@ -23,7 +23,7 @@ from reconjax.training.probes import (
     ridge_probe,
 )
 from reconjax.training.runs import Trained, load
-from reconjax.training.targets import parse_target, patch_centered, whitened
+from reconjax.training.targets import parse_target, whitened
 
 __all__ = [
     "AUGMENTATIONS",
@@ -46,7 +46,6 @@ __all__ = [
     "masked",
     "mlp_probe",
     "parse_target",
-    "patch_centered",
     "probe",
     "reconstruction",
     "ridge_probe",

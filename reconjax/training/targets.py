@@ -1,4 +1,4 @@
-"""What a masked autoencoder predicts: t = A x of the centered image x, instead of x itself.
+"""What a masked autoencoder predicts instead of x: the targets of the theory, on images.
 
 A target is a small pytree that maps (N, H, W, C) to the same shape, so that every value of t has a
 patch. A function of the caller does too.
@@ -18,6 +18,7 @@ from jax.typing import ArrayLike
 from reconjax.data.dataset import Dataset
 from reconjax.storage.parts import fingerprint
 from reconjax.summary.streaming import moments_from_batches
+from reconjax.theory import targets
 from reconjax.theory.spectrum import Spectrum, spectrum
 
 
@@ -34,53 +35,27 @@ class Target(Protocol):
         ...
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["matrix"], meta_fields=["label"])
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["target"], meta_fields=["label"])
 @dataclasses.dataclass(frozen=True)
-class LinearTarget:
-    """t = Aᵀ x of flattened images, x A row by row.
+class ImageTarget:
+    """A target of the theory, t = Aᵀ x with as many values as x has.
 
     Attributes:
-      matrix: (D, D) A.
+      target: from `reconjax.theory.targets`.
       label: what it is; a matrix of the caller has none.
     """
 
-    matrix: Array
+    target: targets.Target
     label: str | None = None
 
     def __call__(self, x: Array) -> Array:
-        """X A."""
-        flat = x.reshape(len(x), -1)
-        matrix = self.matrix.astype(x.dtype)
-        return jnp.matmul(flat, matrix, precision=jax.lax.Precision.HIGHEST).reshape(x.shape)
+        """T."""
+        return self.target.apply(x.reshape(len(x), -1)).reshape(x.shape)
 
     @property
     def name(self) -> str:
-        """The label, or a hash of the matrix."""
-        return self.label or f"matrix {fingerprint(self.matrix)}"
-
-
-@functools.partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["patch_shape"])
-@dataclasses.dataclass(frozen=True)
-class PatchCentered:
-    """x without the mean of each patch, channel by channel.
-
-    Attributes:
-      patch_shape: (height, width), which divide the image.
-    """
-
-    patch_shape: tuple[int, int]
-
-    def __call__(self, x: Array) -> Array:
-        """X minus means."""
-        n, rows, columns, channels = x.shape
-        height, width = self.patch_shape
-        parts = x.reshape(n, rows // height, height, columns // width, width, channels)
-        return (parts - parts.mean(axis=(2, 4), keepdims=True)).reshape(x.shape)
-
-    @property
-    def name(self) -> str:
-        """With the patch."""
-        return "patch-centered {}x{}".format(*self.patch_shape)
+        """The label, or a hash of what the target is made of."""
+        return self.label or f"{type(self.target).__name__} {fingerprint(self.target)}"
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["function"])
@@ -104,24 +79,7 @@ class FunctionTarget:
         return f"function {getattr(self.function, '__qualname__', type(self.function).__name__)}"
 
 
-def patch_centered(patch_shape: int | tuple[int, int]) -> PatchCentered:
-    """Images without the mean of each patch: the linear part of MAE's per-patch normalization.
-
-    Args:
-      patch_shape: (height, width), or one int for squares; usually the network's.
-
-    Example:
-      >>> target = reconjax.training.patch_centered((1, 2))
-      >>> target(np.float32([[[[1.0], [3.0]]]])).reshape(-1).tolist()
-      [-1.0, 1.0]
-    """
-    sides = (patch_shape,) * 2 if isinstance(patch_shape, int) else tuple(patch_shape)
-    if len(sides) != 2 or any(side < 1 for side in sides):
-        raise ValueError(f"patch_shape: {patch_shape}; (height, width) or one number is needed")
-    return PatchCentered((int(sides[0]), int(sides[1])))
-
-
-def whitened(principal: Spectrum, power: float = 1.0) -> LinearTarget:
+def whitened(principal: Spectrum, power: float = 1.0) -> ImageTarget:
     """Whitened images: A = M^(-s/2) with s = `power`, times the factor that keeps tr M.
 
     On the null space of M, where images have nothing, it is 0.
@@ -147,53 +105,53 @@ def whitened(principal: Spectrum, power: float = 1.0) -> LinearTarget:
     roots = np.where(kept, np.where(kept, values, 1.0) ** (-power / 2), 0.0)
     after = np.sum(np.where(kept, values * roots**2, 0.0))
     scale = np.sqrt(np.sum(np.where(kept, values, 0.0)) / after)
-    return LinearTarget(jnp.asarray(vectors * (scale * roots) @ vectors.T), f"whitened {power:g}")
+    matrix = vectors * (scale * roots) @ vectors.T
+    return ImageTarget(targets.linear_target(matrix), f"whitened:{power:g}")
 
 
-def parse_target(text: str, patch_shape: Sequence[int], dataset: Dataset) -> Target | None:
+def parse_target(text: str, example_shape: Sequence[int], dataset: Dataset) -> Target | None:
     """The target that a text names, None for the pixels.
 
     Args:
-      text: "pixels", "centered" (without the mean of each patch), "whitened" or "whitened:POWER".
-      patch_shape: of the network.
+      text: as in `reconjax.theory.targets.parse_target`.
+      example_shape: (H, W, C).
       dataset: whose training split says what whitens it.
 
     Raises:
-      ValueError: another text, or a power outside [0, 1].
+      ValueError: as there.
 
     Example:
       >>> digits = reconjax.data.load("digits")
-      >>> reconjax.training.parse_target("whitened:0.5", (2, 2), digits).name
-      'whitened 0.5'
+      >>> reconjax.training.parse_target("whitened:0.5", (8, 8, 1), digits).name
+      'whitened:0.5'
     """
-    name, _, power = text.partition(":")
-    if text == "pixels":
+    target = targets.parse_target(text, example_shape)
+    if isinstance(target, targets.Pixels):
         return None
-    if text == "centered":
-        return patch_centered((int(patch_shape[0]), int(patch_shape[1])))
-    if name == "whitened":
-        try:
-            exponent = float(power or 1)
-        except ValueError:
-            raise ValueError(f"target: {text!r}; POWER of whitened:POWER is a number") from None
-        moments = moments_from_batches(
-            dataset.train.batches(), num_classes=dataset.num_classes or None
-        )
-        return whitened(spectrum(moments), exponent)
-    raise ValueError(f"target: {text!r}; it must be pixels, centered or whitened[:POWER]")
+    if isinstance(target, targets.WhitenedInput):
+        classes = dataset.num_classes or None
+        moments = moments_from_batches(dataset.train.batches(), num_classes=classes)
+        return whitened(spectrum(moments), float(target.power))
+    return ImageTarget(target, text)
 
 
 def as_target(target: Any) -> Target | None:
-    """The target of a matrix (D, D), a function, or None for the pixels.
+    """The target of a matrix (D, D), a function, a target of the theory, or None for the pixels.
 
     Raises:
-      ValueError: something else.
+      ValueError: something else, or one that depends on the data, as `theory.targets.whitened`.
     """
-    if target is None or isinstance(target, LinearTarget | PatchCentered | FunctionTarget):
+    if target is None or isinstance(target, ImageTarget | FunctionTarget):
         return target
+    if isinstance(target, targets.WhitenedInput | targets.JointEmbedding):
+        raise ValueError(
+            f"target: {type(target).__name__} depends on the data; `training.whitened` takes them"
+        )
+    if hasattr(target, "spectral"):
+        return ImageTarget(target)
     if callable(target):
         return target if hasattr(target, "name") else FunctionTarget(target)
-    return LinearTarget(_square(target))
+    return ImageTarget(targets.linear_target(_square(target)))
 
 
 def _square(matrix: ArrayLike) -> Array:

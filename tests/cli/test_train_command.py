@@ -100,14 +100,14 @@ def test_a_masked_autoencoder_is_trained_and_probed(run, tmp_path, capsys, monke
     monkeypatch.setattr(report, "_probes", lambda *_: {"linear, ridge": training.ridge_probe})
     status, out, _ = run(
         "digits", "--max-samples", "300", "--net", "vit", "--epochs", "1", "--batch-size", "100",
-        "--predict", "centered", "--loss-on", "all", "--json", "--out", tmp_path,
+        "--target", "patch-centered:2x2", "--loss-on", "all", "--json", "--out", tmp_path,
     )  # fmt: skip
     assert status == 0
     result = json.loads(out)
     assert result["net"] == {"name": "vit", "patch_shape": [2, 2]}
     assert (result["objective"], result["noise"]) == ("masked", "exact:0.75:2x2")
     settings = json.loads((tmp_path / "settings.json").read_text())
-    assert settings["objective"]["target"] == "patch-centered 2x2"
+    assert settings["objective"]["target"] == "patch-centered:2x2"
     assert settings["objective"]["loss_on"] == "all"
     assert (tmp_path / "reconstructions.png").exists()
     argv = ["probe", tmp_path, "--max-samples", "300", "--knn", "1", "--readout", "class", "--json"]
@@ -149,7 +149,7 @@ def test_a_masked_autoencoder_is_trained_and_probed(run, tmp_path, capsys, monke
         (["--net", "vit", "--guidance-weight", "1"], "--objective guided: does not apply to"),
         (["--net", "vit", "--noise", "exact:0.5:1"], "noise: its patches are not blocks of"),
         (["--net", "vit", "--noise", "pixel:0.5", "--loss-on", "all"], "--loss-on: does not"),
-        (["--net", "vit", "--predict", "edges"], "target: 'edges'; it must be pixels,"),
+        (["--net", "vit", "--target", "edges"], "target: 'edges'; known are pixels,"),
         (["--objective", "denoising"], "--objective denoising: --noise says which"),
         (["--objective", "classification"], "--objective classification: --net mlp is an auto"),
         (["--net", "resnet9", "--noise", "pixel:0.5"], "--noise: does not apply to classification"),

@@ -205,7 +205,7 @@ def test_data_that_nothing_can_be_held_out_of_are_refused():
         studies.compare(Dataset.from_arrays(x, labels))
     with pytest.raises(ValueError, match="has no labels"):
         studies.compare(Dataset.from_arrays(x))
-    with pytest.raises(ValueError, match="data: moments; compare needs a data set"):
+    with pytest.raises(ValueError, match="data: moments; a data set is needed"):
         studies.compare(reconjax.moments(x, labels))
     with pytest.raises(ValueError, match="result: of align"):
         studies.ranking(studies.align(Dataset.from_arrays(x, labels), bootstrap=0))

@@ -9,6 +9,7 @@ from flax import nnx
 import reconjax
 from reconjax import nets, noise, training
 from reconjax.data import Dataset
+from reconjax.theory.targets import patch_centered, whitened
 from reconjax.training.objectives import Reconstruction
 from reconjax.training.optimizer import adamw
 
@@ -78,14 +79,14 @@ def numpy_centered(x):
     for i in range(0, 16, PATCH):
         for j in range(0, 16, PATCH):
             part = x[:, i : i + PATCH, j : j + PATCH]
-            part -= part.mean(axis=(1, 2), keepdims=True)
+            part -= part.mean(axis=(1, 2, 3), keepdims=True)
     return x
 
 
 TARGETS = {
     "pixels": (None, lambda x: x),
     "matrix": (A, lambda x: (x.reshape(len(x), -1) @ A).reshape(x.shape)),
-    "centered": (training.patch_centered(PATCH), numpy_centered),
+    "centered": (patch_centered(PATCH, SHAPE), numpy_centered),
     "function": (jnp.tanh, np.tanh),
 }
 
@@ -156,7 +157,8 @@ def test_whitened_targets_have_the_variances_that_the_power_says():
         wanted = values ** (1 - power)
         np.testing.assert_allclose(found, wanted * values.sum() / wanted.sum(), rtol=1e-6)
         # Symmetric: every value keeps its place.
-        np.testing.assert_allclose(target.matrix, target.matrix.T, atol=1e-10)
+        matrix = target.target.matrix
+        np.testing.assert_allclose(matrix, matrix.T, atol=1e-10)
         assert np.abs(t[:, 0]).max() < 1e-10
     with pytest.raises(ValueError, match=r"power: 1\.5; it must be from 0 to 1"):
         training.whitened(principal, 1.5)
@@ -246,9 +248,9 @@ def test_stopped_and_resumed_is_undisturbed_to_the_bit(digits, trained, tmp_path
         (lambda: training.masked(mask(1, 0.0)), "noise: masks none of 64 patches; loss_on='all'"),
         (lambda: training.masked(mask(1), target=A[:3]), "target: shape (3, 512); a matrix (D, D)"),
         (lambda: training.masked(mask(1), target=A * np.nan), "target: the matrix has values that"),
-        (lambda: training.patch_centered((1, 2, 3)), "patch_shape: (1, 2, 3); (height, width) or"),
-        (lambda: training.parse_target("edges", (2, 2), None), "target: 'edges'; it must be"),
-        (lambda: training.parse_target("whitened:x", (2, 2), None), "target: 'whitened:x'; POWER"),
+        (lambda: training.masked(mask(1), target=whitened(0.5)), "target: WhitenedInput depends"),
+        (lambda: training.parse_target("edges", SHAPE, None), "target: 'edges'; known are"),
+        (lambda: training.parse_target("whitened:x", SHAPE, None), "target: 'whitened:x'; "),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_refused_in_one_line(make, text):

@@ -1,0 +1,134 @@
+"""`reconjax objectives`."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+import reconjax
+from reconjax.cli.compare import without_noise
+from reconjax.cli.options import GRID, DataOptions, LatentDims, Name, Output
+from reconjax.cli.options import command as new_command
+from reconjax.cli.tables import facts, headline, print_table, say_files, too_few
+from reconjax.storage.files import write_json
+
+if TYPE_CHECKING:
+    import xarray
+
+    from reconjax.evidence.places import Place
+
+command = new_command(
+    "objectives",
+    """
+reconjax objectives digits --patches 1 2 --ratios 0 0.5 0.9
+reconjax objectives cifar10 --latent-dims 16 64 --out out
+reconjax objectives photos/ --resize 64 --target highpass:2 whitened:0.75
+""",
+)
+HEADS = ("r2", "held-out", "gain", "±", "p")
+
+
+@command.default
+def objectives(
+    data: Name = "digits",
+    /,
+    *,
+    noise: Annotated[Literal["mask", "exact", "pixel", "gaussian"], Parameter(group=GRID)] = "mask",
+    patches: Annotated[list[str] | None, Parameter(group=GRID)] = None,
+    ratios: Annotated[list[float] | None, Parameter(group=GRID)] = None,
+    stds: Annotated[list[float] | None, Parameter(group=GRID)] = None,
+    target: Annotated[list[str] | None, Parameter(group=GRID)] = None,
+    latent_dims: Annotated[LatentDims, Parameter(group=GRID)] = None,
+    precision: Annotated[Literal["float64", "mixed", "float32"], Parameter(group=GRID)] = "mixed",
+    side: Annotated[Literal["auto", "features", "samples"], Parameter(group=GRID)] = "auto",
+    reading: DataOptions = DataOptions(),  # noqa: B008 - frozen
+    output: Output = Output(),  # noqa: B008
+) -> None:
+    """Reconstruct pixels, reconstruct something else, or embed jointly?
+
+    Parameters
+    ----------
+    noise
+        Masks (exact: MAE's) or added noise.
+    patches
+        Sizes like 4 or 4x2, height x width (1 2 4).
+    ratios
+        Shares dropped, in [0, 1) (0 0.25 0.5 0.75 0.9 0.99).
+    stds
+        Of Gaussian noise, images in [0, 1] (0 .1 .25 .5 1).
+    target
+        Tried beside pixels: whitened:S, patch-centered:HxW, highpass:STD (whitened:0.5
+        whitened:0.75).
+    precision
+        mixed: float32 on the grid.
+    side
+        D x D or N x N matrices.
+    """
+    from reconjax.studies.objectives import TARGETS
+
+    output.prepare()
+    result = reconjax.studies.objectives(
+        data,
+        noise=noise,
+        patches=patches,
+        ratios=ratios,
+        stds=stds,
+        target=TARGETS if target is None else target,
+        latent_dims=latent_dims,
+        precision=precision,
+        side=side,
+        out=output.out,
+        **reading.keywords(),
+    )
+    places = reconjax.studies.ranking(result)
+    record = {
+        **facts(result),
+        **{
+            name: result.attrs[name]
+            for name in ("held_out_samples", "held_out_split", "folds", "noises")
+        },
+        "error": float(result["error"].max()),
+        "without": without_noise(result),
+        "ranking": [place._asdict() for place in places],
+    }
+    if output.out is not None:
+        from reconjax.plots import objectives_figure, save
+
+        save(objectives_figure(result), output.out / "objectives.png")
+        write_json(record, output.out / "objectives.json")
+    if output.json:
+        print(json.dumps(record))
+        return
+    _print(result, places)
+    say_files(output.out, "objectives.png", "objectives.nc", "objectives.json")
+
+
+def _print(result: "xarray.Dataset", places: "list[Place]") -> None:
+    print(headline(result))
+    order = {name: i for i, name in enumerate(dict.fromkeys(result.family.values.tolist()))}
+    for bare in without_noise(result):
+        latent_dim = bare["latent_dim"]
+        here = [place for place in places if place.latent_dim == latent_dim]
+        first = ["no noise", f"{bare['r2']:.4f}", f"{bare['held_out']:.4f}", "", "", "", ""]
+        rows = [first]
+        for place in sorted(here, key=lambda place: order[place.family]):
+            name = place.family.removeprefix("reconstruction, ").removesuffix(", best noise")
+            gain = round(place.gain, 4) + 0.0  # without the sign of a zero
+            numbers = f"{place.r2:.4f}", f"{place.held_out:.4f}", f"{gain:+.4f}"
+            error = f"{place.standard_error:.4f}", f"{place.p_value:.4f}"
+            rows.append([name, *numbers, *error, place.noise])
+        rows.append(["chance", f"{bare['chance']:.4f}", "", "", "", "", ""])
+        print()
+        print_table([f"K = {latent_dim}", *HEADS, "at"], rows, left=(f"K = {latent_dim}", "at"))
+    about = result.attrs
+    print()
+    if (why := too_few(result.latent_dim.values.tolist(), result.chance.values)) is not None:
+        print(why)
+    print(
+        "r2: share of the label variance that a linear head explains on the training split,\n"
+        "where noise and target were chosen; the first rows reconstruct, and no noise is PCA\n"
+        f"held-out: on {about['held_out_split']} ({about['held_out_samples']} samples)\n"
+        "gain: of the held-out r2 over that without noise; ±: its standard error over"
+        f" {about['folds']} folds\n"
+        f"p: of a gain, given that all {about['noises']} points were tried"
+    )
