@@ -38,7 +38,10 @@ def objectives_figure(result: xarray.Dataset, *, level: float = 0.9) -> Figure:
             curves[name] = value, error, color
         for name, (value, error, color) in curves.items():
             style = "--" if error is None else "-"
-            axes.plot(dims, value, style, marker="o", markersize=3.5, color=color, label=name)
+            # Where nothing is gained by a target, both are to be seen.
+            width = 4.0 if color == COLORS[0] else 1.8
+            look = {"marker": "o", "markersize": 3.5, "linewidth": width}
+            axes.plot(dims, value, style, color=color, label=name, **look)
             if error is not None:
                 axes.fill_between(dims, value - error, value + error, color=color, alpha=0.15)
         axes.plot(dims, result.chance.values, ":", color="#999999", label="chance, training split")
@@ -46,7 +49,7 @@ def objectives_figure(result: xarray.Dataset, *, level: float = 0.9) -> Figure:
         axes.minorticks_off()
         top = max(float(np.nanmax(value)) for value, _, _ in curves.values())
         low = min(float(np.nanmin(value)) for value, _, _ in curves.values())
-        axes.set_ylim(max(low, -0.1 * top) - 0.03 * top, 1.08 * top)
+        axes.set_ylim(max(min(low, 0.0), -0.1 * top) - 0.02 * top, 1.08 * top)
         axes.set_xlabel("latent dimensions K")
         axes.set_ylabel("r2 on held-out samples")
         axes.set_title(f"{result.attrs['data']}: what should be learned?")

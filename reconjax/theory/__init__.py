@@ -6,6 +6,8 @@ solver         the one problem of which Theorems 1 and 3 are cases
 noiseless      Theorem 1 in principal coordinates, also of wide data
 codes          Theorem 2
 optimum        the solver's core, for every K at once
+targets        what is predicted in place of x; joint embedding
+tied           directions that an objective does not tell apart
 alignment      Eq. 7, its chance line, Proposition 1
 chance         what permuted labels explain, with class weights
 certificate    what a noise can never change (Corollary 3.1)
