@@ -1,7 +1,7 @@
 """`reconjax compare`."""
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -28,7 +28,7 @@ command = new_command(
     "compare",
     """
 reconjax compare digits
-reconjax compare cifar10 --latent-dims 64 --out out
+reconjax compare cifar10 --latent-dims 64 --objective joint-embedding --out out
 reconjax compare mine.npz --families mask pixel flip+mask:0.75:4x4 --json
 """,
 )
@@ -43,6 +43,10 @@ def compare(
     families: Annotated[list[str] | None, Parameter(group=GRID)] = None,
     latent_dims: Annotated[LatentDims, Parameter(group=GRID)] = None,
     max_latent_dim: Annotated[Whole | None, Parameter(group=GRID)] = None,
+    target: Annotated[str, Parameter(group=GRID)] = "pixels",
+    objective: Annotated[
+        Literal["reconstruction", "joint-embedding"], Parameter(group=GRID)
+    ] = "reconstruction",
     tolerance: Annotated[float, Parameter(group=STATISTICS)] = 3e-4,
     reading: DataOptions = DataOptions(),  # noqa: B008 - frozen
     output: Output = Output(),  # noqa: B008
@@ -56,6 +60,10 @@ def compare(
         apply).
     max_latent_dim
         Instead of those: 4, 16, 64, ... up to this (64).
+    target
+        whitened:S, patch-centered:HxW, highpass:STD.
+    objective
+        What is learned.
     tolerance
         Error of r2 accepted for speed where K is far below D; 0: none.
     """
@@ -65,6 +73,8 @@ def compare(
         families=families,
         latent_dims=latent_dims,
         max_latent_dim=max_latent_dim,
+        target=target,
+        objective=objective,
         tolerance=tolerance,
         out=output.out,
         **reading.keywords(),
@@ -107,6 +117,8 @@ def without_noise(result: "xarray.Dataset") -> list[dict[str, Any]]:
 
 def _print(result: "xarray.Dataset", places: "list[Place]") -> None:
     print(headline(result))
+    if learned := result.attrs.get("objective") or result.attrs.get("target"):
+        print(f"{learned}; no noise is PCA")
     for clean in without_noise(result):
         latent_dim = clean["latent_dim"]
         rows = [(place.gain, _row(place)) for place in places if place.latent_dim == latent_dim]

@@ -36,6 +36,7 @@ from reconjax.theory.checks import check_latent_dims
 from reconjax.theory.held_out import HeldOut, held_out_curves
 from reconjax.theory.solver import Problem, Solution, problem, solve
 from reconjax.theory.spectrum import Spectrum, spectrum
+from reconjax.theory.targets import Target
 
 
 class Comparison(NamedTuple):
@@ -76,6 +77,7 @@ def compare(
     families: Sequence[Family],
     latent_dims: ArrayLike,
     *,
+    target: Target | None = None,
     tolerance: float = 0.0,
     principal: Spectrum | None = None,
     progress: Callable[[int], None] | None = None,
@@ -89,8 +91,11 @@ def compare(
       held_out: the test split, from `reconjax.held_out`.
       families: from `reconjax.noise.families.families`.
       latent_dims: (Kn,) K in 1 .. the rank of the data.
+      target: what is predicted in place of x, from `reconjax.theory.targets`; without noise, which
+        all are compared with, it is x.
       tolerance: where K is far below D, the error of r2 that is accepted for
-        solving in a subspace, as in `sweep`; 0: never. Data of rank below D are swept in full.
+        solving in a subspace, as in `sweep`; 0: never. Data of rank below D are swept in full, and
+        so are targets.
       principal: the spectrum of the moments, if it is there already.
       progress: called with the number of points after each family.
 
@@ -114,7 +119,7 @@ def compare(
         raise ValueError("moments: they are not centered; centered moments are needed")
     principal = spectrum(moments) if principal is None else principal
     dims = check_latent_dims(latent_dims, int(principal.rank)).astype(np.int32)
-    task = _Task(moments, held_out, principal, dims, tolerance)
+    task = _Task(moments, held_out, principal, dims, tolerance, target)
     parts = []
     for family in families:
         parts.append(_family_curves(task, family))
@@ -158,6 +163,7 @@ class _Task(NamedTuple):
     principal: Spectrum
     dims: np.ndarray
     tolerance: float
+    target: Target | None
 
 
 class _Curves(NamedTuple):
@@ -187,6 +193,7 @@ def _ray_curves(task: _Task, points: list[RayPoint]) -> _Curves:
         [row],
         latent_dims=task.dims,
         held_out=task.held_out,
+        target=task.target,
         # A subspace picks up directions in which the training data do not vary and new data do.
         tolerance=task.tolerance if int(task.principal.rank) == task.moments.features else 0.0,
     )
@@ -196,11 +203,12 @@ def _ray_curves(task: _Task, points: list[RayPoint]) -> _Curves:
 
 def _point_curves(task: _Task, noise: Noise) -> _Curves:
     """By the general solver."""
-    noisy, largest = problem(task.moments, noise), int(task.dims.max())
+    noisy, largest = problem(task.moments, noise, task.target), int(task.dims.max())
     magnified = 4 * np.asarray(whiten(noisy.noisy_second_moment).magnified)
     least = float(jnp.finfo(noisy.noisy_second_moment.dtype).eps) ** 0.5
     hides_nothing = bool(magnified <= least)
-    if hides_nothing and task.tolerance and pays(largest, task.moments.features):
+    leading = task.target is None and bool(task.tolerance) and pays(largest, task.moments.features)
+    if hides_nothing and leading:
         principal = task.principal.eigenvectors[:, : oversampled(largest)]
         solution, missing = solve_leading(noisy, principal, largest)
         if missing <= task.tolerance:

@@ -1,5 +1,7 @@
 """The picture of what should be learned: held-out r2 of each objective over K."""
 
+from typing import Any
+
 import matplotlib
 import numpy as np
 import xarray
@@ -40,7 +42,7 @@ def objectives_figure(result: xarray.Dataset, *, level: float = 0.9) -> Figure:
             style = "--" if error is None else "-"
             # Where nothing is gained by a target, both are to be seen.
             width = 4.0 if color == COLORS[0] else 1.8
-            look = {"marker": "o", "markersize": 3.5, "linewidth": width}
+            look: Any = {"marker": "o", "markersize": 3.5, "linewidth": width}
             axes.plot(dims, value, style, color=color, label=name, **look)
             if error is not None:
                 axes.fill_between(dims, value - error, value + error, color=color, alpha=0.15)

@@ -9,6 +9,7 @@ import numpy as np
 from reconjax.grid.grids import gaussian_grid, mask_grid, pixel_grid
 from reconjax.noise.base import check
 from reconjax.noise.groups import usual_patches
+from reconjax.storage.parts import fingerprint
 from reconjax.studies.rays import Arrays, Grid
 from reconjax.studies.source import Source
 from reconjax.theory.checks import check_latent_dim
@@ -111,6 +112,16 @@ def predicted(
     images = target.startswith(("patch-centered", "highpass"))
     shape = image_shape_of(source, image_shape) if images else (source.features,)
     return parse_target(target, shape)
+
+
+def names_of_target(target: str | Target, objective: str) -> dict[str, str]:
+    """As settings; none where x is reconstructed."""
+    if objective != "reconstruction":
+        return {"objective": objective}
+    if target == "pixels":
+        return {}
+    name = target if isinstance(target, str) else f"{type(target).__name__} {fingerprint(target)}"
+    return {"target": name}
 
 
 def numbers(

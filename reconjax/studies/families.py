@@ -19,6 +19,7 @@ from reconjax.noise.families import Family, check_names
 from reconjax.noise.families import families as suitable_families
 from reconjax.storage.files import output_folder
 from reconjax.storage.parts import Parts, fingerprint
+from reconjax.studies.axes import names_of_target, predicted
 from reconjax.studies.labeled import labeled, save
 from reconjax.studies.source import Reading, Source
 from reconjax.summary.folds import most_folds, stratified
@@ -27,6 +28,7 @@ from reconjax.theory.chance import chance_curves
 from reconjax.theory.checks import check_latent_dim
 from reconjax.theory.held_out import HeldOut
 from reconjax.theory.spectrum import Spectrum, spectrum
+from reconjax.theory.targets import Target
 
 # (D, D) float64 matrices that a comparison holds at its peak.
 DENSE_MATRICES = 24
@@ -43,6 +45,8 @@ def compare(
     families: Sequence[str] | None = None,
     latent_dims: Sequence[int] | None = None,
     max_latent_dim: int | None = None,
+    target: str | Target = "pixels",
+    objective: str = "reconstruction",
     tolerance: float = 3e-4,
     out: str | os.PathLike[str] | None = None,
     **reading: Unpack[Reading],
@@ -58,6 +62,8 @@ def compare(
         family of one strength; by default all that suit the data.
       latent_dims: K in 1 .. the rank.
       max_latent_dim: instead of them, 4, 16, 64, ... up to this K; 64 by default.
+      target: what is predicted under noise, as in `sweep`; no noise is PCA whatever it is.
+      objective: as in `sweep`.
       tolerance: the error of `r2` that may be estimated for solving in a subspace where K is far
         below D, for several times the speed; 0: never.
       out: a folder, in which `compare.nc` is written. Finished families are kept in it until then:
@@ -94,6 +100,7 @@ def compare(
     check_names(families or (), shape)
     for latent_dim in (*(latent_dims or ()), 1 if max_latent_dim is None else max_latent_dim):
         check_latent_dim(latent_dim, source.features)  # the rank is known later
+    wanted = predicted(source, target, objective, None)
     source.check_memory(DENSE_MATRICES * 8 * source.features**2, "a comparison")
     folder = None if out is None else output_folder(out)
     training = source.moments()
@@ -108,13 +115,14 @@ def compare(
     dims = _latent_dims(latent_dims, max_latent_dim, rank)
     for latent_dim in dims:
         check_latent_dim(latent_dim, rank)
-    settings = {"families": families, "latent_dims": dims, "tolerance": tolerance}
+    learned = names_of_target(target, objective)
+    settings = {"families": families, "latent_dims": dims, "tolerance": tolerance, **learned}
     parts = None
     if folder is not None:
         texts = [family.texts for family in tried]
         made = {"data": fingerprint(training), "test split": fingerprint(held_out)}
         parts = Parts(folder, {**settings, **made, "families": texts})
-    solved = _solved(source, training, held_out, principal, tried, dims, tolerance, parts)
+    solved = _solved(source, training, held_out, principal, tried, dims, tolerance, wanted, parts)
     chance = chance_curves(training, rank, solved.latent_dim, source.rows(training))[1]
     solved = solved._replace(chance=chance)
     result = labeled(
@@ -130,6 +138,7 @@ def compare(
             "held_out_split": split,
             "folds": held_out.folds.shape[0],
             "noises": len(solved.noise),
+            **learned,
         },
         settings,
     )
@@ -227,6 +236,7 @@ def _solved(
     families: Sequence[Family],
     dims: list[int],
     tolerance: float,
+    target: Target | None,
     parts: Parts | None,
 ) -> Comparison:
     """All families, each kept as soon as it is finished."""
@@ -243,6 +253,7 @@ def _solved(
                     held_out,
                     [family],
                     np.asarray(dims),
+                    target=target,
                     tolerance=tolerance,
                     principal=principal,
                 )

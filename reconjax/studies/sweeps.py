@@ -20,6 +20,7 @@ from reconjax.storage.parts import Parts, fingerprint
 from reconjax.studies.axes import (
     Patch,
     latent_dims_axis,
+    names_of_target,
     noise_grid,
     numbers,
     patch_shape,
@@ -177,7 +178,7 @@ def sweep(
         "weights": [str(weight) for weight in levels],
         "latent_dims": dims,
         **{name: options[name] for name in ("readout", "precision", "tolerance")},
-        **_names_of_target(target, objective),
+        **names_of_target(target, objective),
         "side": "samples" if by_samples else "features",
         "bootstrap": 0 if problem.folds is None else len(problem.folds.samples),
     }
@@ -245,16 +246,6 @@ def _some(there: Sequence[int], rank: int) -> list[int]:
         return list(there)
     last = min(rank, there[-1])
     return [k for k in there if k == last or (k < last and k & (k - 1) == 0)]
-
-
-def _names_of_target(target: str | Target, objective: str) -> dict[str, str]:
-    """As settings; none where x is reconstructed."""
-    if objective != "reconstruction":
-        return {"objective": objective}
-    if target == "pixels":
-        return {}
-    name = target if isinstance(target, str) else f"{type(target).__name__} {fingerprint(target)}"
-    return {"target": name}
 
 
 def _fingerprints(problem: GridProblem) -> dict[str, Any]:

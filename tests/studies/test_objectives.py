@@ -126,3 +126,16 @@ def test_the_command_prints_and_writes(tmp_path, capsys):
     written = json.loads((tmp_path / "objectives.json").read_text())
     assert len(written["ranking"]) == 3
     assert (tmp_path / "objectives.png").stat().st_size > 5000
+
+
+def test_families_can_be_compared_by_what_they_embed():
+    """Under isotropic noise joint embedding is PCA; under flips it is that of symmetric images."""
+    options = {"families": ["gaussian:0.5", "flip:0.5"], "latent_dims": [4, 16]}
+    result = studies.compare("digits", objective="joint-embedding", **options)
+    np.testing.assert_allclose(result.r2[0], result.r2_without, atol=1e-9)
+    moments = reconjax.moments(*reconjax.data.digits().train.examples(np.arange(1437)))
+    flip = reconjax.noise.parse_noise("flip:0.5", (8, 8, 1))
+    embedded = reconjax.theory.targets.joint_embedding()
+    curve = reconjax.solve(reconjax.problem(moments, flip, embedded)).r2[np.array([3, 15])]
+    np.testing.assert_allclose(result.r2[1], curve, atol=1e-9)
+    assert result.attrs["objective"] == "joint-embedding"
