@@ -3,7 +3,6 @@
 from typing import Any
 
 import matplotlib
-import numpy as np
 import xarray
 from matplotlib.figure import Figure
 
@@ -19,7 +18,7 @@ def objectives_figure(result: xarray.Dataset, *, level: float = 0.9) -> Figure:
 
     Args:
       result: from `reconjax.studies.objectives`.
-      level: of the bands, for the gain over no noise.
+      level: of the bands of the gains.
 
     Returns:
       The figure.
@@ -27,33 +26,32 @@ def objectives_figure(result: xarray.Dataset, *, level: float = 0.9) -> Figure:
     dims = result.latent_dim.values
     reach = interval_reach(int(result.attrs["folds"]), level)
     names = list(dict.fromkeys(result.family.values.tolist()))
+    without = result.held_out_without.values
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.5, 4.2), layout="constrained")
-        axes = figure.subplots()
-        axes.set_xscale("log", base=2)
-        curves = {"reconstruction, no noise": (result.held_out_without.values, None, "#555555")}
+        figure = Figure(figsize=(11, 4.2), layout="constrained")
+        whole, gains = figure.subplots(1, 2)
+        whole.plot(dims, without, "--", color="#555555", label="reconstruction, no noise")
+        gains.axhline(0, linestyle="--", color="#555555")
         for name, color in zip(names, COLORS, strict=False):
             mine = result.isel(point=result.family.values == name)
             chosen = mine.where(mine.position > 0)
-            value = chosen.held_out.max("point").values
+            gain = chosen.gain.max("point").values
             error = reach * chosen.gain_standard_error.max("point").values
-            curves[name] = value, error, color
-        for name, (value, error, color) in curves.items():
-            style = "--" if error is None else "-"
             # Where nothing is gained by a target, both are to be seen.
             width = 4.0 if color == COLORS[0] else 1.8
-            look: Any = {"marker": "o", "markersize": 3.5, "linewidth": width}
-            axes.plot(dims, value, style, color=color, label=name, **look)
-            if error is not None:
-                axes.fill_between(dims, value - error, value + error, color=color, alpha=0.15)
-        axes.plot(dims, result.chance.values, ":", color="#999999", label="chance, training split")
-        axes.set_xticks(dims, [str(k) for k in dims.tolist()])
-        axes.minorticks_off()
-        top = max(float(np.nanmax(value)) for value, _, _ in curves.values())
-        low = min(float(np.nanmin(value)) for value, _, _ in curves.values())
-        axes.set_ylim(max(min(low, 0.0), -0.1 * top) - 0.02 * top, 1.08 * top)
-        axes.set_xlabel("latent dimensions K")
-        axes.set_ylabel("r2 on held-out samples")
-        axes.set_title(f"{result.attrs['data']}: what should be learned?")
-        axes.legend(fontsize=9)
+            look: Any = {"marker": "o", "markersize": 3.5, "linewidth": width, "color": color}
+            whole.plot(dims, without + gain, label=name, **look)
+            gains.plot(dims, gain, **look)
+            gains.fill_between(dims, gain - error, gain + error, color=color, alpha=0.15)
+        whole.plot(dims, result.chance.values, ":", color="#999999", label="chance, training split")
+        for axes in (whole, gains):
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(dims, [str(k) for k in dims.tolist()])
+            axes.minorticks_off()
+            axes.set_xlabel("latent dimensions K")
+        whole.set_ylim(bottom=max(whole.get_ylim()[0], -0.1 * whole.get_ylim()[1]))
+        whole.set_ylabel("r2 on held-out samples")
+        gains.set_ylabel("gain over reconstruction without noise")
+        whole.legend(fontsize=9)
+        figure.suptitle(f"{result.attrs['data']}: what should be learned?")
     return figure

@@ -69,9 +69,10 @@ def test_it_is_written_and_opened_again(result):
 
 
 def test_its_picture_has_a_line_for_each_choice(result):
-    (axes,) = objectives_figure(result[0]).axes
+    axes, gains = objectives_figure(result[0]).axes
     labels = [line.get_label() for line in axes.lines]
     assert labels[:4] == ["reconstruction, no noise", NOISE, TARGET, EMBEDDING]
+    assert len(gains.lines) == 4
 
 
 def test_by_samples_the_same_choices_come_out():
