@@ -283,7 +283,7 @@ def _blurred_r2(x, y, noise):
     return np.concatenate([curve, np.full(size - len(curve), curve[-1])])
 
 
-@pytest.mark.parametrize(("reach", "blur"), [(0.6, 1), (0.6, 2), (1, 1), (1, 2), (3, 0.5)])
+@pytest.mark.parametrize(("reach", "blur"), [(0.6, 1), (1, 2), (3, 0.5)])
 def test_a_blur_that_hides_directions_says_so(reach, blur):
     rng = np.random.default_rng(0)
     x = ndimage.gaussian_filter(rng.standard_normal((600, 8, 8)), (0, reach, reach))[..., None]
