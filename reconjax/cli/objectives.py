@@ -64,7 +64,7 @@ def objectives(
     side
         D x D or N x N matrices.
     """
-    from reconjax.studies.objectives import TARGETS
+    from reconjax.studies.objective_choice import TARGETS
 
     output.prepare()
     result = reconjax.studies.objectives(

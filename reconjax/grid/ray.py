@@ -32,6 +32,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from reconjax.linalg.eigen import eigh_descending, inverse_root
 from reconjax.linalg.products import gram, symmetric_product
@@ -229,7 +230,11 @@ def factorize(
     rank = data.clear if again else data.rank
     mu, basis = within_rank(gram(whitened), rank)
     mu = visible(mu, rank)
-    basis = preferred(data, mu, basis)
+    if data.target is not None and data.target.embedding:
+        # In units of variance 1, those of the whitening, G is off by its rounding at most.
+        seen = whitening.in_units(whitened @ (basis * inverse_root(mu)))
+        rounding = float(jnp.finfo(mu.dtype).eps) * mu.shape[0] * jnp.sum(seen**2, axis=0)
+        basis = preferred(data, mu, basis, rounding)
     scaled = basis * jnp.sqrt(mu)
     principal_scaled = data.directions * inverse_root(data.eigenvalues)
     return in_coordinates(
@@ -264,11 +269,18 @@ def visible(mu: Array, rank: Array) -> Array:
     return jnp.where(exists, jnp.clip(mu, float(jnp.finfo(mu.dtype).eps) ** 1.25, 1.0), 0.0)
 
 
-def preferred(data: Principal, mu: Array, basis: Array) -> Array:
-    """Q (D, D), in the order of variance within what joint embedding leaves tied."""
+def preferred(data: Principal, mu: Array, basis: Array, rounding: ArrayLike = 0.0) -> Array:
+    """Q (D, D), in the order of variance within what joint embedding leaves tied.
+
+    Args:
+      data: from `principal`.
+      mu: the variance of the data.
+      basis: Q.
+      rounding: (D,) what whitening may have made of the rounding in each μ near 1.
+    """
     if data.target is None or not data.target.embedding:
         return basis
-    return basis @ by_variance(mu, _turned(data.inputs, basis), mu > 0, jnp.asarray(True))
+    return basis @ by_variance(mu, _turned(data.inputs, basis), mu > 0, jnp.asarray(True), rounding)
 
 
 def in_coordinates(

@@ -366,7 +366,7 @@ def _test_split(
 
 
 def _test_moments(codes: Array, test: NewSamples, folds: int) -> TestMoments:
-    """Of codes (N, Nt) of the new samples, as `reconjax.grid.ray.test_moments`."""
+    """Of codes (N, Nt) of the new samples, as `reconjax.grid.new_data.test_moments`."""
     count = codes.shape[1]
     labels = test.labels
     member = jax.nn.one_hot(test.folds, folds, dtype=codes.dtype)

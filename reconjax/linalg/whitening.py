@@ -76,15 +76,18 @@ class Whitening(NamedTuple):
 
     def transposed(self, matrix: Array) -> Array:
         """Wᵀ A (m, n) of A (m, n)."""
+        result = self.in_units(matrix)
+        return result if self.unit is None else self.unit[:, None] * result
+
+    def in_units(self, matrix: Array) -> Array:
+        """Wᵀ A (m, n), of features in units in which G has diagonal 1."""
 
         def triangular() -> Array:
             return jax.scipy.linalg.solve_triangular(self.factor, matrix, trans="T", lower=True)
 
         if self.regular is None:
-            result = triangular()
-        else:
-            result = jax.lax.cond(self.regular, triangular, lambda: self.factor @ matrix)
-        return result if self.unit is None else self.unit[:, None] * result
+            return triangular()
+        return jax.lax.cond(self.regular, triangular, lambda: self.factor @ matrix)
 
     def solve(self, matrix: Array) -> Array:
         """G⁺ A = Wᵀ W A (m, n) of A (m, n)."""

@@ -22,6 +22,19 @@ def objectives_figure(result: xarray.Dataset, *, level: float = 0.9) -> Figure:
 
     Returns:
       The figure.
+
+    Example:
+      >>> import xarray
+      >>> curves = ["gain", "gain_standard_error", "p_value", "position"]
+      >>> points, lines = ("point", "latent_dim"), ["held_out_without", "chance"]
+      >>> result = xarray.Dataset(
+      ...     {name: (points, np.ones((1, 2))) for name in curves}
+      ...     | {name: (points[1], np.zeros(2)) for name in lines},
+      ...     {"latent_dim": [2, 4], "family": ("point", ["joint embedding"])},
+      ...     {"data": "digits", "folds": 20},
+      ... )
+      >>> len(reconjax.plots.objectives_figure(result).axes)
+      2
     """
     dims = result.latent_dim.values
     reach = interval_reach(int(result.attrs["folds"]), level)

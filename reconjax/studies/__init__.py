@@ -1,23 +1,23 @@
 """Studies: data in, a labeled result out; what commands, experiments and users call.
 
-source         what a study works on: how the data are read, their moments, folds and test split
-labeled       results as `xarray.Dataset`, written as NetCDF and opened again
-progress       a bar for long work
-alignment      `align`
-sweeps         `sweep`, and the `best` of its grid
-rays           the grid of a sweep, solved ray by ray
-axes           the axes of a grid, as users write them
-families       `compare`, and its `ranking`
-objectives     `objectives`
-certificates   `detect`
-subspaces      `project`
+source            what a study works on: how the data are read, their moments, folds and test split
+labeled           results as `xarray.Dataset`, written as NetCDF and opened again
+progress          a bar for long work
+alignment         `align`
+sweeps            `sweep`, and the `best` of its grid
+rays              the grid of a sweep, solved ray by ray
+axes              the axes of a grid, as users write them
+families          `compare`, and its `ranking`
+objective_choice  `objectives`
+certificates      `detect`
+subspaces         `project`
 """
 
 from reconjax.studies.alignment import align
 from reconjax.studies.certificates import detect
 from reconjax.studies.families import compare, ranking
 from reconjax.studies.labeled import open_result as open
-from reconjax.studies.objectives import objectives
+from reconjax.studies.objective_choice import objectives
 from reconjax.studies.source import Reading
 from reconjax.studies.subspaces import project
 from reconjax.studies.sweeps import best, sweep

@@ -32,6 +32,7 @@ class Whitened(NamedTuple):
       predicted: (R, R) E[z tᵀ] E[t zᵀ] of a target t; None where it is x.
       predicted_variance: tr E[t tᵀ].
       preserved: whether `predicted` is that of joint embedding, whose θ is at most 1.
+      magnified: (R,) what whitening makes of the rounding in θ, for each coordinate.
       embedding: in place of `predicted`, joint embedding where its directions are known.
     """
 
@@ -48,6 +49,7 @@ class Whitened(NamedTuple):
     predicted: Array | None = None
     predicted_variance: Array | None = None
     preserved: Array | None = None
+    magnified: Array | None = None
     embedding: "Embedding | None" = None
 
 
@@ -192,7 +194,11 @@ def _directions(whitened: Whitened, alpha: Array, weight: Array) -> tuple[Array,
             variance = rotation.T @ whitened.inputs @ rotation
             exists = jnp.arange(eigenvalues.shape[0], dtype=jnp.int32) < whitened.rank
             values = jax.lax.stop_gradient(eigenvalues / largest)
-            rotation = rotation @ by_variance(values, variance, exists, top & (alpha == 0))
+            off = jnp.zeros_like(values)
+            if whitened.magnified is not None:
+                off = jax.lax.stop_gradient(whitened.magnified @ rotation**2)
+            top &= alpha == 0
+            rotation = rotation @ by_variance(values, variance, exists, top, off)
         return eigenvalues, rotation
     known = whitened.embedding.values, whitened.embedding.rotation
     return jax.lax.cond(alpha > 0, searched, lambda: known)

@@ -325,12 +325,14 @@ def _factored_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[
 @highest
 def _solve(problem: Problem, reconstruction_weight: Array, clean: bool) -> Solution:
     # Nothing that is returned depends on how the whitened coordinates are rotated.
-    whitener, kept = whitening_vectors(problem.noisy_second_moment)
+    second = problem.noisy_second_moment
+    epsilon = float(jnp.finfo(second.dtype).eps)
+    whitener, kept = whitening_vectors(second)
     inputs = problem.noisy_input_moment.T @ whitener
     # The clean read-out by a factor X̃ of M: what whitening magnifies is the rounding of M's root.
     root, labels, values = _factored(problem.second_moment, problem.cross_moment)
     # Without this floor, directions without data would be read out where the noise is small.
-    rounding = 8 * float(jnp.finfo(values.dtype).eps) * jnp.sqrt(values[0])
+    rounding = 8 * epsilon * jnp.sqrt(values[0])
     whitened = Whitened(
         inputs=gram(inputs),
         labels=problem.noisy_label_moment.T @ whitener,
@@ -349,6 +351,7 @@ def _solve(problem: Problem, reconstruction_weight: Array, clean: bool) -> Solut
             predicted=predicted,
             predicted_variance=problem.target_variance,
             preserved=jnp.asarray(problem.embedding),
+            magnified=epsilon * jnp.linalg.norm(second, ord="fro") * jnp.sum(whitener**2, axis=0),
         )
     best = optimum(whitened, reconstruction_weight, clean)
     encoder = whitener @ best.rotation

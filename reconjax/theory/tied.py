@@ -3,9 +3,12 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 
-def by_variance(values: Array, variance: Array, exists: Array, top: Array) -> Array:
+def by_variance(
+    values: Array, variance: Array, exists: Array, top: Array, rounding: ArrayLike = 0.0
+) -> Array:
     """Q (R, R) that orders by variance the directions that are tied; the others stay.
 
     A target that some directions say nothing of has θ = 0 for these. Joint embedding has θ = 0 for
@@ -17,11 +20,12 @@ def by_variance(values: Array, variance: Array, exists: Array, top: Array) -> Ar
       variance: (R, R) E[z xᵀ] E[x zᵀ] in the same coordinates.
       exists: (R,) which of them there are.
       top: bool, whether those with θ = 1 are tied too.
+      rounding: (R,) what whitening may have made of the rounding in each θ near 1.
     """
     size = values.shape[0]
-    rounding = 64 * size * float(jnp.finfo(values.dtype).eps)
-    untouched = exists & (values > 1 - rounding) & top
-    destroyed = exists & (values < rounding)
+    least = 64 * size * float(jnp.finfo(values.dtype).eps)
+    untouched = exists & (values > 1 - jnp.clip(8 * rounding, least, 0.5)) & top
+    destroyed = exists & (values < least)
     between = exists & ~untouched & ~destroyed
 
     def ordered() -> Array:

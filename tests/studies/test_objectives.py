@@ -8,7 +8,7 @@ import pytest
 import reconjax
 from reconjax import studies
 from reconjax.plots import objectives_figure
-from reconjax.studies.objectives import EMBEDDING, NOISE, TARGET
+from reconjax.studies.objective_choice import EMBEDDING, NOISE, TARGET
 
 GRID = {"patches": [2, 4], "ratios": [0.0, 0.75], "precision": "float64"}
 DIMS = [4, 16]
