@@ -27,6 +27,7 @@ ORDER = [
     "nets",
     "training",
     "plots",
+    "sklearn",
     "cli",
     "__main__",
 ]
@@ -37,7 +38,7 @@ COMMAND_LINE = {"cli", "__main__"}
 # Packages that only some modules may load, and whether they may on import.
 HEAVY = {
     "matplotlib": {"plots"},
-    "sklearn": {"data"},
+    "sklearn": {"data", "sklearn"},
     "tensorflow_datasets": {"data"},
 }
 
