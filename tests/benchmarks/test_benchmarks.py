@@ -40,6 +40,7 @@ def test_records_are_compared_with_the_larger_part():
     assert seconds["ratio to possible"] <= seconds["ratio"]
 
 
+@pytest.mark.slow
 def test_sweep_is_measured_against_the_direct_algorithm_and_the_floor(tmp_path, capsys):
     rng = np.random.default_rng(0)
     labels = np.arange(200) % 3
@@ -133,6 +134,7 @@ def test_scaling_is_measured_and_drawn(tmp_path, capsys, monkeypatch):
     assert json.loads((tmp_path / "scaling.json").read_text())["parts"] == results["parts"]
 
 
+@pytest.mark.slow
 def test_the_sample_side_is_measured_against_its_eigendecompositions(tmp_path, capsys):
     with jax.numpy_dtype_promotion("standard"):
         sample_side.main(["--preset", "smoke", "--out", str(tmp_path)])

@@ -92,7 +92,7 @@ def test_sweep_writes_the_grid(run, npz, tmp_path):
         assert row["error"] == point.error.item()
 
 
-@pytest.mark.parametrize("noise", ["exact", "pixel", "gaussian"])
+@pytest.mark.parametrize("noise", ["exact", pytest.param("pixel", marks=pytest.mark.slow), "gaussian"])
 def test_sweep_of_the_other_noises(run, noise, tmp_path):
     strength = ["--stds", "0.5"] if noise == "gaussian" else ["--ratios", "0.5"]
     patches = ["--patches", "2"] if noise == "exact" else []
@@ -135,6 +135,7 @@ def test_every_precision_says_so_and_how_far_off_it_is(run, tmp_path):
         assert off < 4 * error[precision] < 0.05
 
 
+@pytest.mark.slow
 def test_a_largest_latent_dim_with_its_tolerance(run, tmp_path):
     argv = ["scenes:size=8,samples=1000", "--patches", "1", "2"]
     argv += ["--ratios", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.8", "0.9", "--out"]
@@ -368,6 +369,7 @@ def test_finished_rays_are_not_solved_again(run, tmp_path, monkeypatch):
     assert (tmp_path / "a/sweep.npz").read_bytes() == (tmp_path / "b/sweep.npz").read_bytes()
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment(tmp_path):
     """SIGKILL while it runs, then run to the end: the file of the undisturbed run."""
     command = [sys.executable, "-m", "reconjax", "sweep", *MASKS]

@@ -94,6 +94,7 @@ def test_a_classifier_in_bfloat16_with_augmentation(run, tmp_path):
     assert training.load(tmp_path).model.dtype == "bfloat16"
 
 
+@pytest.mark.slow
 def test_a_masked_autoencoder_is_trained_and_probed(run, tmp_path, capsys, monkeypatch):
     sizes = {"width": 32, "depth": 1, "heads": 2, "decoder_width": 16}
     monkeypatch.setitem(named._MASKED_AUTOENCODERS, "vit", (nets.MaskedAutoencoder, sizes))

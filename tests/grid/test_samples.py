@@ -186,6 +186,7 @@ def test_blurred_images_of_every_kind_of_rank():
         assert np.all(error < 10 * np.asarray(result.error)[0, :, 0] + ORACLE)
 
 
+@pytest.mark.slow
 def test_without_float64_it_is_right_as_far_as_it_says(float32):
     (x, y), new = images(20), images(30, 1)
     x = x.astype(np.float32)

@@ -187,7 +187,7 @@ ROUGH = [
     for readout in ("clean", "noisy")
     for precision in ("mixed", "float32")
 ]
-ROUGH_AND_QUICK = [("plain", "clean", "mixed"), ("digits", "noisy", "float32")]
+ROUGH_AND_QUICK = [("digits", "noisy", "float32")]
 
 
 @pytest.mark.parametrize(
@@ -300,6 +300,7 @@ def test_a_ray_that_a_subspace_cannot_serve_is_solved_in_full():
     chex.assert_trees_all_close(found, whole, atol=1e-12, rtol=0)
 
 
+@pytest.mark.slow
 def test_where_a_subspace_does_not_pay_none_is_used():
     noises = rj.mask_grid((16, 16, 1), [1], np.linspace(0, 0.9, 5))
     for ratios, dims in (([0.0, 0.5, 0.9], [20]), (np.linspace(0, 0.9, 5), [200])):
@@ -312,7 +313,7 @@ def test_where_a_subspace_does_not_pay_none_is_used():
         assert np.all(rj.sweep(wide(), some, np.inf, [32], tolerance=0.5).reduced) == pays
 
 
-@pytest.mark.parametrize("data", ["short", "constant pixels"])
+@pytest.mark.parametrize("data", [pytest.param("short", marks=SLOW), "constant pixels"])
 def test_a_subspace_of_singular_data(data):
     rng = np.random.default_rng(3)
     x = rng.normal(size=(120, 256)) * np.arange(1.0, 257) ** -0.75
@@ -330,7 +331,7 @@ def test_a_subspace_of_singular_data(data):
     assert int(found.rank) == int(whole.rank)
 
 
-@pytest.mark.parametrize("dependent", [False, True])
+@pytest.mark.parametrize("dependent", [pytest.param(False, marks=SLOW), True])
 def test_a_test_split_that_varies_where_training_data_did_not_is_judged_as_in_full(dependent):
     whole = load("scenes:size=8,samples=2000").train
     images, labels = whole.examples(np.arange(2000))
@@ -366,6 +367,7 @@ def test_devices_that_share_the_grid_give_what_one_gives(count):
     assert len(calls) == expected.r2[..., 0].size
 
 
+@pytest.mark.slow
 def test_devices_share_rays_in_a_subspace_too():
     moments = images_of_scenes()
     noises = rj.mask_grid((8, 8, 3), [1, 2], np.linspace(0.1, 0.9, 8))
@@ -424,6 +426,7 @@ def compiled_memory(features, strengths, weights, batch_size, folds=0):
     return lowered.compile().memory_analysis()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_grid_and_stays_under_the_estimate():
     small, large = (compiled_memory(64, points, 2, 1) for points in (2, 40))
     square = 8 * 64**2

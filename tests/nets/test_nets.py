@@ -60,6 +60,9 @@ TINY = {
     "linear probe": lambda **how: nets.LinearProbe(4, 3, **how),
     "mlp probe": lambda **how: nets.MLPProbe(4, 3, width=8, **how),
 }
+# A deep net takes long to compile.
+DEEP = "resnet50"
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name == DEEP else name for name in TINY]
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +91,8 @@ def tiny():
         ("resnet18", (28, 28, 3), {"width": 2}),
         ("resnet18", (37, 63, 4), {"width": 2}),
         ("resnet18", (64, 91, 3), {"width": 2}),
-        ("resnet34", (17, 12, 1), {"width": 1}),
-        ("resnet50", (28, 28, 1), {"width": 1}),
+        pytest.param("resnet34", (17, 12, 1), {"width": 1}, marks=pytest.mark.slow),
+        pytest.param("resnet50", (28, 28, 1), {"width": 1}, marks=pytest.mark.slow),
         ("resnet50", (65, 65, 3), {"width": 1}),
     ],
 )
@@ -417,7 +420,7 @@ def test_convolutions_keep_the_dtype_and_can_be_mapped_and_looped(dtype):
 # Dtypes
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", NAMES)
 def test_parameters_and_outputs_are_float32_whatever_the_default(tiny, name):
     assert jax.config.jax_enable_x64
     model = tiny[name]
@@ -434,7 +437,7 @@ def test_parameters_and_outputs_are_float32_whatever_the_default(tiny, name):
         assert shape_of(decode, model, (2, model.latent_dim), jnp.float64)[1] == jnp.float32
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", NAMES)
 def test_bfloat16_is_the_dtype_of_the_computation_alone(name):
     model = evaluating(TINY[name](rngs=rngs(), dtype=jnp.bfloat16))
     assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(model))} == {jnp.dtype("float32")}
@@ -517,7 +520,7 @@ def leaves(model):
     return jax.tree.leaves(nnx.as_pure(nnx.state(model, nnx.Param)))
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_has_a_gradient(tiny, name):
     model = tiny[name]
     graph, params, rest = nnx.split(model, nnx.Param, ...)

@@ -75,6 +75,7 @@ def test_its_picture_has_a_line_for_each_choice(result):
     assert len(gains.lines) == 4
 
 
+@pytest.mark.slow
 def test_by_samples_the_same_choices_come_out():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(90, 8, 8, 2)), np.arange(90) % 3

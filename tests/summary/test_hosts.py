@@ -443,6 +443,7 @@ def test_memory_does_not_grow_with_the_processes():
 PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_page_on_clusters_runs_as_a_job_that_slurm_started(tmp_path):
     """Its code as it stands, in two processes that find each other as under SLURM."""
     program = tmp_path / "job.py"
@@ -475,6 +476,7 @@ if __name__ == "__main__":
         lonely(*sys.argv[2:])
 
 
+@pytest.mark.slow
 def test_the_command_line_on_two_processes_writes_what_one_writes(tmp_path):
     command = ["-m", "reconjax", "sweep", "digits", "--patches", "1", "2"]
     command += ["--ratios", "0.25", "0.75", "--latent-dims", "4", "16", "--precision", "float64"]

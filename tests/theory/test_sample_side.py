@@ -353,6 +353,7 @@ print(json.dumps([aligned, projected, peak() - before, x.nbytes, principal.eigen
 """
 
 
+@pytest.mark.slow
 def test_nothing_of_the_size_of_the_samples_as_floats_is_made():
     run = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     aligned, projected, solved, stored, kept = json.loads(run.stdout.splitlines()[-1])

@@ -62,6 +62,7 @@ def test_without_noise_they_span_the_principal_components(digits):
     np.testing.assert_allclose(projector(made), left @ left.T, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_probes_of_a_run_have_a_row_of_its_closed_form(digits, closed_form, tmp_path):
     net = {"name": "linear", "latent_dim": K}
     model = make(**net, example_shape=(8, 8, 1), rngs=nnx.Rngs(0))

@@ -638,6 +638,7 @@ def shared_run(data, out, epochs):
     return fit(normed(), data, noisy_guided(), epochs=epochs, batch_size=24, out=out)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does(images, tmp_path):
     with socket.create_server(("", 0)) as server:
         address = f"localhost:{server.getsockname()[1]}"
