@@ -134,7 +134,7 @@ def sweep(
     bootstrap
         Folds for standard errors; 0: none (19 up to D = 128).
     """
-    from reconjax.studies.sweeps import CHEAP
+    from reconjax.studies.rays import CHEAP
 
     output.prepare()
     result = reconjax.studies.sweep(

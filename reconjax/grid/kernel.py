@@ -9,7 +9,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jax.typing import DTypeLike
 
 from reconjax.grid.new_data import TestSplit
-from reconjax.grid.ray import Principal, Ray, factorize, inverse_deviation, principal
+from reconjax.grid.ray import Principal, Ray, aimed, factorize, inverse_deviation, principal
 from reconjax.grid.subspace import (
     label_directions,
     noisy_whitening,
@@ -28,6 +28,8 @@ from reconjax.theory.held_out import HeldOut
 from reconjax.theory.optimum import Optimum, weights
 from reconjax.theory.targets import Target
 from reconjax.theory.uncertainty import Uncertain
+
+Targets = tuple[Target | None, ...]
 
 # Random combinations of directions whose residual stands for that of all of them.
 PROBES = 8
@@ -51,6 +53,13 @@ class Factorized(NamedTuple):
     uncertain: Uncertain
     test: TestSplit | None = None
 
+    def aimed(
+        self, data: Principal, target: Target | None, predicted: Array | None = None
+    ) -> "Factorized":
+        """With a target in place of x; arguments as `reconjax.grid.ray.aimed`."""
+        ray, again = (aimed(ray, data, target, predicted) for ray in (self.ray, self.again))
+        return self._replace(ray=ray, again=again)
+
 
 # From which relative error of the whitened data on a ray is factorized again to see what it does.
 DOUBTFUL = {"float64": 1e-7, "float32": 1e-3}
@@ -64,13 +73,13 @@ def solve_grid(
     levels: Array,
     latent_dims: Array,
     tolerance: Array,
-    rays: Factorized | None,
+    rays: tuple[Factorized, ...] | None,
     held_out: HeldOut | None = None,
-    target: Target | None = None,
+    targets: Targets = (None,),
     *,
     options: Options,
     mesh: Mesh | None = None,
-) -> Curves:
+) -> tuple[Curves, ...]:
     """All curves, on one device or with the grid dealt to those of a mesh ("ray", "strength").
 
     Args:
@@ -79,27 +88,31 @@ def solve_grid(
       levels: (L,) λ.
       latent_dims: (Kn,) K.
       tolerance: of r2, for rays in a subspace.
-      rays: (P, ...) rays that are factorized already, or None.
+      rays: (P, ...) rays that are factorized already, for each target, or None.
       held_out: what the test split says, or None.
-      target: what is predicted in place of x, or None.
+      targets: what is predicted; None for x. One factorization of a ray serves them all.
       options: static.
       mesh: every device, and every process, gets the whole result.
+
+    Returns:
+      The curves of each target.
     """
 
-    arguments = (moments, points, levels, latent_dims, tolerance, rays, held_out, target)
+    arguments = (moments, points, levels, latent_dims, tolerance, rays, held_out, targets)
     if mesh is None:
         return _solve_rays(options, *arguments)
 
-    def part(*arguments: Any) -> Curves:
-        curves = _solve_rays(options, *arguments)
-
+    def part(*arguments: Any) -> tuple[Curves, ...]:
         def whole(curve: Array) -> Array:
             if curve.ndim > 1:
                 curve = jax.lax.all_gather(curve, "strength", axis=1, tiled=True)
             return jax.lax.all_gather(curve, "ray", tiled=True)
 
-        reduced = jax.lax.pmin(curves.reduced.astype(jnp.int32), "strength") > 0
-        return jax.tree.map(whole, curves._replace(reduced=reduced))
+        def everywhere(curves: Curves) -> Curves:
+            reduced = jax.lax.pmin(curves.reduced.astype(jnp.int32), "strength") > 0
+            return jax.tree.map(whole, curves._replace(reduced=reduced))
+
+        return tuple(map(everywhere, _solve_rays(options, *arguments)))
 
     everywhere, rows = PartitionSpec(), PartitionSpec("ray")
     along = PartitionSpec("ray", "strength")
@@ -116,33 +129,48 @@ def _solve_rays(
     levels: Array,
     latent_dims: Array,
     tolerance: Array,
-    rays: Factorized | None,
+    rays: tuple[Factorized, ...] | None,
     held_out: HeldOut | None,
-    target: Target | None,
-) -> Curves:
+    targets: Targets,
+) -> tuple[Curves, ...]:
     """The rays that one device has, one after the other."""
-    data = principal(moments, target=target) if rays is None else None
+    data = principal(moments) if rays is None else None
 
-    def along_ray(both: tuple[RayPoint, Factorized | None]) -> Curves:
-        row, ray = both
+    def along_ray(both: tuple[RayPoint, tuple[Factorized, ...] | None]) -> tuple[Curves, ...]:
+        row, ready = both
         task = Task(moments, row, levels, latent_dims, held_out, options)
-        if ray is not None:
-            return _in_full(task, ray)
+        if ready is not None:
+            return tuple(_in_full(task, ray) for ray in ready)
         assert data is not None
-        if options.leading:
-            return _in_subspace(task, data, tolerance)
-        return _in_full(task, _factorized(moments, task.direction(), data))
+        if options.leading and targets == (None,):
+            return (_in_subspace(task, data, tolerance),)
+        ray = _factorized(moments, task.direction(), data, _ties(targets))
+        ray = ray._replace(test=task.test_split(ray.ray))
+
+        def predicting(target: Target | None) -> Curves:
+            if options.leading and target is None:
+                return _in_subspace(task, data, tolerance, ray)
+            return _in_full(task, ray.aimed(data, target))
+
+        return tuple(map(predicting, targets))
 
     return jax.lax.map(along_ray, (points, rays))
 
 
-def _factorized(moments: Moments, direction: Array, data: Principal) -> Factorized:
-    ray = factorize(moments, direction, data=data)
+def _ties(targets: Targets) -> bool:
+    """Whether some rays are for joint embedding."""
+    return any(target is not None and target.embedding for target in targets)
+
+
+def _factorized(
+    moments: Moments, direction: Array, data: Principal, ties: bool = False
+) -> Factorized:
+    ray = factorize(moments, direction, data=data, ties=ties)
     doubtful = ray.magnified > DOUBTFUL[ray.clean.dtype.name]
     doubtful |= (data.clear < data.rank) | (jnp.max(data.uncertain.missing) > 0)
     again = jax.lax.cond(
         doubtful,
-        lambda: factorize(moments, direction, data=data, again=True),
+        lambda: factorize(moments, direction, data=data, again=True, ties=ties),
         lambda: jax.tree.map(jnp.zeros_like, ray),
     )
     return Factorized(ray, again, doubtful, data.uncertain)
@@ -151,14 +179,15 @@ def _factorized(moments: Moments, direction: Array, data: Principal) -> Factoriz
 @jax.jit(static_argnames="dtype")
 @highest
 def factorized(
-    moments: Moments, points: RayPoint, target: Target | None, *, dtype: DTypeLike
-) -> Factorized:
+    moments: Moments, points: RayPoint, targets: Targets, *, dtype: DTypeLike
+) -> tuple[Factorized, ...]:
     """(P, ...) the rays of a grid, factorized one after the other and kept in another dtype."""
-    data = principal(moments, target=target)
+    data = principal(moments)
 
-    def factorize_ray(row: RayPoint) -> Factorized:
+    def factorize_ray(row: RayPoint) -> tuple[Factorized, ...]:
         direction = row.direction.covariance(moments.second_moment)
-        return cast(_factorized(moments, direction, data), dtype)
+        ray = _factorized(moments, direction, data, _ties(targets))
+        return tuple(cast(ray.aimed(data, target), dtype) for target in targets)
 
     return jax.lax.map(factorize_ray, points)
 
@@ -195,7 +224,9 @@ def _in_full(task: Task, whole: Factorized) -> Curves:
     return task.shaped(curves, jnp.asarray(False), ray.rank)
 
 
-def _in_subspace(task: Task, data: Principal, tolerance: Array) -> Curves:
+def _in_subspace(
+    task: Task, data: Principal, tolerance: Array, ray_in_full: Factorized | None = None
+) -> Curves:
     """A ray in a subspace where that is good enough, else in full."""
     moments, direction, options = task.moments, task.direction(), task.options
     strongest = jnp.max(task.row.share)
@@ -274,11 +305,12 @@ def _in_subspace(task: Task, data: Principal, tolerance: Array) -> Curves:
         error = jnp.maximum(curves["error"], missing.astype(options.dtype))
         return task.shaped(curves | {"error": error}, jnp.asarray(True), data.rank)
 
-    return jax.lax.cond(
-        whole & (jnp.max(missing) <= tolerance.astype(dtype)),
-        accepted,
-        lambda: _in_full(task, _factorized(moments, direction, data)),
-    )
+    def in_full() -> Curves:
+        there = ray_in_full
+        return _in_full(task, _factorized(moments, direction, data) if there is None else there)
+
+    good_enough = whole & (jnp.max(missing) <= tolerance.astype(dtype))
+    return jax.lax.cond(good_enough, accepted, in_full)
 
 
 def _residual(

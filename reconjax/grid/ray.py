@@ -27,12 +27,11 @@ cut-off, or on the rounding of A, shows when the ray is factorized `again` with 
 with other rounding.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
 
 from reconjax.linalg.eigen import eigh_descending, inverse_root
 from reconjax.linalg.products import gram, symmetric_product
@@ -49,14 +48,16 @@ from reconjax.theory.uncertainty import Uncertain, clear, uncertain
 
 
 class Order(NamedTuple):
-    """What joint embedding prefers where there is no noise: the principal directions.
+    """What joint embedding prefers: the coordinates of a ray as they are, but where they are tied.
 
     Attributes:
-      rotation: (D, D) these, in the coordinates of a ray.
+      turn: (D, D) the order of variance within ties, in the coordinates of the ray.
+      principal: (D, D) the principal directions there; without noise all is tied.
       variances: (D,) their variances.
     """
 
-    rotation: Array
+    turn: Array
+    principal: Array
     variances: Array
 
 
@@ -77,6 +78,8 @@ class Ray(NamedTuple):
       explainable: its loss form, the label variance that a linear head explains on clean data.
       variance: tr M.
       magnified: how much whitening may have magnified the rounding of A, at most.
+      basis: (D, D) Q.
+      rounding: (D,) what whitening may have made of the rounding in each μ near 1.
       predicted: (D, D) Tᵀ E[x tᵀ] E[t xᵀ] T of a target t; None where it is x.
       predicted_variance: tr E[t tᵀ].
       order: of joint embedding, which prefers the coordinates as they are; else None.
@@ -93,6 +96,8 @@ class Ray(NamedTuple):
     explainable: Array
     variance: Array
     magnified: Array
+    basis: Array
+    rounding: Array
     predicted: Array | None = None
     predicted_variance: Array | None = None
     order: Order | None = None
@@ -113,8 +118,6 @@ class Principal(NamedTuple):
       attainable: Eq. 7's normalizer.
       explainable: its loss form.
       uncertain: what rounding in the moments leaves open, for every K.
-      target: what is predicted, where that is not x.
-      predicted: (D, D) its second moment along the whitened directions; (D,) a diagonal.
     """
 
     directions: Array
@@ -127,13 +130,9 @@ class Principal(NamedTuple):
     attainable: Array
     explainable: Array
     uncertain: Uncertain
-    target: Target | None = None
-    predicted: Array | None = None
 
 
-def principal(
-    moments: Moments, root: Array | None = None, target: Target | None = None
-) -> Principal:
+def principal(moments: Moments, root: Array | None = None) -> Principal:
     """One (D, D) eigendecomposition; arguments as `factorize`."""
     whole, every = decomposed(moments, None)
     inputs = whole.eigenvalues
@@ -145,7 +144,6 @@ def principal(
         moments.second_moment,
         root=_root(whole.eigenvalues, whole.eigenvectors, moments.second_moment),
         inputs=inputs,
-        target=target,
     )
 
 
@@ -156,8 +154,6 @@ def of_spectrum(
     *,
     root: Array,
     inputs: Array,
-    target: Target | None = None,
-    predicted: Array | None = None,
 ) -> Principal:
     """What a spectrum, with or without its directions, says of the data.
 
@@ -167,11 +163,7 @@ def of_spectrum(
       second: as in `uncertain`.
       root: as in `Principal`.
       inputs: as in `Principal`.
-      target: as in `Principal`.
-      predicted: as in `Principal`, where the root does not tell.
     """
-    if target is not None and predicted is None:
-        predicted = along(target, whole.eigenvalues, root)
     attainable, explainable = direction_weights(whole.labels, whole.label_moment)
     unknown = uncertain(whole, every, second)
     return Principal(
@@ -185,8 +177,6 @@ def of_spectrum(
         attainable=jnp.sum(attainable),
         explainable=jnp.sum(explainable),
         uncertain=unknown,
-        target=target,
-        predicted=predicted,
     )
 
 
@@ -206,9 +196,9 @@ def factorize(
     direction: Array,
     root: Array | None = None,
     *,
-    target: Target | None = None,
     data: Principal | None = None,
     again: bool = False,
+    ties: bool = False,
 ) -> Ray:
     """One ray's factorization: one (D, D) eigendecomposition, however many points are solved.
 
@@ -217,11 +207,11 @@ def factorize(
       direction: (D, D) B, positive semi-definite.
       root: (n, D) whose Gram matrix is E[x tᵀ]ᵀ E[x tᵀ] for the t that the decoder reconstructs;
         M by default, for t = x.
-      target: what is predicted in place of x.
-      data: `principal` of the moments, the root and the target, if it is there already.
+      data: `principal` of the moments and the root, if it is there already.
       again: with a higher cut-off and an A that is off by rounding, to see what they change.
+      ties: find out what rounding does to each μ near 1, which joint embedding needs to know.
     """
-    data = principal(moments, root, target) if data is None else data
+    data = principal(moments, root) if data is None else data
     second = moments.second_moment
     total = jnp.trace(direction)
     kappa = jnp.where(total > 0, jnp.trace(second) / jnp.where(total > 0, total, 1.0), 1.0)
@@ -230,11 +220,12 @@ def factorize(
     rank = data.clear if again else data.rank
     mu, basis = within_rank(gram(whitened), rank)
     mu = visible(mu, rank)
-    if data.target is not None and data.target.embedding:
+    unit = basis * inverse_root(mu)
+    rounding = jnp.zeros_like(mu)
+    if ties:
         # In units of variance 1, those of the whitening, G is off by its rounding at most.
-        seen = whitening.in_units(whitened @ (basis * inverse_root(mu)))
-        rounding = float(jnp.finfo(mu.dtype).eps) * mu.shape[0] * jnp.sum(seen**2, axis=0)
-        basis = preferred(data, mu, basis, rounding)
+        size = mu.shape[0] * float(jnp.finfo(mu.dtype).eps)
+        rounding = size * jnp.sum(whitening.in_units(whitened @ unit) ** 2, axis=0)
     scaled = basis * jnp.sqrt(mu)
     principal_scaled = data.directions * inverse_root(data.eigenvalues)
     return in_coordinates(
@@ -245,8 +236,9 @@ def factorize(
         rank,
         variance=jnp.trace(second),
         magnified=jnp.asarray(whitening.magnified),
-        transform=whitening.transposed(whitened @ (basis * inverse_root(mu))),
+        transform=whitening.transposed(whitened @ unit),
         noiseless=principal_scaled @ scaled,
+        rounding=rounding,
     )
 
 
@@ -269,22 +261,8 @@ def visible(mu: Array, rank: Array) -> Array:
     return jnp.where(exists, jnp.clip(mu, float(jnp.finfo(mu.dtype).eps) ** 1.25, 1.0), 0.0)
 
 
-def preferred(data: Principal, mu: Array, basis: Array, rounding: ArrayLike = 0.0) -> Array:
-    """Q (D, D), in the order of variance within what joint embedding leaves tied.
-
-    Args:
-      data: from `principal`.
-      mu: the variance of the data.
-      basis: Q.
-      rounding: (D,) what whitening may have made of the rounding in each μ near 1.
-    """
-    if data.target is None or not data.target.embedding:
-        return basis
-    return basis @ by_variance(mu, _turned(data.inputs, basis), mu > 0, jnp.asarray(True), rounding)
-
-
 def in_coordinates(
-    data: Principal, mu: Array, basis: Array, kappa: Array, rank: Array, **others: Array
+    data: Principal, mu: Array, basis: Array, kappa: Array, rank: Array, **others: Any
 ) -> Ray:
     """The ray, given μ (r,), 0 past the rank, and Q (r, r) in principal coordinates.
 
@@ -297,12 +275,6 @@ def in_coordinates(
       others: the fields of `Ray` that depend on how the ray was factorized.
     """
     scaled = basis * jnp.sqrt(mu)
-    predicted, predicted_variance, order = None, None, None
-    if data.target is not None and data.target.embedding:
-        order = Order(basis.T, data.eigenvalues)
-    elif data.predicted is not None:
-        predicted = _turned(data.predicted, scaled)
-        predicted_variance = _trace(data.predicted)
     return Ray(
         clean=mu,
         noise=jnp.where(mu > 0, (1 - mu) / kappa, 0.0),
@@ -311,10 +283,30 @@ def in_coordinates(
         rank=rank,
         attainable=data.attainable,
         explainable=data.explainable,
-        predicted=predicted,
-        predicted_variance=predicted_variance,
-        order=order,
+        basis=basis,
         **others,
+    )
+
+
+def aimed(ray: Ray, data: Principal, target: Target | None, predicted: Array | None = None) -> Ray:
+    """The ray with a target in place of x.
+
+    Args:
+      ray: from `factorize`, with its ties for joint embedding.
+      data: what it was factorized from.
+      target: what is predicted; None for x itself.
+      predicted: (D, D) E[z tᵀ] E[t zᵀ] along the whitened principal directions, or (D,) its
+        diagonal, where the data do not tell.
+    """
+    if target is None:
+        return ray
+    if target.embedding:
+        tied = by_variance(ray.clean, ray.inputs, ray.clean > 0, jnp.asarray(True), ray.rounding)
+        return ray._replace(order=Order(tied, ray.basis.T, data.eigenvalues))
+    predicted = along(target, data.eigenvalues, data.root) if predicted is None else predicted
+    return ray._replace(
+        predicted=_turned(predicted, ray.basis * jnp.sqrt(ray.clean)),
+        predicted_variance=_trace(predicted),
     )
 
 
@@ -344,11 +336,10 @@ def at(ray: Ray, point: RayPoint, label_moment: Array | ClassMoment) -> Whitened
     predicted, predicted_variance, embedding = None, None, None
     if ray.order is not None:
         still = point.share == 0
-        identity = jnp.eye(s.shape[0], dtype=s.dtype)
         theta = ray.clean * s**2 * (keep**2 / scale)
         embedding = Embedding(
             theta=theta,
-            rotation=jnp.where(still, ray.order.rotation, identity),
+            rotation=jnp.where(still, ray.order.principal, ray.order.turn),
             values=jnp.where(still, ray.order.variances, theta),
             tied=still,
         )

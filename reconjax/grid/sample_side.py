@@ -14,7 +14,7 @@ as there: the same losses, codes, errors. A new sample x has the coordinates
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,24 +22,22 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from reconjax.data.targets import as_targets
-from reconjax.grid.columns import Rows, alone, column_sums, target_products
+from reconjax.grid.columns import alone, column_sums, target_products
 from reconjax.grid.kernel import DOUBTFUL, Factorized, solve_grid
 from reconjax.grid.new_data import TestMoments, TestSplit
+from reconjax.grid.points import grid_points
 from reconjax.grid.ray import (
     Principal,
     Ray,
     in_coordinates,
-    of_spectrum,
-    preferred,
     visible,
     within_rank,
 )
+from reconjax.grid.stored_samples import NewSamples, Samples
 from reconjax.grid.sweep import (
     Sweep,
     checked,
-    checked_target,
-    grid_points,
+    checked_targets,
     points_dtype,
     result_of,
 )
@@ -49,127 +47,8 @@ from reconjax.linalg.precision import highest
 from reconjax.linalg.products import symmetric_product
 from reconjax.noise import Isotropic, Noise
 from reconjax.summary.moments import Moments
-from reconjax.theory.spectrum import SampleSide, Spectrum
+from reconjax.theory.spectrum import Spectrum
 from reconjax.theory.targets import Target
-
-
-class NewSamples(NamedTuple):
-    """A test split of Nt samples.
-
-    Attributes:
-      labels: (Nt, C) y, less the mean of the training split's.
-      folds: (Nt,) int32, the fold of each sample.
-      cross: (N, Nt) Uᵀ A x, with the training samples in principal coordinates.
-    """
-
-    labels: Array
-    folds: Array
-    cross: Array
-
-
-class Samples(NamedTuple):
-    """Training samples, and a test split, as grids on the sample side need them.
-
-    Attributes:
-      rows: the samples as they are stored.
-      spectrum: of the training samples, without principal directions.
-      principal: the same as rays need it, with arrays of size N for D.
-      vectors: (N, N) U; 0 past the rank.
-      test: the test split, or None.
-    """
-
-    rows: Rows
-    spectrum: Spectrum
-    principal: Principal
-    vectors: Array
-    test: NewSamples | None
-
-
-def samples(
-    x: ArrayLike,
-    y: ArrayLike,
-    *,
-    test: tuple[ArrayLike, ArrayLike] | None = None,
-    folds: ArrayLike | None = None,
-    num_classes: int | None = None,
-    targets: str | None = None,
-) -> Samples:
-    """What `sweep_samples` needs of samples in memory: one (N, N) eigendecomposition.
-
-    Memory: the samples as they are stored, and about five (N, N) arrays.
-
-    Args:
-      x: (N, D) vectors or (N, H, W, C) images as in `moments`; N may be more than D too.
-      y: class numbers or real targets, as in `moments`.
-      test: (x, y) of a test split of the same kind, or None.
-      folds: (Nt,) the fold of each of its samples, 0 .. Fn - 1, for `Sweep.agreement`; one for all
-        by default.
-      num_classes: C for class numbers.
-      targets: "classes" or "real", as in `moments`.
-
-    Raises:
-      ValueError: as `moments`; a test split of another size or type.
-
-    Example:
-      >>> x, y = np.random.default_rng(0).normal(size=(8, 4, 6, 1)), np.arange(8) % 2
-      >>> data = reconjax.grid.samples(x, y)
-      >>> int(data.spectrum.rank)
-      7
-    """
-    side = SampleSide(x, y, num_classes=num_classes, targets=targets)
-    spectrum = side.spectrum(directions=0)
-    size, features = side.x.shape
-    filling = size - spectrum.eigenvalues.shape[0]  # where N > D
-    eigenvalues = jnp.pad(spectrum.eigenvalues, (0, filling))
-    labels = jnp.pad(spectrum.labels, ((0, 0), (0, filling)))
-    vectors = jnp.pad(side.left_vectors(), ((0, 0), (0, filling)))
-    principal = of_spectrum(
-        spectrum._replace(eigenvalues=eigenvalues, labels=labels),
-        side.every,
-        (jnp.arange(size) < min(size, features)).astype(eigenvalues.dtype),
-        root=jnp.zeros((size, 0), vectors.dtype),
-        inputs=eigenvalues,
-    )
-    mean = np.asarray(spectrum.mean)
-    if test is None:
-        empty = np.zeros((0, features), side.x.dtype)
-        return Samples(Rows(side.x, empty, mean), spectrum, principal, vectors, None)
-    new = np.asarray(test[0])
-    new = new.reshape(len(new), -1)
-    if new.shape[1] != features or new.dtype != side.x.dtype:
-        raise ValueError(
-            f"test: {new.shape[1]} features of {new.dtype};"
-            f" the training samples have {features} of {side.x.dtype}"
-        )
-    classes = spectrum.mean_y.shape[0]
-    given = as_targets(jnp.asarray(test[1]), num_classes=num_classes, targets=targets)
-    if given.ndim == 1:
-        given = jax.nn.one_hot(given.astype(jnp.int32), classes, dtype=mean.dtype)
-    if given.shape != (len(new), classes):
-        raise ValueError(f"test: targets {given.shape}; {(len(new), classes)} is needed")
-    fold = np.zeros(len(new), np.int32) if folds is None else np.asarray(folds, np.int32)
-    rows = Rows(side.x, new, mean)
-    with highest:
-        cross = vectors.T @ rows.products()
-    split = NewSamples(given.astype(mean.dtype) - spectrum.mean_y, jnp.asarray(fold), cross)
-    return Samples(rows, spectrum, principal, vectors, split)
-
-
-def samples_memory(size: int, features: int, batch_size: int = 1, itemsize: int = 1) -> int:
-    """Bytes that `samples` and `sweep_samples` hold at their peak, the stored samples included.
-
-    Args:
-      size: N.
-      features: D.
-      batch_size: as in `sweep_samples`.
-      itemsize: bytes of a stored value.
-
-    Example:
-      >>> from reconjax.grid.sample_side import samples_memory
-      >>> samples_memory(4000, 150528) / 2**30 < 3
-      True
-    """
-    return 8 * size**2 * (8 + 11 * batch_size) + size * features * itemsize
 
 
 def sweep_samples(
@@ -217,6 +96,57 @@ def sweep_samples(
       >>> result.r2.shape
       (2, 2, 1, 8)
     """
+    return sweep_samples_targets(
+        data,
+        noises,
+        [target],
+        reconstruction_weights,
+        latent_dims,
+        readout=readout,
+        precision=precision,
+        batch_size=batch_size,
+        progress=progress,
+        columns=columns,
+    )[0]
+
+
+def sweep_samples_targets(
+    data: Samples,
+    noises: Sequence[Sequence[Noise]],
+    targets: Sequence[Target | None],
+    reconstruction_weights: ArrayLike = np.inf,
+    latent_dims: ArrayLike | None = None,
+    *,
+    readout: str = "clean",
+    precision: str | None = None,
+    batch_size: int = 1,
+    progress: Callable[[], None] | None = None,
+    columns: Callable[[int], None] | None = None,
+) -> list[Sweep]:
+    """`sweep_samples` for several targets, by one factorization of each ray.
+
+    Args:
+      data: as in `sweep_samples`, like all but `targets`.
+      noises: see `data`.
+      targets: what is predicted; None for x itself.
+      reconstruction_weights: see `data`.
+      latent_dims: see `data`.
+      readout: see `data`.
+      precision: see `data`.
+      batch_size: see `data`.
+      progress: see `data`.
+      columns: see `data`.
+
+    Raises:
+      ValueError: as `sweep_samples`; no target.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(8, 4, 6, 1)), np.arange(8) % 2
+      >>> grid, data = reconjax.mask_grid((4, 6, 1), [2], [0.5]), reconjax.grid.samples(x, y)
+      >>> views = reconjax.theory.targets.joint_embedding()
+      >>> len(reconjax.grid.sweep_samples_targets(data, grid, [None, views]))
+      2
+    """
     features, size = data.rows.train.shape[1], len(data.rows.train)
     if latent_dims is None:
         latent_dims = np.arange(1, min(features, size) + 1)
@@ -227,16 +157,14 @@ def sweep_samples(
     options = Options(readout == "clean", batch_size, dtype, progress, 0)
     if not options.clean:
         data = data._replace(rows=data.rows._replace(test=data.rows.test[:0]), test=None)
-    target = checked_target(target, features)
-    if target is not None:
-        data = data._replace(principal=_predicting(data, target))
+    aims = [_aim(data, target) for target in checked_targets(targets, features)]
     labels = _labels_alone(data.spectrum)
     parts = []
     for row in noises:
         points = grid_points([row], features)
         direction = jax.tree.map(lambda leaf: leaf[0], points.direction)
         ray = _factorized(data, direction, columns)
-        ray = jax.tree.map(lambda leaf: leaf[None], cast(ray, dtype))
+        rays = [cast(_aimed(ray, data.principal, *aim), dtype) for aim in aims]
         parts.append(
             solve_grid(
                 labels,
@@ -244,22 +172,29 @@ def sweep_samples(
                 weights,
                 np.minimum(dims, size),
                 np.zeros(()),
-                ray,
+                tuple(jax.tree.map(lambda leaf: leaf[None], ray) for ray in rays),
                 options=options,
             )
         )
     curves = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
-    return result_of(curves, dims, weights, labels.label_moment)
+    return [result_of(of_target, dims, weights, labels.label_moment) for of_target in curves]
 
 
-def _predicting(data: Samples, target: Target) -> Principal:
-    """The training samples with a target in place of x."""
-    principal = data.principal
-    predicted = target.spectral(principal.eigenvalues)
-    if predicted is None:
+def _aim(data: Samples, target: Target | None) -> tuple[Target | None, Array | None]:
+    """A target, and E[z tᵀ] E[t zᵀ] along the whitened directions."""
+    predicted = None if target is None else target.spectral(data.principal.eigenvalues)
+    if target is not None and predicted is None:
         moment = target_products(data.rows, target)
         predicted = _rotated(data.vectors, moment, moment[:, :0])[0]
-    return principal._replace(target=target, predicted=predicted)
+    return target, predicted
+
+
+@jax.jit
+@highest
+def _aimed(
+    ray: Factorized, data: Principal, target: Target | None, predicted: Array | None
+) -> Factorized:
+    return ray.aimed(data, target, predicted)
 
 
 def _labels_alone(spectrum: Spectrum) -> Moments:
@@ -330,7 +265,6 @@ def _ray(
     rank = data.clear if again else data.rank
     epsilon, basis = within_rank(inner, rank)
     mu = visible(epsilon / (kappa + epsilon), rank)
-    basis = preferred(data, mu, basis)
     nothing = jnp.zeros((0, inner.shape[0]), inner.dtype)
     ray = in_coordinates(
         data,
@@ -342,6 +276,7 @@ def _ray(
         magnified=magnified,
         transform=nothing,
         noiseless=nothing,
+        rounding=jnp.zeros_like(mu),
     )
     return ray, basis, jnp.maximum(epsilon, 0.0)
 

@@ -10,10 +10,11 @@ from jax import Array
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from reconjax.grid.kernel import factorized, solve_grid
+from reconjax.grid.kernel import Targets, factorized, solve_grid
+from reconjax.grid.points import divided, grid_points
 from reconjax.grid.subspace import subspace_size
 from reconjax.grid.task import Curves, Options
-from reconjax.noise import Noise, RayPoint
+from reconjax.noise import Noise
 from reconjax.summary.class_moment import ClassMoment
 from reconjax.summary.moments import Moments
 from reconjax.theory.checks import check_latent_dims, check_mean, check_readout, check_weight
@@ -126,6 +127,64 @@ def sweep(
       >>> result.r2.shape
       (2, 3, 2, 2)
     """
+    return sweep_targets(
+        moments,
+        noises,
+        [target],
+        reconstruction_weights,
+        latent_dims,
+        readout=readout,
+        held_out=held_out,
+        precision=precision,
+        tolerance=tolerance,
+        batch_size=batch_size,
+        mesh=mesh,
+        progress=progress,
+    )[0]
+
+
+def sweep_targets(
+    moments: Moments,
+    noises: Sequence[Sequence[Noise]],
+    targets: Sequence[Target | None],
+    reconstruction_weights: ArrayLike = np.inf,
+    latent_dims: ArrayLike | None = None,
+    *,
+    readout: str = "clean",
+    held_out: HeldOut | None = None,
+    precision: str | None = None,
+    tolerance: float = 0.0,
+    batch_size: int = 1,
+    mesh: Mesh | None = None,
+    progress: Callable[[], None] | None = None,
+) -> list[Sweep]:
+    """`sweep` for several targets, by one factorization of each ray.
+
+    Args:
+      moments: as in `sweep`, like all but `targets`.
+      noises: see `moments`.
+      targets: what is predicted; None for x itself.
+      reconstruction_weights: see `moments`.
+      latent_dims: see `moments`.
+      readout: see `moments`.
+      held_out: see `moments`.
+      precision: see `moments`.
+      tolerance: see `moments`.
+      batch_size: see `moments`.
+      mesh: see `moments`.
+      progress: called once for every finished point of every target.
+
+    Raises:
+      ValueError: as `sweep`; no target.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> grid = reconjax.mask_grid((2, 3, 1), [1], [0.5])
+      >>> views = reconjax.theory.targets.joint_embedding()
+      >>> both = reconjax.grid.sweep_targets(reconjax.moments(x, y), grid, [None, views])
+      >>> both[0].target_loss is None, both[1].target_loss.shape
+      (True, (1, 1, 1, 6))
+    """
     features = moments.features
     if latent_dims is None:
         latent_dims = np.arange(1, features + 1)
@@ -142,7 +201,7 @@ def sweep(
             f"held_out: features and targets {held_out.cross_moment.shape};"
             f" the moments have {moments.cross_moment.shape}"
         )
-    target = checked_target(target, features)
+    wanted = checked_targets(targets, features)
     moments, dtype = _in_precision(moments, precision)
     points = grid_points(noises, features)
     for noise in (noise for row in noises for noise in row):
@@ -151,35 +210,36 @@ def sweep(
     grid_mesh = None if mesh is None else divided(mesh, *rays_and_strengths)
     host = _host_for(moments.second_moment.dtype)
     shared = rays_and_strengths[1] * weights.size  # points of a ray
-    leading = (
-        0 if host or target is not None else _leading(int(dims.max()), moments, shared, tolerance)
-    )
+    in_full = host is not None or None not in wanted
+    leading = 0 if in_full else _leading(int(dims.max()), moments, shared, tolerance)
     options = Options(readout == "clean", batch_size, dtype, progress, leading)
     rays = None
     if host is not None:
         with jax.default_device(host):
-            rays = factorized(*jax.device_put((moments, points, target), host), dtype=dtype)
+            rays = factorized(*jax.device_put((moments, points, wanted), host), dtype=dtype)
         # Past the whitening, nothing is left that needs float64.
         moments = jax.tree.map(lambda leaf: leaf.astype(dtype), moments)
     if held_out is not None:
         floats = moments.second_moment.dtype
         held_out = jax.tree.map(lambda leaf: leaf.astype(floats), held_out)
-    arguments = (moments, points, weights, dims, np.asarray(tolerance), rays, held_out, target)
+    arguments = (moments, points, weights, dims, np.asarray(tolerance), rays, held_out, wanted)
     if grid_mesh is not None or host is not None:
         # Free of any device: the mesh, or the default device, places them.
         arguments = jax.tree.map(np.asarray, arguments)
     curves = solve_grid(*arguments, options=options, mesh=grid_mesh)
     if grid_mesh is not None:
         curves = jax.tree.map(np.asarray, curves)
-    return result_of(curves, dims, weights, moments.label_moment)
+    return [result_of(of_target, dims, weights, moments.label_moment) for of_target in curves]
 
 
-def checked_target(target: Target | None, features: int) -> Target | None:
-    """The target; None for x itself."""
-    if target is None:
-        return None
-    check_target(target, features)
-    return None if isinstance(target, Pixels) else target
+def checked_targets(targets: Sequence[Target | None], features: int) -> Targets:
+    """The targets; None for x itself."""
+    if not targets:
+        raise ValueError("targets: none; at least one is needed")
+    for target in targets:
+        if target is not None:
+            check_target(target, features)
+    return tuple(None if isinstance(target, Pixels) else target for target in targets)
 
 
 def checked(
@@ -220,32 +280,6 @@ def result_of(
     )
 
 
-def divided(mesh: Mesh, rays: int, strengths: int) -> Mesh:
-    """The devices of a mesh as ("ray", "strength"), so that each has an equal part of a grid.
-
-    Raises:
-      ValueError: their number is not a x b with a a divisor of `rays` and b one of `strengths`.
-    """
-    devices = mesh.devices.flatten()
-    sizes = device_counts(rays, strengths)
-    if devices.size not in sizes:
-        raise ValueError(
-            f"mesh: {devices.size} devices; a grid of {rays} rays x {strengths} strengths can be"
-            f" dealt to {', '.join(map(str, sorted(sizes)))}"
-        )
-    return Mesh(devices.reshape(sizes[devices.size], -1), ("ray", "strength"))
-
-
-def device_counts(rays: int, strengths: int) -> dict[int, int]:
-    """The numbers of devices that can share a grid, each with how many of them share the rays."""
-    return {
-        a * b: a
-        for b in range(strengths, 0, -1)
-        for a in range(1, rays + 1)
-        if rays % a == 0 and strengths % b == 0
-    }
-
-
 def sweep_memory(
     features: int,
     targets: int,
@@ -268,44 +302,6 @@ def sweep_memory(
     if held_out_folds:
         squares, labels = squares + 2 + 2 * batch_size, labels + 3 * held_out_folds
     return itemsize * (features**2 * squares + labels * targets * features)
-
-
-def grid_points(noises: Sequence[Sequence[Noise]], features: int) -> RayPoint:
-    """(P, R) ray points: leaves (P, R), the direction's leaves (P, ...)."""
-    if not all(isinstance(row, Sequence) for row in noises):
-        raise ValueError("noises: rows of noises are needed, such as from `mask_grid`")
-    if not noises or not noises[0]:
-        raise ValueError("noises: an empty grid; at least one noise is needed")
-    rows = []
-    for row in noises:
-        if len(row) != len(noises[0]):
-            raise ValueError(f"noises: rows of {len(noises[0])} and {len(row)}; all must be equal")
-        points = []
-        for noise in row:
-            point = noise.ray()
-            if point is None:
-                raise ValueError(f"noises: {type(noise).__name__} lies on no ray; use solve for it")
-            points.append(point)
-        direction = points[0].direction
-        for point in points:
-            if type(point.direction) is not type(direction) or not jax.tree.all(
-                jax.tree.map(
-                    lambda a, b: bool(np.all(np.asarray(a) == np.asarray(b))),
-                    point.direction,
-                    direction,
-                )
-            ):
-                raise ValueError("noises: the noises of one row lie on different rays")
-        for leaf in jax.tree.leaves(direction):
-            if leaf.shape[0] != features:
-                raise ValueError(
-                    f"noises: made for {leaf.shape[0]} features; the moments have {features}"
-                )
-        columns = (jnp.stack([point[i] for point in points]) for i in (1, 2, 3))
-        rows.append(RayPoint(direction, *columns))
-    if any(type(row.direction) is not type(rows[0].direction) for row in rows):
-        raise ValueError("noises: rows of different kinds of noise; sweep each kind on its own")
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
 
 
 def _in_precision(moments: Moments, precision: str | None) -> tuple[Moments, np.dtype]:

@@ -10,14 +10,16 @@ import xarray
 
 from reconjax.data import Dataset
 from reconjax.evidence.comparison import Comparison
+from reconjax.grid.sweep import PRECISIONS
 from reconjax.storage.files import output_folder
-from reconjax.studies.axes import Patch
+from reconjax.storage.parts import Parts
+from reconjax.studies.axes import Patch, latent_dims_axis, noise_grid, predicted
 from reconjax.studies.families import comparison_variables, with_test_split
 from reconjax.studies.labeled import labeled, save
-from reconjax.studies.sample_side import Side
+from reconjax.studies.rays import Arrays, GridProblem, GridSolution, posed, solve
+from reconjax.studies.sample_side import Side, solved_by_samples
 from reconjax.studies.source import Reading, Source
-from reconjax.studies.sweeps import sweep
-from reconjax.theory.checks import check_latent_dim
+from reconjax.theory.chance import chance_curves
 
 # What is compared, beside reconstruction without noise.
 NOISE = "reconstruction, best noise"
@@ -26,8 +28,6 @@ EMBEDDING = "joint embedding, best noise"
 TARGETS = ("whitened:0.5", "whitened:0.75")
 # By default, K up to this.
 LARGEST = 256
-# Options of `Reading` that still apply once a data set is open.
-OPENED = ("seed", "class_weight", "standardize", "memory", "progress")
 
 
 def objectives(
@@ -60,8 +60,8 @@ def objectives(
       latent_dims: K; 1, 2, 4, ... 256 by default, as far as the rank goes.
       precision: as in `sweep`, like `side`.
       side: see `precision`.
-      out: a folder, in which `objectives.nc` is written, and each sweep in a folder of its own, so
-        that a run that was killed goes on where it stopped.
+      out: a folder, in which `objectives.nc` is written. Every finished patch shape is kept there:
+        a run that was killed goes on where it stopped.
       **reading: see `reconjax.studies.Reading`.
 
     Returns:
@@ -84,90 +84,111 @@ def objectives(
     dataset = source.dataset
     assert dataset is not None
     assert dataset.test is not None
-    for latent_dim in latent_dims or ():
-        check_latent_dim(latent_dim, source.features)
-    folder = None if out is None else output_folder(out)
+    noises, axes = noise_grid(source, noise, patches, ratios, stds, False, None)
+    wanted = (None, *(predicted(source, text, "reconstruction", None) for text in target))
+    views = predicted(source, "pixels", "joint-embedding", None)
+    strengths = _strengths(axes)
+    if not np.any(strengths > 0):
+        name = "stds" if noise == "gaussian" else "ratios"
+        raise ValueError(f"{name}: only 0; two views are the same without noise")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: {precision!r}; one of {', '.join(PRECISIONS)}")
     most = min(LARGEST, source.features)
-    dims = [2**i for i in range(most.bit_length()) if 2**i <= most]
-    dims = dims if latent_dims is None else list(latent_dims)
-    grid = {"noise": noise, "patches": patches, "ratios": ratios, "stds": stds}
+    dims = latent_dims_axis(latent_dims, None, source.features)
+    dims = [2**i for i in range(most.bit_length()) if 2**i <= most] if dims is None else dims
     options: dict[str, Any] = {
-        **{name: value for name, value in grid.items() if value is not None},
-        **{name: source.reading[name] for name in OPENED if name in source.reading},
+        "reconstruction_weights": [math.inf],
+        "latent_dims": dims,
+        "readout": "clean",
+        "precision": precision,
+        "tolerance": 0.0,
+        "batch_size": 1,
+    }
+    folder = None if out is None else output_folder(out)
+    by_samples = solved_by_samples(source, side, "clean", None)
+    problem = posed(source, noises, options, (*wanted, views), by_samples)
+    settings = {
+        "noise": noise,
+        **{name: values.tolist() for name, values in axes.items()},
+        "target": list(target),
         "latent_dims": dims,
         "precision": precision,
-        "side": side,
-        "bootstrap": 0,
+        "side": "samples" if by_samples else "features",
     }
-
-    def swept(name: str, **what: Any) -> xarray.Dataset:
-        return sweep(dataset, out=None if folder is None else folder / name, **what, **options)
-
-    plain = swept("pixels")
-    others = {text: swept(text.replace(":", "-"), target=text) for text in target}
-    embedded = swept("joint-embedding", objective="joint-embedding")
-    pixels = _points(plain, NOISE, "")
-    anything = [_points(plain, TARGET, "")]
-    anything += [_points(result, TARGET, f" {text}") for text, result in others.items()]
-    views = _points(embedded, EMBEDDING, "", embedding=True)
-    tried = _together(plain, [pixels, *anything, views])
-    rank = int(plain.attrs["rank"])
+    parts = None
+    if folder is not None:
+        parts = Parts(folder, {"study": "objectives", **settings, **problem.fingerprints()})
+    pixels, *others, embedded = solve(problem, parts)
+    names = _names(noise, axes)
+    tried = [_points(pixels, NOISE, names), _points(pixels, TARGET, names)]
+    for text, solution in zip(target, others, strict=True):
+        tried.append(_points(solution, TARGET, [f"{name} {text}" for name in names]))
+    noisy = np.tile(strengths > 0, len(noises))
+    tried.append(_points(embedded, EMBEDDING, names, noisy))
+    comparison = _together(pixels, tried, problem)
     result = labeled(
         "objectives",
         source,
-        comparison_variables(tried),
-        {"latent_dim": tried.latent_dim},
+        comparison_variables(comparison),
+        {"latent_dim": comparison.latent_dim},
         {
-            **{name: plain.attrs[name] for name in ("samples", "features", "side")},
-            "rank": rank,
+            "samples": int(problem.facts.samples),
+            "features": source.features,
+            "side": settings["side"],
+            "rank": comparison.rank,
             "held_out_samples": len(dataset.test),
             "held_out_split": split,
-            "folds": plain.sizes["fold"],
-            "noises": len(set(tried.noise)),
+            "folds": comparison.agreement.shape[-1],
+            "noises": len(set(comparison.noise)),
         },
-        {**grid, "target": list(target), "latent_dims": latent_dims, "precision": precision},
+        settings,
     )
     result = result.assign_coords(
-        family=("point", np.asarray(tried.family)), noise=("point", np.asarray(tried.noise))
+        family=("point", np.asarray(comparison.family)),
+        noise=("point", np.asarray(comparison.noise)),
     )
     result["chance"].attrs["long_name"] = "r2 of permuted labels"
-    if folder is not None:
+    if folder is not None and parts is not None:
         save(result, folder / "objectives.nc")
+        parts.clear()
     return result
 
 
+def _strengths(axes: Arrays) -> np.ndarray:
+    """(R,) stds or ratios."""
+    return axes["std" if "std" in axes else "ratio"]
+
+
+def _names(noise: str, axes: Arrays) -> list[str]:
+    """What the points of a grid are called, as texts of noises."""
+    strengths = _strengths(axes)
+    patches = [f":{patch}" for patch in axes["patch"]] if "patch" in axes else [""]
+    return [f"{noise}:{strength:g}{patch}" for patch in patches for strength in strengths]
+
+
 def _points(
-    result: xarray.Dataset, family: str, suffix: str, *, embedding: bool = False
+    solution: GridSolution, family: str, names: Sequence[str], some: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """The points of a sweep, as a comparison has them; views are of noise, not of none."""
-    strength = "std" if "std" in result.dims else "ratio"
-    order = [name for name in ("patch", strength) if name in result.dims]
-    flat = result.sel(weight=math.inf).stack(point=order, create_index=False)
-    if embedding:
-        flat = flat.isel(point=np.flatnonzero(flat[strength].values > 0))
-        if not flat.sizes["point"]:
-            raise ValueError(f"{strength}s: only 0; two views are the same without noise")
-    kind = result.attrs["noise"]
-    patches = flat["patch"].values if "patch" in order else [""] * flat.sizes["point"]
-    strengths = flat[strength].values
-    names = [
-        f"{kind}:{s:g}{f':{p}' if p else ''}{suffix}"
-        for p, s in zip(patches, strengths, strict=True)
-    ]
-    axes = "point", "latent_dim"
+    """All points of a grid, or some, as a comparison has them."""
+    which = np.arange(len(names)) if some is None else np.flatnonzero(some)
+
+    def flat(name: str) -> np.ndarray:
+        curves = solution.curves[name][:, :, 0]
+        return curves.reshape(-1, *curves.shape[2:])[which]
+
     return {
-        "family": (family,) * len(names),
-        "noise": names,
-        **{name: flat[name].transpose(*axes).values for name in ("r2", "held_out", "error")},
-        "agreement": flat["agreement"].transpose(*axes, "fold").values,
+        "family": (family,) * len(which),
+        "noise": tuple(names[point] for point in which.tolist()),
+        **{name: flat(name) for name in ("r2", "held_out", "error", "agreement")},
     }
 
 
-def _together(plain: xarray.Dataset, parts: Sequence[dict[str, Any]]) -> Comparison:
+def _together(
+    pixels: GridSolution, parts: Sequence[dict[str, Any]], problem: GridProblem
+) -> Comparison:
     """All points, up to the rank of the data."""
-    dims = plain.latent_dim.values
-    known = np.flatnonzero(dims <= int(plain.attrs["rank"]))
-    without = plain.sel(weight=math.inf)
+    dims, rank = pixels.curves["latent_dim"], int(pixels.curves["rank"])
+    known, facts, without = np.flatnonzero(dims <= rank), problem.facts, pixels.without
 
     def joined(name: str) -> np.ndarray:
         return np.concatenate([part[name] for part in parts])[:, known]
@@ -175,14 +196,14 @@ def _together(plain: xarray.Dataset, parts: Sequence[dict[str, Any]]) -> Compari
     return Comparison(
         latent_dim=dims[known],
         family=sum((part["family"] for part in parts), ()),
-        noise=tuple(name for part in parts for name in part["noise"]),
+        noise=sum((part["noise"] for part in parts), ()),
         r2=joined("r2"),
         held_out=joined("held_out"),
         agreement=joined("agreement"),
         error=joined("error"),
-        r2_without=without["r2_without"].values[known],
-        held_out_without=without["held_out_without"].values[known],
-        agreement_without=without["agreement_without"].values[known],
-        chance=without["r2_chance"].values[known],
-        rank=int(plain.attrs["rank"]),
+        r2_without=without["r2"][0][known],
+        held_out_without=without["held_out"][0][known],
+        agreement_without=without["agreement"][0][known],
+        chance=chance_curves(facts, rank, dims, problem.source.rows(facts))[1][known],
+        rank=rank,
     )

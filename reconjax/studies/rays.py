@@ -10,23 +10,28 @@ import numpy as np
 from jax.sharding import Mesh
 
 from reconjax.evidence.bootstrap import Bootstrap
-from reconjax.grid.sample_side import Samples, sweep_samples
-from reconjax.grid.sweep import Sweep, device_counts, divided, sweep
+from reconjax.grid.kernel import Targets
+from reconjax.grid.points import device_counts, divided
+from reconjax.grid.sample_side import sweep_samples_targets
+from reconjax.grid.stored_samples import Samples
+from reconjax.grid.sweep import Sweep, sweep_memory, sweep_targets
 from reconjax.noise import identity
 from reconjax.noise.base import Noise
-from reconjax.storage.parts import Parts
+from reconjax.storage.parts import Parts, fingerprint
 from reconjax.studies.progress import say
+from reconjax.studies.sample_side import sample_side
 from reconjax.studies.source import Source
 from reconjax.summary.moments import Moments
 from reconjax.theory.held_out import HeldOut
+from reconjax.theory.spectrum import Spectrum
 
 # From so many features on, a grid point takes long enough to be counted one by one. A program that
 # counts cannot be kept in the compilation cache.
 COUNTED = 1024
+# Up to so many features, the grids of all folds take a few seconds.
+CHEAP = 128
 # Fields of `Sweep` that are the same for all rays; the others have a row for each.
 SHARED = ("latent_dim", "reconstruction_weight", "rank")
-# Fields of `Sweep` that are called otherwise in results.
-NAMES = {"r2": "r2"}
 NO_NOISE = "no noise"
 
 Arrays = dict[str, np.ndarray]
@@ -44,6 +49,7 @@ class GridProblem(NamedTuple):
       noises: (P, R).
       options: keywords of `reconjax.sweep`.
       mesh: devices that share the grid, or None.
+      targets: what is predicted; None for x itself.
     """
 
     source: Source
@@ -53,6 +59,7 @@ class GridProblem(NamedTuple):
     noises: Grid
     options: dict[str, Any]
     mesh: Mesh | None
+    targets: Targets = (None,)
 
     @property
     def size(self) -> int:
@@ -60,18 +67,35 @@ class GridProblem(NamedTuple):
         data = self.data
         return data.features if isinstance(data, Moments) else len(data.rows.train)
 
-    def solve(self, noises: Grid, mesh: Mesh | None, progress: Callable[..., None] | None) -> Sweep:
-        """Some rays."""
+    @property
+    def facts(self) -> Moments | Spectrum:
+        """What is known of the training split, on either side."""
+        return self.data if isinstance(self.data, Moments) else self.data.spectrum
+
+    def fingerprints(self) -> dict[str, Any]:
+        """The data, for those who go on with finished rays."""
+        test = self.held_out
+        return {
+            "data": fingerprint(self.data),
+            "test split": None if test is None else fingerprint(test),
+        }
+
+    def solve(
+        self, noises: Grid, mesh: Mesh | None, progress: Callable[..., None] | None
+    ) -> list[Sweep]:
+        """Some rays, for each target."""
         if isinstance(self.data, Moments):
             options = {"held_out": self.held_out, "mesh": mesh, **self.options}
-            return sweep(self.data, noises, progress=progress, **options)
+            return sweep_targets(self.data, noises, self.targets, progress=progress, **options)
         options = {name: value for name, value in self.options.items() if name != "tolerance"}
         with self.source.progress("features", len(noises) * self.source.features) as count:
-            return sweep_samples(self.data, noises, progress=progress, columns=count, **options)
+            return sweep_samples_targets(
+                self.data, noises, self.targets, progress=progress, columns=count, **options
+            )
 
 
 class GridSolution(NamedTuple):
-    """The whole grid.
+    """The whole grid, for one target.
 
     Attributes:
       curves: the fields of `Sweep`, (P, R, L, Kn, ...).
@@ -84,6 +108,42 @@ class GridSolution(NamedTuple):
     without: Arrays
     r2: Bootstrap | None = None
     r2_without: Bootstrap | None = None
+
+
+def posed(
+    source: Source,
+    noises: Grid,
+    options: dict[str, Any],
+    targets: Targets,
+    by_samples: bool,
+    devices: int | None = None,
+    bootstrap: int | None = 0,
+) -> GridProblem:
+    """The problem of a study: its data read, on one side or the other.
+
+    Args:
+      source: the data.
+      noises: (P, R).
+      options: keywords of `reconjax.sweep`.
+      targets: what is predicted.
+      by_samples: whether it is solved on the sample side.
+      devices: how many share the grid; as many as can by default.
+      bootstrap: number of folds; None for the default of the size.
+
+    Raises:
+      ValueError: data that do not fit into memory, or devices that cannot share the grid.
+    """
+    batch_size = options["batch_size"]
+    if by_samples:
+        data = sample_side(source, batch_size, options["readout"] == "clean")
+        return GridProblem(source, data, None, None, noises, options, None, targets)
+    size = source.features, source.num_targets, batch_size
+    needed = sweep_memory(*size, held_out_folds=source.test_folds)
+    source.check_memory(needed, f"a sweep with batch size {batch_size}")
+    mesh = sharing(devices, len(noises), len(noises[0]))
+    moments, folds = source.folded_moments(bootstrap, CHEAP)
+    test = source.held_out(moments)
+    return GridProblem(source, moments, folds, test, noises, options, mesh, targets)
 
 
 def sharing(devices: int | None, rays: int, strengths: int) -> Mesh | None:
@@ -115,12 +175,15 @@ def sharing(devices: int | None, rays: int, strengths: int) -> Mesh | None:
     return None if count == 1 else Mesh(there[:count], ("grid",))
 
 
-def solve(problem: GridProblem, parts: Parts | None) -> GridSolution:
+def solve(problem: GridProblem, parts: Parts | None) -> list[GridSolution]:
     """The whole grid, some rays at a time; the same on every process.
 
     Args:
       problem: what is to be solved.
       parts: where finished rays are kept, on the first process; None to keep nothing.
+
+    Returns:
+      The grid of each target; folds are of the first alone.
     """
     noises, mesh = problem.noises, problem.mesh
     names = [f"ray-{index}" for index in range(len(noises))]
@@ -134,30 +197,40 @@ def solve(problem: GridProblem, parts: Parts | None) -> GridSolution:
     if kept := sum(name in done.arrays for name in names):
         say(f"going on: {kept} of {len(names)} rays are finished")
     _solve_units(problem, units, done)
-    rays = [done.arrays[name] for name in names]
-    curves = {
-        name: rays[0][name] if name in SHARED else np.concatenate([ray[name] for ray in rays])
-        for name in rays[0]
-    }
-    curves["rank"] = np.max([ray["rank"] for ray in rays])
     at = 0 if clean is None else clean
-    ray = done.arrays[NO_NOISE] if clean is None else rays[0]
-    without = {name: ray[name][0, at] for name in ray if name not in (*SHARED, "reduced")}
+    solutions = []
+    for index in range(len(problem.targets)):
+        rays = [_of_target(done.arrays[name], index) for name in names]
+        curves = {
+            name: rays[0][name] if name in SHARED else np.concatenate([ray[name] for ray in rays])
+            for name in rays[0]
+        }
+        curves["rank"] = np.max([ray["rank"] for ray in rays])
+        ray = _of_target(done.arrays[NO_NOISE], index) if clean is None else rays[0]
+        without = {name: ray[name][0, at] for name in ray if name not in (*SHARED, "reduced")}
+        solutions.append(GridSolution(curves, without))
     if problem.folds is None:
-        return GridSolution(curves, without)
+        return solutions
     again = _Done(parts, [f"folds of {name}" for name in done.wanted])
     _solve_folds(problem, units, again)
     folds = [again.arrays[name] for name in again.wanted]
     part = folds[-1] if clean is None else folds[0]
-    return GridSolution(
-        curves,
-        without,
-        Bootstrap(
+    solutions[0] = solutions[0]._replace(
+        r2=Bootstrap(
             jnp.concatenate([of_ray["value"] for of_ray in folds[: len(names)]]),
             jnp.concatenate([of_ray["halves"] for of_ray in folds[: len(names)]], axis=1),
         ),
-        Bootstrap(jnp.asarray(part["value"][0, at]), jnp.asarray(part["halves"][:, 0, at])),
+        r2_without=Bootstrap(
+            jnp.asarray(part["value"][0, at]), jnp.asarray(part["halves"][:, 0, at])
+        ),
     )
+    return solutions
+
+
+def _of_target(part: Arrays, index: int) -> Arrays:
+    """What a finished ray has of one target."""
+    start = f"{index}-"
+    return {name.removeprefix(start): v for name, v in part.items() if name.startswith(start)}
 
 
 class _Unit(NamedTuple):
@@ -169,7 +242,7 @@ class _Unit(NamedTuple):
 
     def points(self, problem: GridProblem) -> int:
         weights = problem.options["reconstruction_weights"]
-        return len(self.noises) * len(self.noises[0]) * len(weights)
+        return len(self.noises) * len(self.noises[0]) * len(weights) * len(problem.targets)
 
 
 class _Done:
@@ -199,12 +272,18 @@ def _solve_units(problem: GridProblem, units: list[_Unit], done: _Done) -> None:
         for unit in units:
             missing = not done.has(unit.names)
             if missing:
-                result = problem.solve(unit.noises, unit.mesh, counted)._asdict()
+                results = problem.solve(unit.noises, unit.mesh, counted)
                 arrays = {
-                    NAMES.get(n, n): np.asarray(v) for n, v in result.items() if v is not None
+                    (index, n): np.asarray(v)
+                    for index, result in enumerate(results)
+                    for n, v in result._asdict().items()
+                    if v is not None
                 }
                 for row, name in enumerate(unit.names):
-                    of_row = {n: v if n in SHARED else v[row : row + 1] for n, v in arrays.items()}
+                    of_row = {
+                        f"{index}-{n}": v if n in SHARED else v[row : row + 1]
+                        for (index, n), v in arrays.items()
+                    }
                     done.keep(name, of_row)
             if counted is None or not missing:
                 count(unit.points(problem))
@@ -225,9 +304,8 @@ def _solve_folds(problem: GridProblem, units: list[_Unit], done: _Done) -> None:
                 continue
 
             def r2(moments: Moments, unit: _Unit = unit) -> np.ndarray:
-                result = sweep(
-                    moments, unit.noises, held_out=held_out, mesh=unit.mesh, **problem.options
-                )
+                options = {"held_out": held_out, "mesh": unit.mesh, **problem.options}
+                result = sweep_targets(moments, unit.noises, problem.targets[:1], **options)[0]
                 count(unit.points(problem))
                 return np.asarray(result.r2)
 

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from reconjax.data.targets import strata
-from reconjax.grid.sample_side import Samples, samples, samples_memory
+from reconjax.grid.stored_samples import Samples, samples, samples_memory
 from reconjax.studies.source import Source
 from reconjax.summary.folds import stratified
 

@@ -13,10 +13,10 @@ import xarray
 from reconjax.data import Dataset
 from reconjax.evidence.bootstrap import Bootstrap
 from reconjax.evidence.p_values import search_p_values
-from reconjax.grid.sweep import PRECISIONS, sweep_memory
+from reconjax.grid.sweep import PRECISIONS
 from reconjax.noise.base import check
 from reconjax.storage.files import output_folder, replacing
-from reconjax.storage.parts import Parts, fingerprint
+from reconjax.storage.parts import Parts
 from reconjax.studies.axes import (
     Patch,
     latent_dims_axis,
@@ -29,8 +29,8 @@ from reconjax.studies.axes import (
 from reconjax.studies.labeled import labeled, open_result, save, settings_text
 from reconjax.studies.limits import check_whole
 from reconjax.studies.progress import say
-from reconjax.studies.rays import Arrays, GridProblem, GridSolution, sharing, solve
-from reconjax.studies.sample_side import Side, sample_side, solved_by_samples
+from reconjax.studies.rays import Arrays, GridSolution, posed, solve
+from reconjax.studies.sample_side import Side, solved_by_samples
 from reconjax.studies.source import Reading, Source
 from reconjax.summary import hosts
 from reconjax.summary.moments import Moments
@@ -39,8 +39,6 @@ from reconjax.theory.checks import check_readout
 from reconjax.theory.spectrum import Spectrum
 from reconjax.theory.targets import Target
 
-# Up to so many features, the grids of all folds take a few seconds.
-CHEAP = 128
 CURVES = ("r2", "supervised_loss", "reconstruction_loss", "alignment")
 # What the axes of strength are called in the arrays of sweep.npz.
 STRENGTHS = {"ratio": "mask_ratio", "std": "noise_std"}
@@ -145,12 +143,11 @@ def sweep(
     check_whole("devices", devices, 1)
     check_whole("bootstrap", bootstrap)
     dims = latent_dims_axis(latent_dims, max_latent_dim, source.features)
-    wanted = predicted(source, target, objective, image_shape)
+    wanted = (predicted(source, target, objective, image_shape),)
     options = {
         "reconstruction_weights": levels,
         "latent_dims": dims,
         "readout": readout,
-        "target": wanted,
         "precision": precision,
         "tolerance": 0.0 if max_latent_dim is None else tolerance,
         "batch_size": batch_size,
@@ -159,19 +156,8 @@ def sweep(
     if by_samples and bootstrap:
         raise ValueError(f"bootstrap: {bootstrap}; on the sample side 0 alone is allowed")
     folder = output_folder(out) if out is not None and hosts.first() else None
-    if by_samples:
-        samples = sample_side(source, batch_size, readout == "clean")
-        problem = GridProblem(source, samples, None, None, noises, options, None)
-        facts: Moments | Spectrum = samples.spectrum
-    else:
-        size = source.features, source.num_targets, batch_size
-        needed = sweep_memory(*size, held_out_folds=source.test_folds)
-        source.check_memory(needed, f"a sweep with batch size {batch_size}")
-        mesh = sharing(devices, len(noises), len(noises[0]))
-        moments, folds = source.folded_moments(bootstrap, CHEAP)
-        test = source.held_out(moments)
-        problem = GridProblem(source, moments, folds, test, noises, options, mesh)
-        facts = moments
+    problem = posed(source, noises, options, wanted, by_samples, devices, bootstrap)
+    facts = problem.facts
     settings = {
         "noise": noise,
         **{name: values.tolist() for name, values in axes.items()},
@@ -185,8 +171,8 @@ def sweep(
     parts = None
     if folder is not None:
         _say_replaced(folder / "sweep.nc", source, settings)
-        parts = Parts(folder, {**settings, **_fingerprints(problem)})
-    solution = solve(problem, parts)
+        parts = Parts(folder, {**settings, **problem.fingerprints()})
+    solution = solve(problem, parts)[0]
     statistics = _statistics(solution)
     result = _labeled(source, facts, axes, levels, solution, statistics, settings)
     if folder is not None and parts is not None:
@@ -246,14 +232,6 @@ def _some(there: Sequence[int], rank: int) -> list[int]:
         return list(there)
     last = min(rank, there[-1])
     return [k for k in there if k == last or (k < last and k & (k - 1) == 0)]
-
-
-def _fingerprints(problem: GridProblem) -> dict[str, Any]:
-    test = problem.held_out
-    return {
-        "data": fingerprint(problem.data),
-        "test split": None if test is None else fingerprint(test),
-    }
 
 
 def _say_replaced(path: Path, source: Source, settings: Mapping[str, Any]) -> None:

@@ -92,7 +92,9 @@ def test_sweep_writes_the_grid(run, npz, tmp_path):
         assert row["error"] == point.error.item()
 
 
-@pytest.mark.parametrize("noise", ["exact", pytest.param("pixel", marks=pytest.mark.slow), "gaussian"])
+@pytest.mark.parametrize(
+    "noise", ["exact", pytest.param("pixel", marks=pytest.mark.slow), "gaussian"]
+)
 def test_sweep_of_the_other_noises(run, noise, tmp_path):
     strength = ["--stds", "0.5"] if noise == "gaussian" else ["--ratios", "0.5"]
     patches = ["--patches", "2"] if noise == "exact" else []
@@ -315,14 +317,14 @@ def test_the_table_fits_80_columns_with_all_that_it_can_say(run, npz):
 def test_errors_are_printed_where_they_reach_the_digits_shown(run, monkeypatch, noisy):
     from reconjax.studies import rays
 
-    sweep = rays.sweep
+    sweep = rays.sweep_targets
 
     def with_errors(*args, **options):
-        solved = sweep(*args, **options)
+        (solved,) = sweep(*args, **options)
         error = np.full(np.shape(solved.error), 0.003 if noisy else 4e-5)
-        return solved._replace(error=error)
+        return [solved._replace(error=error)]
 
-    monkeypatch.setattr(rays, "sweep", with_errors)
+    monkeypatch.setattr(rays, "sweep_targets", with_errors)
     argv = ["digits", "--patches", "8", "--ratios", "0.5", "--latent-dims", "4"]
     out = run(*argv, "--bootstrap", "0")[1]
     assert ("3e-03" in out) == noisy
@@ -341,7 +343,7 @@ def test_help_fits_a_screen_and_shows_examples(capsys):
 def test_finished_rays_are_not_solved_again(run, tmp_path, monkeypatch):
     from reconjax.studies import rays
 
-    calls, sweep = [], rays.sweep
+    calls, sweep = [], rays.sweep_targets
 
     def counted(*args, **options):
         if len(calls) == 2:
@@ -349,7 +351,7 @@ def test_finished_rays_are_not_solved_again(run, tmp_path, monkeypatch):
         calls.append(args)
         return sweep(*args, **options)
 
-    monkeypatch.setattr(rays, "sweep", counted)
+    monkeypatch.setattr(rays, "sweep_targets", counted)
     with pytest.raises(KeyboardInterrupt):
         run(*MASKS, tmp_path / "a")
     assert not (tmp_path / "a" / "sweep.npz").exists()
@@ -358,7 +360,7 @@ def test_finished_rays_are_not_solved_again(run, tmp_path, monkeypatch):
     assert status == 2
     assert "another readout" in err
     calls.clear()
-    monkeypatch.setattr(rays, "sweep", lambda *a, **k: (calls.append(a), sweep(*a, **k))[1])
+    monkeypatch.setattr(rays, "sweep_targets", lambda *a, **k: (calls.append(a), sweep(*a, **k))[1])
     # Eight for standard errors, of each ray.
     assert run(*MASKS, tmp_path / "a")[0] == 0
     assert len(calls) == 1 + 3 * 8
@@ -385,7 +387,7 @@ def test_killed_at_any_moment(tmp_path):
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     for path in (tmp_path / "killed").glob("parts/ray-*.npz"):
-        assert np.load(path)["r2"].shape == (1, 3, 1, 64)
+        assert np.load(path)["0-r2"].shape == (1, 3, 1, 64)
     command.append(str(tmp_path / "killed"))
     done = subprocess.run(command, check=True, capture_output=True, env=env)
     assert json.loads(done.stdout)["rank"] == 61

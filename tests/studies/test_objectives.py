@@ -10,7 +10,7 @@ from reconjax import studies
 from reconjax.plots import objectives_figure
 from reconjax.studies.objective_choice import EMBEDDING, NOISE, TARGET
 
-GRID = {"patches": [2, 4], "ratios": [0.0, 0.75], "precision": "float64"}
+GRID = {"patches": [2, 4], "ratios": [0.0, 0.5, 0.75], "precision": "float64"}
 DIMS = [4, 16]
 
 
@@ -25,7 +25,7 @@ def result(tmp_path_factory):
 def test_each_family_has_the_points_of_its_sweeps(result):
     result, _ = result
     family = result.family.values
-    assert [int(np.sum(family == name)) for name in (NOISE, TARGET, EMBEDDING)] == [4, 8, 2]
+    assert [int(np.sum(family == name)) for name in (NOISE, TARGET, EMBEDDING)] == [6, 12, 4]
     moments = reconjax.moments(*reconjax.data.digits().train.examples(np.arange(1437)))
     noise = reconjax.noise.patch_mask(0.75, 4, (8, 8, 1))
     for name, target in (
@@ -62,10 +62,29 @@ def test_it_is_written_and_opened_again(result):
     again = studies.open(out / "objectives.nc")
     np.testing.assert_array_equal(again.r2, result.r2)
     assert again.attrs["study"] == "objectives"
-    assert (out / "joint-embedding" / "sweep.nc").exists()
-    embedded = studies.open(out / "joint-embedding" / "sweep.nc")
-    assert embedded.attrs["objective"] == "joint-embedding"
-    assert embedded.target_loss.attrs["units"] == "squared units of the target"
+    assert [path.name for path in out.iterdir()] == ["objectives.nc"]
+
+
+def test_it_goes_on_where_it_was_killed(result, tmp_path, monkeypatch, capsys):
+    from reconjax.studies import rays
+
+    solved, calls = rays.sweep_targets, []
+
+    def killed(*args, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return solved(*args, **options)
+
+    options = {"target": ["whitened:0.75"], "latent_dims": DIMS, "out": tmp_path, **GRID}
+    monkeypatch.setattr(rays, "sweep_targets", killed)
+    with pytest.raises(KeyboardInterrupt):
+        studies.objectives("digits", **options)
+    again = studies.objectives("digits", **options)
+    assert len(calls) == 3  # one for each patch shape, and the one that was killed
+    assert "going on: 1 of 2 rays" in capsys.readouterr().err
+    for name in ("r2", "held_out", "p_value"):
+        np.testing.assert_array_equal(again[name], result[0][name])
 
 
 def test_its_picture_has_a_line_for_each_choice(result):
