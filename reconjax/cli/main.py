@@ -42,6 +42,7 @@ An error is one line; with --debug it is a traceback.
 STACK = ("jax", "jaxlib", "flax", "jax-cuda13-plugin", "jax-cuda12-plugin", "libtpu")
 # The function of each command is imported when it is called: `--help` is to be quick.
 COMMANDS = {
+    "advise": "What to train: objective, target and mask, ranked, and how sure that is.",
     "align": "How misaligned is reconstruction with this task, at every latent size K?",
     "sweep": "Which noise moves the representation to this task, and by how much?",
     "compare": "Which families of noise help on new data, each at its best strength?",

@@ -9,7 +9,15 @@ from jax.sharding import Mesh, PartitionSpec
 from jax.typing import DTypeLike
 
 from reconjax.grid.new_data import TestSplit
-from reconjax.grid.ray import Principal, Ray, aimed, factorize, inverse_deviation, principal
+from reconjax.grid.ray import (
+    Principal,
+    Ray,
+    aimed,
+    factorize,
+    inverse_deviation,
+    principal,
+    read_out_by,
+)
 from reconjax.grid.subspace import (
     label_directions,
     noisy_whitening,
@@ -53,6 +61,12 @@ class Factorized(NamedTuple):
     uncertain: Uncertain
     test: TestSplit | None = None
 
+    def read_out_by(self, labeled: Principal) -> "Factorized":
+        """With heads that are fitted on other samples; see `reconjax.grid.ray.read_out_by`."""
+        ray, again = (read_out_by(ray, labeled) for ray in (self.ray, self.again))
+        unknown = jax.tree.map(jnp.maximum, self.uncertain, labeled.uncertain)
+        return self._replace(ray=ray, again=again, uncertain=unknown)
+
     def aimed(
         self, data: Principal, target: Target | None, predicted: Array | None = None
     ) -> "Factorized":
@@ -76,6 +90,7 @@ def solve_grid(
     rays: tuple[Factorized, ...] | None,
     held_out: HeldOut | None = None,
     targets: Targets = (None,),
+    labeled: Moments | None = None,
     *,
     options: Options,
     mesh: Mesh | None = None,
@@ -91,6 +106,7 @@ def solve_grid(
       rays: (P, ...) rays that are factorized already, for each target, or None.
       held_out: what the test split says, or None.
       targets: what is predicted; None for x. One factorization of a ray serves them all.
+      labeled: of those samples that heads are fitted on; None: of those of `moments`.
       options: static.
       mesh: every device, and every process, gets the whole result.
 
@@ -98,7 +114,7 @@ def solve_grid(
       The curves of each target.
     """
 
-    arguments = (moments, points, levels, latent_dims, tolerance, rays, held_out, targets)
+    arguments = (moments, points, levels, latent_dims, tolerance, rays, held_out, targets, labeled)
     if mesh is None:
         return _solve_rays(options, *arguments)
 
@@ -117,7 +133,7 @@ def solve_grid(
     everywhere, rows = PartitionSpec(), PartitionSpec("ray")
     along = PartitionSpec("ray", "strength")
     grid: Any = RayPoint(rows, *(along,) * 3)  # type: ignore[arg-type]
-    specs = (everywhere, grid, *(everywhere,) * 3, rows, everywhere, everywhere)
+    specs = (everywhere, grid, *(everywhere,) * 3, rows, *(everywhere,) * 3)
     sharded = jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=everywhere, check_vma=False)
     return sharded(*arguments)
 
@@ -132,9 +148,11 @@ def _solve_rays(
     rays: tuple[Factorized, ...] | None,
     held_out: HeldOut | None,
     targets: Targets,
+    labeled: Moments | None,
 ) -> tuple[Curves, ...]:
     """The rays that one device has, one after the other."""
     data = principal(moments) if rays is None else None
+    read = None if labeled is None else principal(labeled)
 
     def along_ray(both: tuple[RayPoint, tuple[Factorized, ...] | None]) -> tuple[Curves, ...]:
         row, ready = both
@@ -145,6 +163,7 @@ def _solve_rays(
         if options.leading and targets == (None,):
             return (_in_subspace(task, data, tolerance),)
         ray = _factorized(moments, task.direction(), data, _ties(targets))
+        ray = ray if read is None else ray.read_out_by(read)
         ray = ray._replace(test=task.test_split(ray.ray))
 
         def predicting(target: Target | None) -> Curves:
@@ -179,14 +198,20 @@ def _factorized(
 @jax.jit(static_argnames="dtype")
 @highest
 def factorized(
-    moments: Moments, points: RayPoint, targets: Targets, *, dtype: DTypeLike
+    moments: Moments,
+    points: RayPoint,
+    targets: Targets,
+    labeled: Moments | None,
+    *,
+    dtype: DTypeLike,
 ) -> tuple[Factorized, ...]:
     """(P, ...) the rays of a grid, factorized one after the other and kept in another dtype."""
-    data = principal(moments)
+    data, read = principal(moments), None if labeled is None else principal(labeled)
 
     def factorize_ray(row: RayPoint) -> tuple[Factorized, ...]:
         direction = row.direction.covariance(moments.second_moment)
         ray = _factorized(moments, direction, data, _ties(targets))
+        ray = ray if read is None else ray.read_out_by(read)
         return tuple(cast(ray.aimed(data, target), dtype) for target in targets)
 
     return jax.lax.map(factorize_ray, points)

@@ -22,9 +22,8 @@ vanishes outside, noise cancels noise. The inverse of A is that of all of it; th
 with the Schur complement of B on the null space.)
 
 A is taken in units in which it has diagonal 1, and whitened by its Cholesky factor. Where it is
-singular or nearly so, its eigenvectors whiten it instead, up to a cut-off. What depends on the
-cut-off, or on the rounding of A, shows when the ray is factorized `again` with another cut-off and
-with other rounding.
+singular or nearly so, its eigenvectors whiten it, up to a cut-off. What depends on that, or on the
+rounding of A, shows when the ray is factorized `again` with another cut-off and other rounding.
 """
 
 from typing import Any, NamedTuple
@@ -61,6 +60,22 @@ class Order(NamedTuple):
     variances: Array
 
 
+class ReadOut(NamedTuple):
+    """The labeled samples, where the encoder learns from more than these, along a ray.
+
+    Attributes:
+      root: (D, D) whose Gram matrix is their second moment of Tᵀ x.
+      targets: (C, D) times the root they are E[y xᵀ] T.
+      floor: (D,) variances on them that count as 0.
+      rank: number of their directions.
+    """
+
+    root: Array
+    targets: Array
+    floor: Array
+    rank: Array
+
+
 class Ray(NamedTuple):
     """What one factorization leaves for every point of a ray, in the coordinates Tᵀ x.
 
@@ -74,8 +89,8 @@ class Ray(NamedTuple):
         are those of T for all data in the range of M; for new data, which may lie outside, they
         are what there is without noise, where T is the limit of ever less noise.
       rank: number of directions of the data, that of the spectrum.
-      attainable: Eq. 7's normalizer: what a linear head can reach on clean data at all.
-      explainable: its loss form, the label variance that a linear head explains on clean data.
+      attainable: Eq. 7's normalizer: what a linear head can reach on clean data.
+      explainable: its loss form, the label variance that it explains.
       variance: tr M.
       magnified: how much whitening may have magnified the rounding of A, at most.
       basis: (D, D) Q.
@@ -83,6 +98,7 @@ class Ray(NamedTuple):
       predicted: (D, D) Tᵀ E[x tᵀ] E[t xᵀ] T of a target t; None where it is x.
       predicted_variance: tr E[t tᵀ].
       order: of joint embedding, which prefers the coordinates as they are; else None.
+      readout: of the labeled samples; None where they are those that the encoder learns from.
     """
 
     clean: Array
@@ -101,6 +117,7 @@ class Ray(NamedTuple):
     predicted: Array | None = None
     predicted_variance: Array | None = None
     order: Order | None = None
+    readout: ReadOut | None = None
 
 
 class Principal(NamedTuple):
@@ -110,8 +127,8 @@ class Principal(NamedTuple):
       directions: (D, D) P.
       eigenvalues: (D,) d; 0 past the rank.
       root: (D, D) X̃ = diag(d)^½ Pᵀ; rows past the rank are 0.
-      inputs: (D, D) the second moment of what is reconstructed along the whitened directions:
-        diag(d) where that is x itself, given as (D,).
+      inputs: (D, D) the second moment of what is reconstructed along the whitened directions; or
+        (D,) d, where that is x itself.
       labels: (C, D) Ŷ.
       rank: r.
       clear: how many of them are clear of the cut-off, and hide no others.
@@ -310,6 +327,21 @@ def aimed(ray: Ray, data: Principal, target: Target | None, predicted: Array | N
     )
 
 
+def read_out_by(ray: Ray, labeled: Principal) -> Ray:
+    """The ray with a head that is fitted on other samples, given in principal coordinates."""
+    rounding = 8 * float(jnp.finfo(ray.clean.dtype).eps)
+    return ray._replace(
+        attainable=labeled.attainable,
+        explainable=labeled.explainable,
+        readout=ReadOut(
+            root=labeled.root @ ray.transform,
+            targets=labeled.labels,
+            floor=rounding**2 * labeled.eigenvalues[0] * jnp.sum(ray.transform**2, axis=0),
+            rank=labeled.rank,
+        ),
+    )
+
+
 def _turned(moment: Array, basis: Array) -> Array:
     """Bᵀ A B (m, m) of A (D, D), or (D,) a diagonal, for B (D, m)."""
     if moment.ndim == 1:
@@ -346,14 +378,21 @@ def at(ray: Ray, point: RayPoint, label_moment: Array | ClassMoment) -> Whitened
     elif ray.predicted is not None:
         predicted = ray.predicted * (s[:, None] * s) * (keep**2 / scale)
         predicted_variance = ray.predicted_variance
+    root, targets = jnp.sqrt(ray.clean / scale) * s, ray.labels * inverse_root(ray.clean)
+    floor, count, read = None, None, ray.readout
+    if read is not None:
+        root, targets = read.root * (s * jax.lax.rsqrt(scale)), read.targets
+        floor, count = read.floor * s**2 / scale, read.rank
     return Whitened(
         inputs=ray.inputs * (s[:, None] * s) * (keep**2 / scale),
         labels=ray.labels * (s * (keep * jax.lax.rsqrt(scale))),
-        clean_root=jnp.sqrt(ray.clean / scale) * s,
-        targets=ray.labels * inverse_root(ray.clean),
+        clean_root=root,
+        targets=targets,
         rank=ray.rank,
         label_moment=label_moment,
         input_variance=ray.variance,
+        rounding=floor,
+        data=count,
         exists=ray.clean > 0,
         predicted=predicted,
         predicted_variance=predicted_variance,

@@ -16,6 +16,7 @@ from reconjax.grid.subspace import subspace_size
 from reconjax.grid.task import Curves, Options
 from reconjax.noise import Noise
 from reconjax.summary.class_moment import ClassMoment
+from reconjax.summary.few_labels import with_labels_of
 from reconjax.summary.moments import Moments
 from reconjax.theory.checks import check_latent_dims, check_mean, check_readout, check_weight
 from reconjax.theory.held_out import HeldOut
@@ -70,6 +71,7 @@ def sweep(
     *,
     readout: str = "clean",
     target: Target | None = None,
+    encoder: Moments | None = None,
     held_out: HeldOut | None = None,
     precision: str | None = None,
     tolerance: float = 0.0,
@@ -93,6 +95,9 @@ def sweep(
       latent_dims: (Kn,) K in 1 .. D; all of them by default.
       readout: "clean" fits the head on clean inputs (Eq. 9), "noisy" on x' (Sec. 5.4).
       target: what is predicted in place of x, from `reconjax.theory.targets`; λ weighs its loss.
+      encoder: of all samples, labeled or not, where `moments` are of the labeled ones alone: the
+        encoder learns from all, for which λ = inf needs no labels, and the head is fitted on the
+        labeled ones. Its own labels do not matter.
       held_out: the test split, from `reconjax.held_out`.
       precision: "float64"; "mixed": spectrum and whitening, where float32 would lose the
         directions that carry labels, in float64 (on the host's CPU where the accelerator has none)
@@ -102,7 +107,7 @@ def sweep(
         accepted, for several times the speed: a ray is solved in a subspace of about 3 K
         directions if its error there, which is measured at the point with the largest residual,
         is not larger, and in full otherwise; `Sweep.reduced` tells. 3e-4 is a good choice.
-        With a target, every ray is solved in full.
+        With a target or an encoder of its own, every ray is solved in full.
       batch_size: points solved side by side (in full).
       mesh: devices that share the grid, for one call over all of them, also of several hosts. Their
         number must be a x b with a a divisor of P and b one of R. Every process passes the same
@@ -117,7 +122,8 @@ def sweep(
       ValueError: a noise without a ray, noises of one row on different rays, rows of different
         lengths, an empty grid; a noise that moves the mean of inputs whose moments are uncentered;
         λ, K, batch_size, tolerance or precision out of range; a mesh that does not divide the
-        grid; a test split of other sizes.
+        grid; a test split of other sizes; an encoder of other features, with a finite λ or with
+        a noisy read-out.
 
     Example:
       >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
@@ -134,6 +140,7 @@ def sweep(
         reconstruction_weights,
         latent_dims,
         readout=readout,
+        encoder=encoder,
         held_out=held_out,
         precision=precision,
         tolerance=tolerance,
@@ -151,6 +158,7 @@ def sweep_targets(
     latent_dims: ArrayLike | None = None,
     *,
     readout: str = "clean",
+    encoder: Moments | None = None,
     held_out: HeldOut | None = None,
     precision: str | None = None,
     tolerance: float = 0.0,
@@ -167,6 +175,7 @@ def sweep_targets(
       reconstruction_weights: see `moments`.
       latent_dims: see `moments`.
       readout: see `moments`.
+      encoder: see `moments`.
       held_out: see `moments`.
       precision: see `moments`.
       tolerance: see `moments`.
@@ -202,6 +211,17 @@ def sweep_targets(
             f" the moments have {moments.cross_moment.shape}"
         )
     wanted = checked_targets(targets, features)
+    labeled = None
+    if encoder is not None:
+        if readout != "clean":
+            raise ValueError(f"readout: {readout!r}; with an encoder of its own 'clean' is needed")
+        if not bool(jnp.all(jnp.isinf(weights))):
+            raise ValueError(
+                f"reconstruction_weights: {float(weights.min()):g};"
+                " with an encoder of its own inf alone is allowed"
+            )
+        moments, labeled = with_labels_of(encoder, moments), moments
+        labeled = _in_precision(labeled, precision)[0]
     moments, dtype = _in_precision(moments, precision)
     points = grid_points(noises, features)
     for noise in (noise for row in noises for noise in row):
@@ -210,19 +230,23 @@ def sweep_targets(
     grid_mesh = None if mesh is None else divided(mesh, *rays_and_strengths)
     host = _host_for(moments.second_moment.dtype)
     shared = rays_and_strengths[1] * weights.size  # points of a ray
-    in_full = host is not None or None not in wanted
+    in_full = host is not None or None not in wanted or labeled is not None
     leading = 0 if in_full else _leading(int(dims.max()), moments, shared, tolerance)
     options = Options(readout == "clean", batch_size, dtype, progress, leading)
     rays = None
     if host is not None:
         with jax.default_device(host):
-            rays = factorized(*jax.device_put((moments, points, wanted), host), dtype=dtype)
+            rays = factorized(
+                *jax.device_put((moments, points, wanted, labeled), host), dtype=dtype
+            )
         # Past the whitening, nothing is left that needs float64.
         moments = jax.tree.map(lambda leaf: leaf.astype(dtype), moments)
+        labeled = None
     if held_out is not None:
         floats = moments.second_moment.dtype
         held_out = jax.tree.map(lambda leaf: leaf.astype(floats), held_out)
-    arguments = (moments, points, weights, dims, np.asarray(tolerance), rays, held_out, wanted)
+    given = (moments, points, weights, dims, np.asarray(tolerance), rays, held_out, wanted)
+    arguments = (*given, labeled)
     if grid_mesh is not None or host is not None:
         # Free of any device: the mesh, or the default device, places them.
         arguments = jax.tree.map(np.asarray, arguments)

@@ -9,10 +9,12 @@ rays              the grid of a sweep, solved ray by ray
 axes              the axes of a grid, as users write them
 families          `compare`, and its `ranking`
 objective_choice  `objectives`
+advice            `advise`, and its `recipes`
 certificates      `detect`
 subspaces         `project`
 """
 
+from reconjax.studies.advice import Recipe, advise, recipes
 from reconjax.studies.alignment import align
 from reconjax.studies.certificates import detect
 from reconjax.studies.families import compare, ranking
@@ -24,6 +26,8 @@ from reconjax.studies.sweeps import best, sweep
 
 __all__ = [
     "Reading",
+    "Recipe",
+    "advise",
     "align",
     "best",
     "compare",
@@ -32,5 +36,6 @@ __all__ = [
     "open",
     "project",
     "ranking",
+    "recipes",
     "sweep",
 ]

@@ -67,6 +67,7 @@ def objectives(
     Returns:
       A dataset over `point` (every noise of every target and objective; coordinate `family` is what
       it counts among, `noise` what it is called) and `latent_dim`, with the variables of `compare`.
+      The attribute `r2_all` is the r2 of all directions together.
 
     Raises:
       ValueError: as `sweep`; no target, or no noise but none.
@@ -98,7 +99,8 @@ def objectives(
     dims = [2**i for i in range(most.bit_length()) if 2**i <= most] if dims is None else dims
     options: dict[str, Any] = {
         "reconstruction_weights": [math.inf],
-        "latent_dims": dims,
+        # With D, what all directions explain.
+        "latent_dims": sorted({*dims, source.features}),
         "readout": "clean",
         "precision": precision,
         "tolerance": 0.0,
@@ -125,7 +127,7 @@ def objectives(
         tried.append(_points(solution, TARGET, [f"{name} {text}" for name in names]))
     noisy = np.tile(strengths > 0, len(noises))
     tried.append(_points(embedded, EMBEDDING, names, noisy))
-    comparison = _together(pixels, tried, problem)
+    comparison = _together(pixels, tried, dims, problem)
     result = labeled(
         "objectives",
         source,
@@ -136,6 +138,7 @@ def objectives(
             "features": source.features,
             "side": settings["side"],
             "rank": comparison.rank,
+            "r2_all": float(pixels.without["r2"][0, -1]),
             "held_out_samples": len(dataset.test),
             "held_out_split": split,
             "folds": comparison.agreement.shape[-1],
@@ -184,11 +187,15 @@ def _points(
 
 
 def _together(
-    pixels: GridSolution, parts: Sequence[dict[str, Any]], problem: GridProblem
+    pixels: GridSolution,
+    parts: Sequence[dict[str, Any]],
+    wanted: Sequence[int],
+    problem: GridProblem,
 ) -> Comparison:
-    """All points, up to the rank of the data."""
+    """All points, at those K that were asked for, up to the rank of the data."""
     dims, rank = pixels.curves["latent_dim"], int(pixels.curves["rank"])
-    known, facts, without = np.flatnonzero(dims <= rank), problem.facts, pixels.without
+    known = np.flatnonzero(np.isin(dims, wanted) & (dims <= rank))
+    facts, without = problem.facts, pixels.without
 
     def joined(name: str) -> np.ndarray:
         return np.concatenate([part[name] for part in parts])[:, known]

@@ -19,6 +19,7 @@ from reconjax.evidence.bootstrap import BALANCED, bootstrap
 from reconjax.studies.limits import check_whole, device_memory
 from reconjax.studies.progress import progress_bar, say
 from reconjax.summary import hosts
+from reconjax.summary.few_labels import without_labels
 from reconjax.summary.folds import combined, each_fold, fold_memory, fold_moments, most_folds
 from reconjax.summary.moments import Moments, balanced_class_weight, standardized
 from reconjax.summary.streaming import moments_from_batches
@@ -244,12 +245,7 @@ class Source:
             )
         merged = hosts.merged(own)
         if not self.labels:
-            merged = dataclasses.replace(
-                merged,
-                cross_moment=merged.cross_moment[:, :0],
-                label_moment=jnp.zeros((0, 0), merged.second_moment.dtype),
-                mean_y=merged.mean_y[:0],
-            )
+            merged = without_labels(merged)
         return self._in_units(merged)
 
     def spectrum(self, variance: float | None = None) -> Spectrum:

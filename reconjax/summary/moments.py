@@ -71,7 +71,7 @@ class Moments:
 
 def moments(
     x: ArrayLike,
-    y: ArrayLike,
+    y: ArrayLike | None = None,
     *,
     num_classes: int | None = None,
     class_weight: str | ArrayLike | None = None,
@@ -89,6 +89,7 @@ def moments(
         [0, 255] to [0, 1]; all other numbers are taken as they are.
       y: (N,) or (N, 1) class numbers, made one-hot, or (N,) or (N, C) real targets; which of the
         two is decided by `reconjax.data.targets`: integers and whole (N,) floats are class numbers.
+        None for no labels at all (C = 0).
       num_classes: C for class numbers; their largest value plus one by default (it must be given
         under `jax.jit`).
       class_weight: None counts every sample once; "balanced" gives every class the same total
@@ -114,6 +115,13 @@ def moments(
       >>> bool(np.allclose(moments.second_moment, np.cov(x.T, bias=True)))
       True
     """
+    if y is None:
+        if class_weight is not None:
+            raise ValueError(f"class_weight: {class_weight!r}; it needs labels")
+        from reconjax.summary.few_labels import without_labels
+
+        alternating = np.arange(len(np.asarray(x))) % 2
+        return without_labels(moments(x, alternating, num_classes=2, center=center, dtype=dtype))
     x, y = as_arrays(x, y, num_classes, targets)
     if y.ndim == 1:
         check_labels(y, num_classes)

@@ -29,6 +29,7 @@ from reconjax.linalg.products import gram
 from reconjax.linalg.whitening import whitening_vectors
 from reconjax.noise import Noise
 from reconjax.summary.class_moment import ClassMoment
+from reconjax.summary.few_labels import with_labels_of
 from reconjax.summary.moments import Moments
 from reconjax.theory.checks import (
     check_latent_dim,
@@ -207,17 +208,27 @@ class Solution(NamedTuple):
         return jax.scipy.linalg.solve_triangular(factor, target, lower=True, trans=1)
 
 
-def problem(moments: Moments, noise: Noise | None = None, target: Target | None = None) -> Problem:
+def problem(
+    moments: Moments,
+    noise: Noise | None = None,
+    target: Target | None = None,
+    *,
+    encoder: Moments | None = None,
+) -> Problem:
     """The problem for inputs with these moments under a noise (None: Theorem 1).
 
     Args:
       moments: from `reconjax.moments`.
       noise: any noise of `reconjax.noise`, made for inputs of this size.
       target: what is predicted in place of x, from `reconjax.theory.targets`.
+      encoder: of all samples, labeled or not, where `moments` are of the labeled ones alone: the
+        encoder learns from all, the head is fitted on the labeled ones. For λ = inf and the clean
+        read-out, which need no more.
 
     Raises:
-      ValueError: the noise was made for another number of features, or moves the mean of inputs
-        whose moments are not centered; a function without moments (see `noise.estimated`).
+      ValueError: an encoder of other features; the noise was made for another number of features,
+        or moves the mean of inputs whose moments are not centered; a function without moments
+        (see `noise.estimated`).
 
     Example:
       >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
@@ -227,6 +238,7 @@ def problem(moments: Moments, noise: Noise | None = None, target: Target | None 
       >>> bool(np.allclose(added, 0.25 * np.eye(6)))
       True
     """
+    labeled, moments = moments, with_labels_of(encoder, moments) if encoder else moments
     m, c = moments.second_moment, moments.cross_moment
     if noise is None:
         noisy, noisy_labels, noisy_inputs = m, c, m
@@ -246,11 +258,12 @@ def problem(moments: Moments, noise: Noise | None = None, target: Target | None 
         noisy_second_moment=noisy,
         noisy_label_moment=noisy_labels,
         noisy_input_moment=noisy_inputs,
-        second_moment=m,
+        second_moment=labeled.second_moment,
         cross_moment=c,
         label_moment=moments.label_moment,
         input_variance=jnp.trace(m),
-        mean_x=moments.mean_x,
+        # A head on the labeled samples is fitted about their mean.
+        mean_x=labeled.mean_x,
         mean_y=moments.mean_y,
         scale=moments.scale,
         noisy_target_moment=predicted,

@@ -1,0 +1,84 @@
+"""What to train: the ranking as it is read, the commands that it ends in, its refusals."""
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+
+from reconjax import studies
+from reconjax.cli.main import application, main
+
+GRID = {"patches": [2, 4], "ratios": [0.0, 0.75], "target": ["whitened:0.75"]}
+
+
+@pytest.fixture(scope="module")
+def result():
+    return studies.advise("digits", **GRID, latent_dims=[4, 16])
+
+
+def test_the_largest_gain_comes_first_and_no_noise_last(result):
+    for latent_dim in (4, 16):
+        rows = studies.recipes(result, latent_dim)
+        gains = [row.gain for row in rows[:-1]]
+        assert gains == sorted(gains, reverse=True)
+        assert rows[-1][:4] == ("reconstruction", "pixels", "", latent_dim)
+        assert len({row[:3] for row in rows}) == len(rows)
+        for row in rows:
+            without = float(result.held_out_without.sel(latent_dim=latent_dim))
+            assert row.held_out - without == pytest.approx(row.gain, abs=1e-6)
+    assert studies.recipes(result) == studies.recipes(result, 16)
+
+
+def test_each_is_a_point_of_the_grid(result):
+    for row in studies.recipes(result)[:-1]:
+        name = f"{row.noise} {row.target}" if row.target not in ("", "pixels") else row.noise
+        at = result.isel(point=np.flatnonzero(result.noise.values == name)).sel(latent_dim=16)
+        assert row.r2 in at.r2.values.tolist()
+
+
+def test_all_directions_explain_what_align_says(result):
+    whole = studies.align("digits", bootstrap=0)
+    assert result.attrs["r2_all"] == pytest.approx(float(whole.r2[-1]), abs=1e-5)
+    assert result.latent_dim.values.tolist() == [4, 16]
+
+
+def test_another_k_or_study_is_refused(result):
+    with pytest.raises(ValueError, match="latent_dim: 5; 4, 16 are there"):
+        studies.recipes(result, 5)
+    with pytest.raises(ValueError, match="one of compare is needed"):
+        studies.recipes(result.assign_attrs(study="align"))
+
+
+def test_the_command_ends_in_lines_that_run(tmp_path, capsys):
+    options = ["--patches", "2", "4", "--ratios", "0", "0.75", "--target", "whitened:0.75"]
+    options += ["--latent-dims", "4", "16", "--out", str(tmp_path)]
+    assert main(["advise", "digits", *options]) == 0
+    printed = capsys.readouterr().out
+    assert "First choice: " in printed
+    assert "Never matters: Gaussian noise" in printed
+    written = json.loads((tmp_path / "advise.json").read_text())
+    assert {row["latent_dim"] for row in written["recipes"]} == {4, 16}
+    assert (tmp_path / "advise.png").stat().st_size > 5000
+    assert len(written["commands"]) == 2
+    for line in written["commands"]:
+        assert line in printed
+        program, *argv = shlex.split(line)
+        assert program == "reconjax"
+        command, _, _ = application().parse_args(argv, exit_on_error=False, print_error=False)
+        assert command.__name__ == "train"
+
+
+def test_labels_without_signal_make_no_first_choice(capsys):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(240, 4, 4, 1)), rng.integers(0, 3, 240)
+    data = studies.advise(
+        studies_data(x, y), patches=[2], ratios=[0.5], target=["whitened:0.5"], latent_dims=[2]
+    )
+    assert not studies.recipes(data)[0].certain
+
+
+def studies_data(x, y):
+    from reconjax.data import Dataset
+
+    return Dataset.from_arrays(x[:160], y[:160], x[160:], y[160:])
