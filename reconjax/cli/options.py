@@ -77,6 +77,8 @@ class ReadOptions:
 class DataOptions(ReadOptions):
     """How the data of a study are read."""
 
+    unlabeled: str | None = None
+    """More data, for the encoder alone."""
     class_weight: Literal["balanced"] | None = None
     """Give every class the same total weight."""
     standardize: bool = False

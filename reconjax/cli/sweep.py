@@ -64,7 +64,6 @@ command = new_command(
     "sweep",
     """
 reconjax sweep digits --patches 1 2 4 --ratios 0 0.5 0.9 --out out
-reconjax sweep cifar10 --noise exact --patches 4 --target whitened:0.75
 """,
 )
 

@@ -48,6 +48,8 @@ def headline(result: "xarray.Dataset", labels: str | None = None) -> str:
 
     about = result.attrs
     text = "{data}: {samples} samples, {features} features of rank {rank}, ".format(**about)
+    if more := about.get("unlabeled", 0):
+        text = text.replace(" samples", f" labeled samples, {more} without a label", 1)
     shape = example_shape(result)
     return text + (labels or about["targets"]) + (f"; {shape_text(shape)}" if shape else "")
 

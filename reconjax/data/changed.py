@@ -80,7 +80,8 @@ def with_geometry(data: Dataset, geometry: Geometry) -> Dataset:
         return made
 
     test = None if data.test is None else of(data.test)
-    return dataclasses.replace(data, train=of(data.train), test=test)
+    unlabeled = tuple(map(of, data.unlabeled))
+    return dataclasses.replace(data, train=of(data.train), test=test, unlabeled=unlabeled)
 
 
 def with_test_split(data: Dataset, share: float, seed: int = 0) -> Dataset:

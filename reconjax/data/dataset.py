@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from reconjax.data.arrays import as_images, one_scale
-from reconjax.data.labels import as_labels
+from reconjax.data.labels import absent_note, as_labels, present
 from reconjax.data.split import ArraySplit, Split
 from reconjax.data.targets import targets_text, warn_of_many_classes
 
@@ -28,6 +28,8 @@ class Dataset:
         real_targets: the number of real targets, 0 for classes.
         targets_note: what was guessed about the targets, such as "one-hot"; "" for nothing.
         notes: lines about how the data were read, such as "3 corrupt files are left out".
+        unlabeled: splits of examples without a label, beside those of the training split; their
+            labels mean nothing.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Dataset:
     real_targets: int = 0
     targets_note: str = ""
     notes: tuple[str, ...] = ()
+    unlabeled: tuple[Split, ...] = ()
 
     @property
     def example_shape(self) -> tuple[int, ...]:
@@ -97,8 +100,8 @@ class Dataset:
             x_train: (N, H, W, C), (N, H, W), which gets a channel, or (N, D). uint8 and floats
                 stay as they are; other integers and truth values become floats of the same value.
             y_train: (N,) or (N, 1) whole numbers, truth values or texts, at least two classes, or
-                one-hot (N, C); or real values, (N,) or (N, C), see `reconjax.data.labels`. None
-                for no labels.
+                one-hot (N, C); or real values, (N,) or (N, C), see `reconjax.data.labels`. -1, NaN
+                or None for an example without a label; None for no labels at all.
             x_test: like `x_train`, with examples of the same shape; None for no test split.
             y_test: like `y_train`; given with `x_test` and `y_train` or not at all.
             class_names: of labels 0, 1, ..., one for each at least; by default classes are called
@@ -119,10 +122,23 @@ class Dataset:
             given, missing = ("y_test", "x_test") if x_test is None else ("x_test", "y_test")
             raise ValueError(f"{given} is given without {missing}: give both or neither")
         images = as_images(x_train, "x_train", channels_first)
+        y_given, there = present(y_train, "y_train", targets=targets)
+        unlabeled: tuple[Split, ...] = ()
+        notes: tuple[str, ...] = ()
+        if not there.all() and len(there) == len(images):
+            absent = images[~there]
+            unlabeled = (ArraySplit(absent, np.zeros(len(absent), np.int64)),)
+            images, y_train = images[there], y_given
+            notes = (absent_note(len(absent)),)
         counts = [len(images)]
         if x_test is not None:
             test_images = as_images(x_test, "x_test", channels_first)
             test_images = one_scale(x_train, x_test, images, test_images)
+            y_given, there = present(y_test, "y_test", targets=targets)
+            if not there.all() and len(there) == len(test_images):
+                test_images, y_test = test_images[there], y_given
+                left_out = int((~there).sum())
+                notes = (*notes, f"{left_out} test examples without a label are left out")
             counts.append(len(test_images))
         labels = as_labels(y_train, y_test, counts=counts, class_names=class_names, targets=targets)
         guessed = targets is None and class_names is None and not labels.note
@@ -135,6 +151,8 @@ class Dataset:
             test=None if labels.test is None else ArraySplit(test_images, labels.test),
             real_targets=labels.real_targets,
             targets_note=labels.note,
+            notes=notes,
+            unlabeled=unlabeled,
         )
 
     @classmethod

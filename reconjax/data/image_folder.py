@@ -12,7 +12,7 @@ from reconjax.data.dataset import Dataset
 from reconjax.data.encoded import EncodedSplit, Images, surveyed
 from reconjax.data.geometry import Geometry
 from reconjax.data.images import SUFFIXES, Encoded
-from reconjax.data.labels import as_labels
+from reconjax.data.labels import absent_note, as_labels
 
 TRAIN = ("train", "training")
 # What the test split may be called, the first that is there.
@@ -98,13 +98,21 @@ def load_images(
     for part, folder in zip(parts, splits, strict=True):
         if not len(part):
             raise ValueError(f"{_shown(name, folder)}: no image is left that can be read")
-    if None in classes:
-        if any(value is not None for value in classes):
-            raise ValueError(f"{name}: {splits[0]} and {splits[-1]} must both have class folders")
+    in_class = np.array([value is not None for value in classes])
+    absent = np.arange(0)
+    if not in_class.any():
         targets = [np.zeros(len(part), np.int64) for part in parts]
         class_names: tuple[str, ...] = ()
     else:
-        texts = np.array(classes, np.str_)
+        if not all(in_class[part].any() for part in parts):
+            raise ValueError(f"{name}: {splits[0]} and {splits[-1]} must both have class folders")
+        absent = parts[0][~in_class[parts[0]]]
+        if len(absent):
+            notes.append(absent_note(len(absent)))
+        if left_out := sum(int((~in_class[part]).sum()) for part in parts[1:]):
+            notes.append(f"{left_out} test images beside the class folders are left out")
+        parts = [part[in_class[part]] for part in parts]
+        texts = np.array([value or "" for value in classes], np.str_)
         given = [texts[part] for part in parts]
         labels = as_labels(*given, names=tuple(f"{_shown(name, s)}" for s in (*splits, "")[:2]))  # type: ignore[arg-type]
         targets = [labels.train] if labels.test is None else [labels.train, labels.test]
@@ -116,6 +124,9 @@ def load_images(
         train=made[0],
         test=made[1] if len(made) > 1 else None,
         notes=tuple(notes),
+        unlabeled=(EncodedSplit(images, absent, np.zeros(len(absent), np.int64)),)
+        if len(absent)
+        else (),
     )
 
 
@@ -162,16 +173,11 @@ def _files(root: Path, split: str, name: str) -> tuple[list[tuple[str, str | Non
     others = sum(entry.is_file() for entry in entries) - len(loose)
     classes = [entry for entry in entries if entry.is_dir()]
     where = _shown(name, split)
-    if loose and classes:
-        raise ValueError(
-            f"{where} holds {len(loose)} images beside the class folders, such as {loose[0]}:"
-            " images without a label cannot be used yet, move them away"
-        )
     if not classes:
         if not loose:
             raise ValueError(f"{where} holds no images ({', '.join(SUFFIXES)})")
         return [(os.path.join(split, one), None) for one in loose], others
-    found: list[tuple[str, str | None]] = []
+    found: list[tuple[str, str | None]] = [(os.path.join(split, one), None) for one in loose]
     for entry in sorted(classes):
         inside: Counter[str] = Counter()
         paths = []

@@ -11,7 +11,8 @@
 
 Classes are numbered in the order of their names or numbers; those that never occur do not count.
 Labels may begin anywhere and have gaps: 3, 700, 90000 are three classes. -1 beside other numbers
-stands for no label in many sets, and is refused, unless -1 and 1 are all there is.
+stands for no label, unless -1 and 1 are all there is; so do NaN and None. `present` finds them,
+for those doors that keep examples without a label apart; the others refuse them.
 """
 
 from collections.abc import Sequence
@@ -97,6 +98,45 @@ def as_labels(
     given = _names(class_names, max(int(labels.max()) + 1 for labels in values))
     _check_several(values[0], names[0], given)
     return Labels(values[0], values[1] if test is not None else None, given, 0, "")
+
+
+def present(given: Any, name: str, *, targets: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The labels that are there, and (N,) bool which these are.
+
+    Args:
+      given: labels of a split, as in `as_labels`; -1, NaN, None or a row of NaN for none.
+      name: what messages call them.
+      targets: as in `as_labels`; -1 is a value like others where they are real.
+
+    Raises:
+      ValueError: none has a label.
+    """
+    labels = _array(given, name)
+    there = np.ones(len(labels) if labels.ndim else 0, bool)
+    if labels.ndim in (1, 2) and labels.dtype.kind == "f":
+        there = ~np.isnan(labels.reshape(len(labels), -1)).all(axis=1)
+    elif labels.dtype.kind == "O" and labels.size == len(there):
+        column = labels.reshape(-1).tolist()
+        there = np.array([value is not None and value == value for value in column], bool)
+    whole = labels.dtype.kind in "if" and labels.size == len(there)
+    if whole and targets != "real" and there.any():
+        values = np.unique(labels.reshape(-1)[there])
+        marked = values[0] == -1 and values.size > 1 and not np.array_equal(values, [-1, 1])
+        if marked and np.array_equal(values, np.floor(values)):
+            there &= labels.reshape(-1) != -1
+    if there.all():
+        return labels, there
+    if not there.any():
+        raise ValueError(f"{name}: no example has a label; leave it out, or give labels to some")
+    rest = labels[there]
+    # What is left may be numbers.
+    return (np.array(rest.tolist()) if rest.dtype.kind == "O" else rest), there
+
+
+def absent_note(count: int) -> str:
+    """A line about examples without a label."""
+    subject = "1 example has" if count == 1 else f"{count} examples have"
+    return f"{subject} no label: encoders learn from them, heads do not"
 
 
 def _array(value: Any, name: str) -> np.ndarray:
@@ -270,8 +310,8 @@ def _missing(count: int, size: int, name: str, value: str) -> str:
     """A line about labels that are not there."""
     many = "all" if count == size else f"{count} of"
     return (
-        f"{name} holds {value} for {many} {size} labels: examples without a label cannot be used"
-        " yet, and labels must be whole numbers, 0 or more (real values: targets='real')"
+        f"{name} holds {value} for {many} {size} labels: here, examples without a label cannot be"
+        " used, and labels must be whole numbers, 0 or more (real values: targets='real')"
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from reconjax.data.dataset import Dataset
 from reconjax.data.keys import roles
-from reconjax.data.labels import as_labels
+from reconjax.data.labels import absent_note, as_labels, present
 from reconjax.data.layout import check_channels
 from reconjax.data.split import Split
 from reconjax.data.targets import warn_of_many_classes
@@ -131,10 +131,25 @@ def from_stored(
         raise ValueError(f"{where}: {role['x_test']} is there without its labels")
     counts = [rows.shape[0] for rows in inputs.values()]
     real, note, class_names = 0, "", ()  # type: tuple[int, str, tuple[str, ...]]
+    rows_of, absent = [np.arange(count) for count in counts], np.arange(0)
+    notes: tuple[str, ...] = ()
     targets_of = [np.zeros(count, np.int64) for count in counts]
     if "y_train" in role:
         given = [np.asarray(arrays[role[key]][...]) for key in ("y_train", "y_test") if key in role]
         names = role["y_train"], role.get("y_test", "")
+        kept = [
+            present(y, f"{where}: {n}", targets=targets) for y, n in zip(given, names, strict=False)
+        ]
+        fits = [len(there) == count for (_, there), count in zip(kept, counts, strict=False)]
+        if all(fits):
+            given = [labels for labels, _ in kept]
+            rows_of = [np.flatnonzero(there) for _, there in kept]
+            counts = list(map(len, rows_of))
+            absent = np.flatnonzero(~kept[0][1])
+            if left_out := sum(int((~there).sum()) for _, there in kept[1:]):
+                notes = (f"{left_out} test examples without a label are left out",)
+            if len(absent):
+                notes = (absent_note(len(absent)), *notes)
         called = np.asarray(arrays[role["class_names"]][...]) if "class_names" in role else None
         labels = as_labels(
             *given,
@@ -149,9 +164,11 @@ def from_stored(
         if class_names and called is None and targets is None and numbers:
             warn_of_many_classes(labels.train, names[0])
     splits = [
-        StoredSplit(rows, np.arange(len(own)), own, f"{where}: {role[key]}", first[key])
-        for (key, rows), own in zip(inputs.items(), targets_of, strict=True)
+        StoredSplit(rows, numbers, own, f"{where}: {role[key]}", first[key])
+        for (key, rows), numbers, own in zip(inputs.items(), rows_of, targets_of, strict=True)
     ]
+    name_of_train, none = f"{where}: {role['x_train']}", np.zeros(len(absent), np.int64)
+    unlabeled = StoredSplit(train, absent, none, name_of_train, first["x_train"])
     return Dataset(
         name=name,
         class_names=class_names,
@@ -159,6 +176,8 @@ def from_stored(
         test=splits[1] if len(splits) > 1 else None,
         real_targets=real,
         targets_note=note,
+        notes=notes,
+        unlabeled=(unlabeled,) if len(absent) else (),
     )
 
 

@@ -1,6 +1,7 @@
 """Studies: data in, a labeled result out; what commands, experiments and users call.
 
-source            what a study works on: how the data are read, their moments, folds and test split
+reading           how a study reads its data
+source            what a study works on: the data, their moments, folds and test split
 labeled           results as `xarray.Dataset`, written as NetCDF and opened again
 progress          a bar for long work
 alignment         `align`
@@ -20,7 +21,7 @@ from reconjax.studies.certificates import detect
 from reconjax.studies.families import compare, ranking
 from reconjax.studies.labeled import open_result as open
 from reconjax.studies.objective_choice import objectives
-from reconjax.studies.source import Reading
+from reconjax.studies.reading import Reading
 from reconjax.studies.subspaces import project
 from reconjax.studies.sweeps import best, sweep
 

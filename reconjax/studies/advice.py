@@ -11,8 +11,9 @@ from reconjax.evidence.places import Place
 from reconjax.studies.axes import Patch
 from reconjax.studies.families import ranking
 from reconjax.studies.objective_choice import EMBEDDING, TARGETS, objectives
+from reconjax.studies.reading import Reading
 from reconjax.studies.sample_side import Side
-from reconjax.studies.source import Reading, Source
+from reconjax.studies.source import Source
 
 # Ratios by default: what masked autoencoders use, and what is far from it on both sides.
 RATIOS = (0.0, 0.25, 0.5, 0.75, 0.9)

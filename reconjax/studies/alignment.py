@@ -1,19 +1,24 @@
 """How misaligned reconstruction is with a task (Theorem 1, Eq. 7), for every K."""
 
 import os
+from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 import xarray
 
 from reconjax.data import Dataset
+from reconjax.grid.sweep import sweep
+from reconjax.noise import identity
 from reconjax.storage.files import output_folder
 from reconjax.studies.labeled import labeled, save
 from reconjax.studies.limits import check_whole
-from reconjax.studies.source import Reading, Source
+from reconjax.studies.reading import Reading
+from reconjax.studies.source import Source
 from reconjax.summary import hosts
 from reconjax.summary.moments import Moments
 from reconjax.theory.alignment import alignment
+from reconjax.theory.chance import chance_curves
 from reconjax.theory.held_out import held_out_r2
 from reconjax.theory.spectrum import spectrum
 
@@ -29,6 +34,8 @@ CURVES = {
     "reconstruction_loss": "reconstruction_loss",
     "eigenvalues": "eigenvalues",
 }
+# Those of them that a sweep has too.
+OF_SWEEP = ("alignment", "r2", "supervised_loss", "reconstruction_loss")
 BOOTSTRAPPED = ("alignment", "r2")
 
 
@@ -72,6 +79,8 @@ def align(
     errors: dict[str, Any] = {}
     folds = 0
     check_whole("bootstrap", bootstrap)
+    if source.unlabeled:
+        return _of_few_labels(source, convention, bootstrap, folder)
     if source.by_samples:
         if bootstrap:
             raise ValueError(
@@ -108,6 +117,52 @@ def align(
             "folds": folds,
         },
         {"convention": convention, "bootstrap": bootstrap},
+    )
+    if folder is not None:
+        save(result, folder / "align.nc")
+    return result
+
+
+def _of_few_labels(
+    source: Source, convention: str, bootstrap: int | None, folder: Path | None
+) -> xarray.Dataset:
+    """Principal directions of all examples, read out by those with a label."""
+    for name, value, allowed in (
+        ("convention", convention, "eq7"),
+        ("bootstrap", bootstrap or 0, 0),
+    ):
+        if value != allowed:
+            why = "is needed where examples have no label"
+            raise ValueError(f"{name}: {value!r}; {allowed!r} {why}")
+    labeled_ones = source.moments()
+    encoder, test = source.encoder(labeled_ones), source.held_out(labeled_ones)
+    assert encoder is not None
+    found = sweep(labeled_ones, [[identity()]], encoder=encoder, held_out=test)
+    rank = int(found.rank)
+    dims = np.asarray(found.latent_dim)
+    chance, r2_chance = chance_curves(labeled_ones, rank, dims)
+    curves = {name: np.asarray(getattr(found, name))[0, 0, 0] for name in OF_SWEEP}
+    if test is not None:
+        assert found.held_out is not None
+        curves["held_out"] = np.asarray(found.held_out)[0, 0, 0]
+    curves |= {"chance": chance, "r2_chance": r2_chance}
+    curves["eigenvalues"] = np.asarray(spectrum(encoder).eigenvalues)
+    result = labeled(
+        "align",
+        source,
+        {name: (["latent_dim"], values) for name, values in curves.items()},
+        {"latent_dim": dims},
+        {
+            "samples": int(labeled_ones.samples),
+            "features": labeled_ones.features,
+            "rank": rank,
+            "test_samples": len(source.test) if source.test is not None else 0,
+            "convention": convention,
+            "precision": str(curves["r2"].dtype),
+            "error": float(np.max(found.error)),
+            "folds": 0,
+        },
+        {"convention": convention, "bootstrap": 0},
     )
     if folder is not None:
         save(result, folder / "align.nc")

@@ -13,7 +13,8 @@ from reconjax.noise import Noise, noise_text, parse_noise
 from reconjax.noise.groups import usual_patches
 from reconjax.storage.files import output_folder
 from reconjax.studies.labeled import labeled, save
-from reconjax.studies.source import Reading, Source
+from reconjax.studies.reading import Reading
+from reconjax.studies.source import Source
 from reconjax.summary import hosts
 from reconjax.summary.moments import Moments
 from reconjax.theory.certificate import Certificate, certificate

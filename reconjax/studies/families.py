@@ -21,7 +21,8 @@ from reconjax.storage.files import output_folder
 from reconjax.storage.parts import Parts, fingerprint
 from reconjax.studies.axes import names_of_target, predicted
 from reconjax.studies.labeled import labeled, save
-from reconjax.studies.source import Reading, Source
+from reconjax.studies.reading import Reading
+from reconjax.studies.source import Source
 from reconjax.summary.folds import most_folds, stratified
 from reconjax.summary.moments import Moments
 from reconjax.theory.chance import chance_curves
@@ -95,6 +96,7 @@ def compare(
     if latent_dims is not None and max_latent_dim is not None:
         raise ValueError("max_latent_dim: given with latent_dims; choose one")
     source = Source(data, **reading)
+    source.leave_out_unlabeled()
     split = with_test_split(source)
     shape = source.train.example_shape
     check_names(families or (), shape)

@@ -17,8 +17,9 @@ from reconjax.studies.axes import Patch, latent_dims_axis, noise_grid, predicted
 from reconjax.studies.families import comparison_variables, with_test_split
 from reconjax.studies.labeled import labeled, save
 from reconjax.studies.rays import Arrays, GridProblem, GridSolution, posed, solve
+from reconjax.studies.reading import Reading
 from reconjax.studies.sample_side import Side, solved_by_samples
-from reconjax.studies.source import Reading, Source
+from reconjax.studies.source import Source
 from reconjax.theory.chance import chance_curves
 
 # What is compared, beside reconstruction without noise.

@@ -50,6 +50,7 @@ class GridProblem(NamedTuple):
       options: keywords of `reconjax.sweep`.
       mesh: devices that share the grid, or None.
       targets: what is predicted; None for x itself.
+      encoder: moments of all examples, where some have no label.
     """
 
     source: Source
@@ -60,6 +61,7 @@ class GridProblem(NamedTuple):
     options: dict[str, Any]
     mesh: Mesh | None
     targets: Targets = (None,)
+    encoder: Moments | None = None
 
     @property
     def size(self) -> int:
@@ -78,6 +80,7 @@ class GridProblem(NamedTuple):
         return {
             "data": fingerprint(self.data),
             "test split": None if test is None else fingerprint(test),
+            **({} if self.encoder is None else {"encoder": fingerprint(self.encoder)}),
         }
 
     def solve(
@@ -86,6 +89,7 @@ class GridProblem(NamedTuple):
         """Some rays, for each target."""
         if isinstance(self.data, Moments):
             options = {"held_out": self.held_out, "mesh": mesh, **self.options}
+            options["encoder"] = self.encoder
             return sweep_targets(self.data, noises, self.targets, progress=progress, **options)
         options = {name: value for name, value in self.options.items() if name != "tolerance"}
         with self.source.progress("features", len(noises) * self.source.features) as count:
@@ -142,8 +146,8 @@ def posed(
     source.check_memory(needed, f"a sweep with batch size {batch_size}")
     mesh = sharing(devices, len(noises), len(noises[0]))
     moments, folds = source.folded_moments(bootstrap, CHEAP)
-    test = source.held_out(moments)
-    return GridProblem(source, moments, folds, test, noises, options, mesh, targets)
+    test, encoder = source.held_out(moments), source.encoder(moments)
+    return GridProblem(source, moments, folds, test, noises, options, mesh, targets, encoder)
 
 
 def sharing(devices: int | None, rays: int, strengths: int) -> Mesh | None:
@@ -305,6 +309,7 @@ def _solve_folds(problem: GridProblem, units: list[_Unit], done: _Done) -> None:
 
             def r2(moments: Moments, unit: _Unit = unit) -> np.ndarray:
                 options = {"held_out": held_out, "mesh": unit.mesh, **problem.options}
+                options["encoder"] = problem.encoder
                 result = sweep_targets(moments, unit.noises, problem.targets[:1], **options)[0]
                 count(unit.points(problem))
                 return np.asarray(result.r2)

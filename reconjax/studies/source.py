@@ -5,7 +5,7 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +15,18 @@ from reconjax.data import Dataset, Split, load
 from reconjax.data.changed import changed
 from reconjax.data.targets import strata
 from reconjax.data.units import as_floats
+from reconjax.data.unlabeled import count as unlabeled_count
+from reconjax.data.unlabeled import with_unlabeled
 from reconjax.evidence.bootstrap import BALANCED, bootstrap
 from reconjax.studies.limits import check_whole, device_memory
 from reconjax.studies.progress import progress_bar, say
+from reconjax.studies.reading import Reading
 from reconjax.summary import hosts
 from reconjax.summary.few_labels import without_labels
 from reconjax.summary.folds import combined, each_fold, fold_memory, fold_moments, most_folds
 from reconjax.summary.moments import Moments, balanced_class_weight, standardized
 from reconjax.summary.streaming import moments_from_batches
+from reconjax.summary.union import merge
 from reconjax.theory.chance import Rows
 from reconjax.theory.held_out import HeldOut, held_out
 from reconjax.theory.spectrum import Spectrum, spectrum, spectrum_from_samples
@@ -33,52 +37,11 @@ DENSE_MATRICES = 6
 FOLDS = 19
 TEST_FOLDS = 20
 TEST_FOLDS_BYTES = 2**30
-# Options for what lies in files, and those for images and splits of any data.
+# Options for what lies in files, and those for any data.
 FILES = ("channels_first", "targets", "skip_corrupt", "image_key", "target_key")
 CHANGES = ("resize", "crop", "gray", "test_share")
 
-
 Batch = tuple[np.ndarray, np.ndarray]
-
-
-class Reading(TypedDict, total=False):
-    """How a study reads its data; the keywords that every study takes.
-
-    Attributes:
-      data_dir: where TFDS sets are prepared, for data that are given by name.
-      max_samples: a random part of the training split of this size; all by default.
-      seed: of the random numbers (0).
-      class_weight: "balanced" gives every class the same total weight.
-      standardize: scale every feature to variance 1.
-      memory: GiB; what needs more is refused before any work. By default what the device has.
-      channels_first: whether images in arrays are (N, C, H, W); see `Dataset.from_arrays`.
-      targets: what the labels of arrays are, "classes" or "real"; see `Dataset.from_arrays`.
-      resize: the size of images, 32 or "48x64"; see `reconjax.data.load`.
-      crop: the size of their centered part that is kept.
-      gray: make colors gray.
-      test_share: the share of each class that becomes the test split, where there is none.
-      skip_corrupt: leave out images that cannot be decoded.
-      image_key: the column of a table, or the ending in a tar file, that holds images.
-      target_key: the same for targets.
-      progress: show bars on a terminal (True).
-    """
-
-    data_dir: str | None
-    max_samples: int | None
-    seed: int
-    class_weight: Literal["balanced"] | None
-    standardize: bool
-    memory: float | None
-    channels_first: bool | None
-    targets: Literal["classes", "real"] | None
-    resize: int | str | None
-    crop: int | str | None
-    gray: bool | None
-    test_share: float | None
-    skip_corrupt: bool | None
-    image_key: str | None
-    target_key: str | None
-    progress: bool
 
 
 class Source:
@@ -115,7 +78,7 @@ class Source:
         self.dataset: Dataset | None = None
         if self.given is not None:
             self._check_unused("moments", "max_samples", "class_weight", "standardize")
-            self._check_unused("moments", *FILES, *CHANGES)
+            self._check_unused("moments", *FILES, *CHANGES, "unlabeled")
             self.name, self.features = "moments", self.given.features
             self.num_targets = self.given.targets
         else:
@@ -141,6 +104,7 @@ class Source:
             "targets": self.dataset.targets_text,
             "example_shape": list(self.dataset.example_shape),
             "notes": "\n".join(self.dataset.notes),
+            "unlabeled": unlabeled_count(self.unlabeled),
         }
 
     @property
@@ -149,6 +113,22 @@ class Source:
         return None if self.dataset is None else self.dataset.num_classes or None
 
     def _opened(self, data: object) -> Dataset:
+        opened = self._named(data)
+        other = self.reading.get("unlabeled")
+        if other is not None:
+            if not isinstance(other, Dataset):
+                options = self._options(("data_dir", "channels_first", "skip_corrupt", "image_key"))
+                other = load(other, **options)
+            shapes = self._options(("resize", "crop", "gray"))
+            opened = with_unlabeled(opened, changed(other, **shapes))
+        if opened.unlabeled:
+            for name in ("class_weight", "standardize"):
+                if value := self.reading.get(name):
+                    why = "it does not apply where examples have no label"
+                    raise ValueError(f"{name}: {value!r}; {why}")
+        return opened
+
+    def _named(self, data: object) -> Dataset:
         if isinstance(data, Dataset):
             self._check_unused("a data set in memory", *FILES)
             return changed(data, seed=self.seed, **self._options(CHANGES))
@@ -186,6 +166,18 @@ class Source:
         return dataclasses.replace(self.dataset, train=self.train)
 
     @property
+    def unlabeled(self) -> tuple[Split, ...]:
+        """Examples without a label; one alone has no moments."""
+        splits = () if self.dataset is None else self.dataset.unlabeled
+        return tuple(split for split in splits if len(split) > 1)
+
+    def leave_out_unlabeled(self) -> None:
+        """For studies that have no use for examples without a label; it is said."""
+        if self.dataset is not None and (count := unlabeled_count(self.unlabeled)):
+            say(f"{self.name}: {count} examples without a label left out")
+            self.dataset = dataclasses.replace(self.dataset, unlabeled=())
+
+    @property
     def test(self) -> Split | None:
         """The test split, or None."""
         return None if self.dataset is None else self.dataset.test
@@ -218,6 +210,8 @@ class Source:
             return "class weights"
         if self.standardize:
             return "standardized features"
+        if self.unlabeled:
+            return "examples without a label"
         return "several processes" if jax.process_count() > 1 else None
 
     @property
@@ -230,23 +224,37 @@ class Source:
         return self._moments_size() <= self._memory()
 
     def moments(self) -> Moments:
-        """Moments of the training split, each process reading its part of it."""
+        """Moments of the training split; of all examples, where no labels are looked at."""
         if self.given is not None:
             return self.given
         self.check_memory(self._moments_size(), "the moments")
-        mine = hosts.part(self.train)
-        with self.progress("samples", len(mine)) as count:
+        moments = self._summed(self.train, "samples", self.labels)
+        if not self.labels:
+            moments = self._with_unlabeled(without_labels(moments))
+        return self._in_units(moments)
+
+    def encoder(self, moments: Moments) -> Moments | None:
+        """Moments of all examples, where some have no label, given those of the labeled ones."""
+        return self._with_unlabeled(without_labels(moments)) if self.unlabeled else None
+
+    def _with_unlabeled(self, moments: Moments) -> Moments:
+        """Moments without labels, those of all examples without a label added to them."""
+        for split in self.unlabeled:
+            more = self._summed(split, "samples without a label", False)
+            moments = merge(moments, without_labels(more))
+        return moments
+
+    def _summed(self, split: Split, name: str, labels: bool) -> Moments:
+        mine = hosts.part(split)
+        with self.progress(name, len(mine)) as count:
             local = jax.local_devices()
             own = moments_from_batches(
-                _counted(mine.batches(), count, self.labels),
-                num_classes=self.num_classes if self.labels else 2,
-                class_weight=self._weight(self.train),
+                _counted(mine.batches(), count, labels),
+                num_classes=self.num_classes if labels else 2,
+                class_weight=self._weight(split) if labels else None,
                 devices=local if len(local) > 1 else None,
             )
-        merged = hosts.merged(own)
-        if not self.labels:
-            merged = without_labels(merged)
-        return self._in_units(merged)
+        return hosts.merged(own)
 
     def spectrum(self, variance: float | None = None) -> Spectrum:
         """The spectrum of the training split, by the smaller of N and D.
@@ -365,7 +373,7 @@ class Source:
         return standardized(moments) if self.standardize else moments
 
     def _weight(self, split: Split) -> np.ndarray | None:
-        if self.class_weight is None or self.num_classes is None:
+        if not self.class_weight or not self.num_classes:
             return None
         return balanced_class_weight(split.labels, self.num_classes)
 

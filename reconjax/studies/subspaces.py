@@ -12,7 +12,8 @@ from reconjax.data.units import as_floats
 from reconjax.storage.files import output_folder
 from reconjax.studies.labeled import labeled, save
 from reconjax.studies.limits import check_whole
-from reconjax.studies.source import Reading, Source
+from reconjax.studies.reading import Reading
+from reconjax.studies.source import Source
 from reconjax.summary import hosts
 from reconjax.theory import projection
 from reconjax.theory.spectrum import top_directions
@@ -58,6 +59,7 @@ def project(
     if not 0 <= variance <= 1:
         raise ValueError(f"variance: {variance}; 0 .. 1 is allowed")
     source = Source(data, **reading)
+    source.leave_out_unlabeled()
     if source.dataset is None:
         raise ValueError("data: moments; project needs a data set of images")
     names, shape = source.dataset.class_names, source.dataset.image_shape

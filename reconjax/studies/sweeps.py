@@ -30,8 +30,9 @@ from reconjax.studies.labeled import labeled, open_result, save, settings_text
 from reconjax.studies.limits import check_whole
 from reconjax.studies.progress import say
 from reconjax.studies.rays import Arrays, GridSolution, posed, solve
+from reconjax.studies.reading import Reading
 from reconjax.studies.sample_side import Side, solved_by_samples
-from reconjax.studies.source import Reading, Source
+from reconjax.studies.source import Source
 from reconjax.summary import hosts
 from reconjax.summary.moments import Moments
 from reconjax.theory.chance import chance_curves

@@ -87,6 +87,8 @@ def chance_curves(
     Returns:
       (Kn,) their alignment by Eq. 7, and (Kn,) the share of the label variance they explain.
     """
+    # Of more features than labeled samples, permuted labels are explained whole.
+    rank = min(rank, max(int(moments.samples) - 1, 1))
     used = np.minimum(latent_dims, rank)
     unweighted = moments.unweighted
     if unweighted is None or equal_weights(unweighted):

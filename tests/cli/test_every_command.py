@@ -41,6 +41,7 @@ def fails(capsys):
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "channels", [12, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3, 4))]
 )
@@ -168,6 +169,7 @@ def test_one_image_of_one_row_is_taken_alike_by_all_commands(tmp_path, run, fail
     assert "; 1 x 6, 6 channels" in run(*sweep, "--no-channels-first")
 
 
+@pytest.mark.slow
 def test_the_head_line_says_what_targets_were_taken_for(tmp_path, run, fails, capsys):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((500, 5))

@@ -119,6 +119,7 @@ def test_the_best_of_a_bad_grid_is_not_called_no_noise(run):
     assert full["at"] == "no noise is as good"
 
 
+@pytest.mark.slow
 def test_every_precision_says_so_and_how_far_off_it_is(run, tmp_path):
     argv = ["digits", "--patches", "2", "--ratios", "0.5", "--json", "--out"]
     r2, error = {}, {}
@@ -210,6 +211,7 @@ def test_a_reader_that_fails_is_said_in_a_line(run, tmp_path, monkeypatch):
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_noisy_readout_explains_less(run, tmp_path):
     argv = ["digits", "--patches", "2", "--ratios", "0.75", "--out"]
     for readout in ("clean", "noisy"):
@@ -282,7 +284,12 @@ def test_out_that_cannot_be_written_is_refused_before_the_work(run, tmp_path):
 
 def test_no_files_but_what_is_asked(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run("digits", "--patches", "8", "--ratios", "0.5", "--latent-dims", "4")[0] == 0
+    assert (
+        run(
+            "digits", "--patches", "8", "--ratios", "0.5", "--latent-dims", "4", "--bootstrap", "0"
+        )[0]
+        == 0
+    )
     assert list(tmp_path.iterdir()) == []
 
 

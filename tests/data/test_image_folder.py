@@ -236,6 +236,19 @@ def test_images_that_were_not_looked_at_are_checked_when_they_are_read(folder, m
     refused(lambda: whole(load(str(folder)).train), "bee/0004.png is in color")
 
 
+def test_images_beside_the_class_folders_have_no_label(tmp_path):
+    write_folder(tmp_path / "train", IMAGES, LABELS)
+    write_folder(tmp_path / "test", IMAGES, LABELS)
+    for split, count in (("train", 2), ("test", 1)):
+        for index in range(count):
+            Image.fromarray(IMAGES[index]).save(tmp_path / split / f"x{index}.png")
+    data = load(str(tmp_path))
+    assert (len(data.train), len(data.test)) == (len(IMAGES), len(IMAGES))
+    np.testing.assert_array_equal(data.unlabeled[0].examples(np.arange(2))[0], IMAGES[:2])
+    assert "2 examples have no label: encoders learn from them, heads do not" in data.notes
+    assert "1 test images beside the class folders are left out" in data.notes
+
+
 def test_layouts_that_are_refused(tmp_path):
     empty = tmp_path / "empty"
     write_folder(empty, IMAGES, LABELS)
@@ -243,11 +256,6 @@ def test_layouts_that_are_refused(tmp_path):
     refused(lambda: load(str(empty)), "class folder dog/ holds no images")
     (empty / "dog" / "notes.txt").write_text("")
     refused(lambda: load(str(empty)), "class folder dog/ holds no images")
-
-    loose = tmp_path / "loose"
-    write_folder(loose, IMAGES, LABELS)
-    Image.fromarray(IMAGES[0]).save(loose / "x.png")
-    refused(lambda: load(str(loose)), "1 images beside the class folders, such as x.png")
 
     both = tmp_path / "both"
     write_folder(both, IMAGES, LABELS, "train")

@@ -133,6 +133,7 @@ def test_strengths_are_chosen_in_training_and_judged_elsewhere():
     assert order == sorted(order, reverse=True)
 
 
+@pytest.mark.slow
 def test_on_labels_without_signal_the_winner_is_seldom_significant():
     first, draws, level = [], 80, 0.2
     chosen = None

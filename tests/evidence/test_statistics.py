@@ -207,6 +207,7 @@ class Population:
         return jax.vmap(one_fold)(self.rows)
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_curve_of_the_population():
     """In 85 to 95 % of data sets, at 90 %: of alignment, of a mask and of the gain by the mask."""
     population = Population()
@@ -343,6 +344,7 @@ def test_held_out_curves_of_a_sweep_are_those_of_dense_encoders_and_heads(judged
     np.testing.assert_allclose(found.agreement @ shares, found.r2, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_held_out_curves_in_mixed_precision_on_two_devices(judged):
     whole = judged("test", readout="clean")
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("devices",))
@@ -436,6 +438,7 @@ def agreement_of(moments, test):
     return rj.sweep(moments, GRID, latent_dims=[1, 3, 6], held_out=test).agreement[:, :, 0]
 
 
+@pytest.mark.slow
 def test_on_random_labels_p_values_are_uniform():
     draws = random_draws(400)
     found = [search_p_values(one[:, 1:], one[0, 0], flips=999) for one in draws]

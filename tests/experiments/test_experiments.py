@@ -41,6 +41,7 @@ def no_work(monkeypatch):
     monkeypatch.setattr(report, "picture", lambda *args, **kwargs: None)
 
 
+@pytest.mark.slow
 def test_gradient_descent_reaches_the_closed_form_and_never_beats_it(optimality_run):
     folder, results = optimality_run
     panels = [panel for part in results["parts"].values() for panel in part["panels"]]
@@ -81,14 +82,14 @@ def test_regimes_have_a_verdict_on_every_factor(regimes_run):
 
 
 @pytest.mark.usefixtures("no_work")
-@pytest.mark.parametrize("module", [optimality, regimes])
+@pytest.mark.parametrize("module", [pytest.param(optimality, marks=pytest.mark.slow), regimes])
 def test_finished_parts_are_not_measured_again(module, request):
     folder, before = request.getfixturevalue(f"{module.NAME}_run")
     assert run(module, folder)["parts"] == before["parts"]
 
 
 @pytest.mark.usefixtures("no_work")
-@pytest.mark.parametrize("module", [optimality, regimes])
+@pytest.mark.parametrize("module", [pytest.param(optimality, marks=pytest.mark.slow), regimes])
 def test_results_of_other_settings_are_refused(module, request, capsys):
     folder, _ = request.getfixturevalue(f"{module.NAME}_run")
     with pytest.raises(SystemExit) as error:

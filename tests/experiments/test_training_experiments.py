@@ -8,7 +8,16 @@ import reconjax
 from experiments import guidance, networks, perception, report, spectral_learning
 from reconjax.data import digits
 
-MODULES = (perception, spectral_learning, guidance)
+MODULES = (pytest.param(perception, marks=pytest.mark.slow), spectral_learning, guidance)
+
+
+class Results(dict):
+    """What each experiment has measured, made when it is asked for."""
+
+    def of(self, module, folder):
+        if module.NAME not in self:
+            self[module.NAME] = run(module, folder)
+        return self[module.NAME]
 
 
 def run(module, folder, *more):
@@ -19,13 +28,13 @@ def run(module, folder, *more):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs")
-    return folder, {module.NAME: run(module, folder) for module in MODULES}
+    return tmp_path_factory.mktemp("runs"), Results()
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_finished_parts_are_not_made_again_and_there_is_a_picture(module, runs, monkeypatch):
     folder, results = runs
+    before = results.of(module, folder)["parts"]
 
     def refuse(*args, **kwargs):
         raise AssertionError("measured again")
@@ -33,11 +42,12 @@ def test_finished_parts_are_not_made_again_and_there_is_a_picture(module, runs, 
     monkeypatch.setattr(module, "measure", refuse)
     monkeypatch.setattr(module, "picture", lambda *args: None)
     monkeypatch.setattr(report, "picture", lambda *args: None)
-    assert run(module, folder)["parts"] == results[module.NAME]["parts"]
+    assert run(module, folder)["parts"] == before
     assert (folder / f"{module.NAME}.png").stat().st_size > 5000
 
 
 def test_another_seed_is_refused_in_one_line(runs, capsys):
+    runs[1].of(guidance, runs[0])
     with pytest.raises(SystemExit) as error:
         run(guidance, runs[0], "--seed", "7")
     assert error.value.code == 2
@@ -55,8 +65,9 @@ def test_data_that_are_not_there_are_one_line(module, tmp_path, capsys):
     assert len([line for line in capsys.readouterr().err.splitlines() if "nothing" in line]) == 1
 
 
+@pytest.mark.slow
 def test_perception_has_every_arm_and_pairs_them(runs):
-    results = runs[1]["perception"]
+    results = runs[1].of(perception, runs[0])
     preset = perception.PRESETS["smoke"]
     arms = sum(len(perception.arms(variant)) for variant in preset["variants"])
     assert len(results["parts"]) == arms * preset["seeds"] == 14
@@ -115,7 +126,7 @@ def test_rescaled_images_have_deviation_one_before_and_after(images):
 
 
 def test_the_order_of_learning_is_told_from_the_residuals(runs):
-    results = runs[1]["spectral_learning"]
+    results = runs[1].of(spectral_learning, runs[0])
     for part in results["parts"].values():
         steps, residual = part["steps"], np.asarray(part["residual"])
         assert residual.shape == (len(steps), len(part["first"])) == np.shape(part["energy"])
@@ -171,7 +182,7 @@ def test_groups_are_ranked_by_their_mean_residual():
 def test_a_pair_of_equal_weights_is_equal(runs, monkeypatch):
     monkeypatch.setattr(guidance, "WEIGHTS", (0.0, 0.01))
     preset = guidance.PRESETS["smoke"]
-    part = runs[1]["guidance"]["parts"]["digits: K = 8: seed 0"]
+    part = runs[1].of(guidance, runs[0])["parts"]["digits: K = 8: seed 0"]
     monkeypatch.setattr(guidance, "WEIGHTS", (0.0, 0.0))
     data = networks.sample(digits(), preset["samples"], preset["tested"], 0)
     with jax.numpy_dtype_promotion("standard"):

@@ -15,6 +15,7 @@ SHAPE, CLASSES = oracle.SHAPE, oracle.CLASSES
 ORACLE = 1e-8
 
 
+@pytest.mark.slow
 def test_patches_as_wide_as_there_are_samples_change_nothing():
     """Each projector is the identity on centered samples: the encoder is that of PCA, exactly."""
     case = Case("", smooth(60, 16), np.arange(60) % 3, patch=(8, 8), strengths=(0.5, 0.9))
@@ -24,7 +25,7 @@ def test_patches_as_wide_as_there_are_samples_change_nothing():
     assert np.max(error) < 1e-6
 
 
-@pytest.mark.parametrize("count", [20, 200])
+@pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.slow)])
 def test_nearly_dependent_columns_are_right_as_far_as_the_error_says(count):
     size = 8 if count == 20 else 16
     x = smooth(count, size)

@@ -143,6 +143,7 @@ def test_what_rounding_hides_is_in_the_estimate(seed):
     check([random_case(seed)])
 
 
+@pytest.mark.slow
 def test_a_subspace_states_what_it_misses_of_smooth_images():
     """Also where labels count for most and depend on directions of little variance."""
     rng = np.random.default_rng(0)

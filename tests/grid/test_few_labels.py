@@ -118,6 +118,7 @@ def test_with_all_samples_labeled_it_is_the_sweep_without():
         np.testing.assert_allclose(getattr(both, name), getattr(plain, name), atol=1e-10)
 
 
+@pytest.mark.slow
 def test_more_samples_make_a_better_encoder_of_few_labels():
     """With as few labels as here, their own principal directions are those of noise."""
     rng = np.random.default_rng(1)

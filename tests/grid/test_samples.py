@@ -77,13 +77,25 @@ def assert_equal(by_features, by_samples, tolerance=1e-8):
     np.testing.assert_array_equal(by_samples.latent_dim, by_features.latent_dim)
 
 
-@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize(
+    "grid",
+    [
+        g if g in ("masks", "salt and pepper") else pytest.param(g, marks=pytest.mark.slow)
+        for g in GRIDS
+    ],
+)
 def test_both_sides_are_equal_for_every_noise(grid):
     assert_equal(*both(*images(20), images(30, 1), GRIDS[grid]()))
 
 
 @pytest.mark.parametrize(
-    "kind", ["constant pixels", "duplicate images", "duplicate features", "8 bit"]
+    "kind",
+    [
+        "constant pixels",
+        pytest.param("duplicate images", marks=pytest.mark.slow),
+        pytest.param("duplicate features", marks=pytest.mark.slow),
+        "8 bit",
+    ],
 )
 def test_both_sides_are_equal_for_ugly_data(kind):
     x, y = changed(kind, *images(20))
@@ -93,7 +105,7 @@ def test_both_sides_are_equal_for_ugly_data(kind):
     assert_equal(*both(x, y, new, rj.mask_grid(SHAPE, [2, (4, 6)], RATIOS)))
 
 
-@pytest.mark.parametrize("count", [6, 120])
+@pytest.mark.parametrize("count", [6, pytest.param(120, marks=pytest.mark.slow)])
 def test_both_sides_are_equal_with_few_samples_and_with_more_than_features(count):
     assert_equal(*both(*images(count), images(30, 1), rj.mask_grid(SHAPE, [2], RATIOS)))
 
@@ -103,7 +115,9 @@ def test_the_noisy_read_out_is_equal_and_has_no_held_out_curve():
     assert_equal(*both(*images(20), images(30, 1), grid, readout="noisy"))
 
 
-@pytest.mark.parametrize("patch", [(1, 2), (2, 3), (4, 6)])
+@pytest.mark.parametrize(
+    "patch", [(2, 3), *(pytest.param(p, marks=pytest.mark.slow) for p in ((1, 2), (4, 6)))]
+)
 def test_losses_and_held_out_curves_are_those_of_dense_matrices(patch):
     """NumPy's pseudo-inverses of (D, D), in units in which every feature has variance 1."""
     (x, y), (new, new_y) = images(16), images(40, 1)
@@ -156,8 +170,11 @@ def test_without_noise_new_samples_are_met_by_the_principal_directions():
 ORACLE = 1e-7
 
 
-@pytest.mark.parametrize("precision", ["float64", "mixed"])
-@pytest.mark.parametrize(("count", "size", "patch"), [(20, 8, 4), (60, 16, 2), (60, 16, 8)])
+@pytest.mark.parametrize("precision", ["float64", pytest.param("mixed", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("count", "size", "patch"),
+    [(20, 8, 4), *(pytest.param(60, 16, patch, marks=pytest.mark.slow) for patch in (2, 8))],
+)
 def test_smooth_images_are_right_as_far_as_the_error_says(count, size, patch, precision):
     case = Case("", smooth(count, size), np.arange(count) % 2, patch=(patch, patch), side="samples")
     case = case._replace(precision=precision, strengths=(0.0, 0.5, 0.9))

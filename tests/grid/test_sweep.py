@@ -159,6 +159,7 @@ def test_mixed_precision_is_close_to_float64():
     close(fast.reconstruction_loss, slow.reconstruction_loss, 1e-5 * variance)
 
 
+@pytest.mark.slow
 def test_without_float64_digits_agree_with_float64(float32):
     data = digits()
     images, labels = data.train.examples(np.arange(0, 1437, 4))
@@ -190,6 +191,7 @@ ROUGH = [
 ROUGH_AND_QUICK = [("digits", "noisy", "float32")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "readout", "precision"),
     [pytest.param(*case, marks=() if case in ROUGH_AND_QUICK else SLOW) for case in ROUGH],
@@ -226,7 +228,7 @@ def test_precision_float64_is_refused_without_it(float32):
     assert rj.sweep(moments, noises, precision="float32").r2.dtype == jnp.float32
 
 
-@pytest.mark.parametrize("precision", ["mixed", "float64"])
+@pytest.mark.parametrize("precision", ["mixed", pytest.param("float64", marks=SLOW)])
 def test_rays_that_the_host_factorized_give_the_same(monkeypatch, precision):
     # As on a TPU, whose default device has no float64: here another CPU plays the host.
     moments, noises = plain(), GRIDS["masks"][0]()
@@ -313,6 +315,7 @@ def test_where_a_subspace_does_not_pay_none_is_used():
         assert np.all(rj.sweep(wide(), some, np.inf, [32], tolerance=0.5).reduced) == pays
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [pytest.param("short", marks=SLOW), "constant pixels"])
 def test_a_subspace_of_singular_data(data):
     rng = np.random.default_rng(3)
@@ -331,6 +334,7 @@ def test_a_subspace_of_singular_data(data):
     assert int(found.rank) == int(whole.rank)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dependent", [pytest.param(False, marks=SLOW), True])
 def test_a_test_split_that_varies_where_training_data_did_not_is_judged_as_in_full(dependent):
     whole = load("scenes:size=8,samples=2000").train
@@ -353,7 +357,7 @@ def test_a_test_split_that_varies_where_training_data_did_not_is_judged_as_in_fu
 # On many devices
 
 
-@pytest.mark.parametrize("count", [3, 4, *(pytest.param(n, marks=SLOW) for n in (1, 2))])
+@pytest.mark.parametrize("count", [4, *(pytest.param(n, marks=SLOW) for n in (1, 2, 3))])
 def test_devices_that_share_the_grid_give_what_one_gives(count):
     moments = plain()
     noises = rj.mask_grid(SHAPE, [(1, 1), (2, 2)], [0.0, 0.3, 0.6] if count == 3 else [0.1, 0.5])

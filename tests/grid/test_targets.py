@@ -126,6 +126,7 @@ def test_both_sides_equal_dense_algebra(name, constant):
     check(by_samples, moments, matrix, grid, embedding=name == "embedding")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["whitened", pytest.param("high-pass", marks=SLOW), pytest.param("embedding", marks=SLOW)],

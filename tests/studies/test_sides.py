@@ -57,7 +57,7 @@ def test_the_best_is_chosen_by_what_is_asked(by_samples):
 def test_finished_rays_are_kept(wide, by_samples, tmp_path, monkeypatch):
     from reconjax.studies import rays
 
-    once = rays.sweep_samples
+    once = rays.sweep_samples_targets
     calls = []
 
     def failing(*arguments, **options):
@@ -66,7 +66,7 @@ def test_finished_rays_are_kept(wide, by_samples, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return once(*arguments, **options)
 
-    monkeypatch.setattr(rays, "sweep_samples", failing)
+    monkeypatch.setattr(rays, "sweep_samples_targets", failing)
     with pytest.raises(KeyboardInterrupt):
         studies.sweep(wide, out=tmp_path, **GRID)
     result = studies.sweep(wide, out=tmp_path, **GRID)

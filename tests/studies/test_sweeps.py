@@ -155,6 +155,7 @@ def test_moments_give_the_same_without_folds_and_test_split(result, moments):
             studies.sweep(moments, **{**GRID, **options})
 
 
+@pytest.mark.slow
 def test_noises_without_patches_have_no_such_axis(moments):
     options = {"precision": "float64", "latent_dims": [3, 30]}
     pixel = studies.sweep(moments, noise="pixel", ratios=[0.1, 0.3], **options)
@@ -193,7 +194,7 @@ def test_the_best_is_the_largest_r2_of_the_grid(result):
 
 
 def test_finished_rays_are_not_solved_again(data, tmp_path, monkeypatch, capsys, folder, result):
-    calls, sweep, last = [], rays.sweep, 9
+    calls, sweep, last = [], rays.sweep_targets, 9
 
     def counted(*args, **options):
         if len(calls) == last:
@@ -201,7 +202,7 @@ def test_finished_rays_are_not_solved_again(data, tmp_path, monkeypatch, capsys,
         calls.append(args)
         return sweep(*args, **options)
 
-    monkeypatch.setattr(rays, "sweep", counted)
+    monkeypatch.setattr(rays, "sweep_targets", counted)
     options = {**GRID, "bootstrap": 7, "out": tmp_path}
     with pytest.raises(KeyboardInterrupt):  # in the folds of the first ray
         studies.sweep(data, **options)
@@ -239,12 +240,13 @@ def test_an_error_for_each_k_keeps_its_axis(moments, data, monkeypatch):
     whole = studies.sweep(data, **GRID, bootstrap=0)
 
     def with_errors(*args, **options):
-        solved = rays_sweep(*args, **options)
+        (solved,) = rays_sweep(*args, **options)
         error = np.asarray(solved.error)
-        return solved._replace(error=np.where(np.asarray(solved.latent_dim) < 20, error, 1.0))
+        error = np.where(np.asarray(solved.latent_dim) < 20, error, 1.0)
+        return [solved._replace(error=error)]
 
-    rays_sweep = rays.sweep
-    monkeypatch.setattr(rays, "sweep", with_errors)
+    rays_sweep = rays.sweep_targets
+    monkeypatch.setattr(rays, "sweep_targets", with_errors)
     each = studies.sweep(data, **GRID, bootstrap=0)
     assert each.error.dims == each.r2.dims
     assert each.error_without.dims == ("weight", "latent_dim")

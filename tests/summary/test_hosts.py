@@ -321,6 +321,7 @@ def test_a_start_after_the_first_computation_is_refused():
             hosts.start(*arguments)
 
 
+@pytest.mark.slow
 def test_a_process_that_waits_in_vain_ends():
     start = f"hosts.start('localhost:{free_port()}', 2, 0, timeout=1)"
     ((status, _, errors),) = ends_of([("-c", f"from reconjax.summary import hosts; {start}")])
@@ -497,6 +498,7 @@ def test_the_command_line_on_two_processes_writes_what_one_writes(tmp_path):
         np.testing.assert_allclose(one[name], values, rtol=0, atol=1e-10, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_command_line_of_a_job_ends_in_one_line_on_all_processes(tmp_path):
     command = ["-m", "reconjax", "sweep", "digits", "--patches", "1", "2", "4"]
     address = f"localhost:{free_port()}"

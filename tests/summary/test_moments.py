@@ -144,7 +144,7 @@ def test_data_far_from_zero_lose_no_digits_to_their_mean(dtype):
 
 
 @pytest.mark.parametrize("kind", ["float", "uint8", "real targets"])
-@pytest.mark.parametrize("cuts", [[1, 2, 30], [7, 7, 59]])
+@pytest.mark.parametrize("cuts", [[1, 2, 30], pytest.param([7, 7, 59], marks=pytest.mark.slow)])
 def test_batches_of_uneven_sizes_equal_the_whole(cuts, kind):
     x, y = data()
     if kind == "uint8":
@@ -234,7 +234,9 @@ def test_digits_do_not_get_lost_as_batches_add_up(dtype, mean):
     assert np.max(np.abs(found.mean_x - mean_x) / (np.abs(mean_x) + std)) < 4 * eps
 
 
-@pytest.mark.parametrize("features", [383, 384, 1000, 2000])
+@pytest.mark.parametrize(
+    "features", [383, 384, *(pytest.param(n, marks=pytest.mark.slow) for n in (1000, 2000))]
+)
 def test_halves_of_products_make_the_whole(features):
     # From 384 features on the matrix is made of panels; past 1536 there are 8.
     rng = np.random.default_rng(0)
@@ -309,8 +311,8 @@ def test_an_error_ends_the_reader(depart):
 # Several devices
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
-@pytest.mark.parametrize("batch", [7, 19, 60])
+@pytest.mark.parametrize("count", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
+@pytest.mark.parametrize("batch", [7, pytest.param(19, marks=pytest.mark.slow), 60])
 def test_8_bit_moments_of_several_devices_are_those_of_one(count, batch):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (60, 4, 5, 1), dtype=np.uint8)
@@ -328,7 +330,7 @@ def test_8_bit_moments_of_several_devices_are_those_of_one(count, batch):
         assert one.dtype == other.dtype
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("count", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 @pytest.mark.parametrize("weights", [None, [0.5, 1.0, 3.0]])
 def test_float_moments_of_several_devices_are_merged(count, weights):
     x, labels = data()

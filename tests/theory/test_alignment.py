@@ -330,7 +330,10 @@ def test_what_has_no_alignment_is_refused():
 # Rounding
 
 
-@pytest.mark.parametrize("name", ["digits", "scenes:size=16", "plain", "unbalanced"])
+@pytest.mark.parametrize(
+    "name",
+    ["digits", pytest.param("scenes:size=16", marks=pytest.mark.slow), "plain", "unbalanced"],
+)
 def test_the_error_of_float32_is_estimated(name):
     if name in DATA:
         images, labels = oracle.dataset(name)

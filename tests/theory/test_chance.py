@@ -174,6 +174,7 @@ def test_a_line_says_where_few_examples_tell_nothing():
     assert "from K = 2 on" in too_few([1, 2, 4], [0.2, 0.6, 0.9])
 
 
+@pytest.mark.slow
 def test_the_stated_error_is_that_of_other_seeds():
     x, labels = rare(400, 40, 8)
     unweighted = reconjax.moments(x, labels, class_weight="balanced").unweighted

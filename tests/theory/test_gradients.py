@@ -1,6 +1,7 @@
 """Gradients of the curves against central finite differences, where eigenvalues are equal too."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,8 @@ from reconjax.linalg.eigen import at_no_tie, nested_eigh, ties
 from reconjax.linalg.whitening import whitening_vectors
 
 DIM = 16
+# The others take long to compile, and are behind the marker.
+QUICK = [("supervised_loss", "clean", 0.5), ("reconstruction_loss", "noisy", np.inf)]
 
 
 def digits(samples=1437):
@@ -35,7 +38,14 @@ def masked(moments, patch, curve="r2", latent_dim=DIM, **options):
     return jax.jit(value)
 
 
-@pytest.mark.parametrize(("patch", "expected"), [(1, -0.0136), (2, -0.0230), (4, -0.0306)])
+@pytest.mark.parametrize(
+    ("patch", "expected"),
+    [
+        (2, -0.0230),
+        pytest.param(1, -0.0136, marks=pytest.mark.slow),
+        pytest.param(4, -0.0306, marks=pytest.mark.slow),
+    ],
+)
 def test_constant_pixels_do_no_harm(patch, expected):
     value = masked(digits(), patch)
     found = float(jax.grad(value)(0.5))
@@ -50,9 +60,15 @@ def test_fewer_samples_than_features():
     assert round(found, 4) == -0.0126
 
 
-@pytest.mark.parametrize("curve", ["supervised_loss", "reconstruction_loss"])
-@pytest.mark.parametrize("readout", ["clean", "noisy"])
-@pytest.mark.parametrize("weight", [np.inf, 3.0, 0.5])
+@pytest.mark.parametrize(
+    ("curve", "readout", "weight"),
+    [
+        pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)
+        for case in itertools.product(
+            ("supervised_loss", "reconstruction_loss"), ("clean", "noisy"), (np.inf, 3.0, 0.5)
+        )
+    ],
+)
 def test_losses_for_every_weight_and_readout(curve, readout, weight):
     value = masked(digits(), 2, curve, reconstruction_weight=weight, readout=readout)
     found = float(jax.grad(value)(0.5))
@@ -139,7 +155,10 @@ CURVES = {
 }
 
 
-@pytest.mark.parametrize("spectrum", SPECTRA)
+@pytest.mark.parametrize(
+    "spectrum",
+    [s if s == "null space" else pytest.param(s, marks=pytest.mark.slow) for s in SPECTRA],
+)
 def test_curves_at_every_k(spectrum):
     eigenvalues = np.array(SPECTRA[spectrum])
     changed = directions(made(eigenvalues))

@@ -213,6 +213,7 @@ def fifty(images, model=None):
     return fit(model or normed(), alone, noisy_guided(), **options)
 
 
+@pytest.mark.slow
 def test_all_copies_are_equal_after_fifty_steps_and_without_the_mean_they_are_not(
     images, monkeypatch
 ):
