@@ -113,7 +113,7 @@ def present(given: Any, name: str, *, targets: str | None = None) -> tuple[np.nd
     """
     labels = _array(given, name)
     there = np.ones(len(labels) if labels.ndim else 0, bool)
-    if labels.ndim in (1, 2) and labels.dtype.kind == "f":
+    if labels.ndim in (1, 2) and labels.size and labels.dtype.kind == "f":
         there = ~np.isnan(labels.reshape(len(labels), -1)).all(axis=1)
     elif labels.dtype.kind == "O" and labels.size == len(there):
         column = labels.reshape(-1).tolist()
@@ -121,16 +121,18 @@ def present(given: Any, name: str, *, targets: str | None = None) -> tuple[np.nd
     whole = labels.dtype.kind in "if" and labels.size == len(there)
     if whole and targets != "real" and there.any():
         values = np.unique(labels.reshape(-1)[there])
-        marked = values[0] == -1 and values.size > 1 and not np.array_equal(values, [-1, 1])
+        marked = values[0] == -1 and not np.array_equal(values, [-1, 1])
         if marked and np.array_equal(values, np.floor(values)):
             there &= labels.reshape(-1) != -1
-    if there.all():
-        return labels, there
-    if not there.any():
+    if len(there) and not there.any():
         raise ValueError(f"{name}: no example has a label; leave it out, or give labels to some")
-    rest = labels[there]
-    # What is left may be numbers.
-    return (np.array(rest.tolist()) if rest.dtype.kind == "O" else rest), there
+    rest = labels if there.all() else labels[there]
+    if rest.dtype.kind == "O" and rest.size == len(rest):
+        # Beside None, numbers are objects too.
+        column = rest.reshape(-1).tolist()
+        if all(isinstance(value, int | float) for value in column):
+            rest = np.array(column)
+    return rest, there
 
 
 def absent_note(count: int) -> str:

@@ -62,7 +62,7 @@ class Factorized(NamedTuple):
     test: TestSplit | None = None
 
     def read_out_by(self, labeled: Principal) -> "Factorized":
-        """With heads that are fitted on other samples; arguments as `reconjax.grid.ray.read_out_by`."""
+        """With heads on other samples; arguments as `reconjax.grid.ray.read_out_by`."""
         ray, again = (read_out_by(ray, labeled) for ray in (self.ray, self.again))
         unknown = jax.tree.map(jnp.maximum, self.uncertain, labeled.uncertain)
         return self._replace(ray=ray, again=again, uncertain=unknown)

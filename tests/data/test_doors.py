@@ -161,7 +161,10 @@ def test_where_classes_nearly_outnumber_samples(labels, warned):
         (lambda x, y: rj.moments(x, np.eye(3)[y], targets="classes"), r"class numbers are \(N,\)"),
         (lambda x, y: rj.moments(x, y.astype(str)), "y: dtype <U"),
         (lambda x, y: rj.moments(x, y - 1.0), r"y: label -1.0; .* \(N, 1\) floats are real"),
-        (lambda x, y: Dataset.from_arrays(x, y[:, None] * np.nan), "y_train holds NaN"),
+        (
+            lambda x, y: Dataset.from_arrays(x, y[:, None] * np.nan),
+            "y_train: no example has a label",
+        ),
         (lambda x, y: Dataset.from_arrays(x, np.ones((12, 2))), "y_train holds the value"),
         (lambda x, y: Dataset.from_arrays(x, y * 0.5, x, y), None),
         (lambda x, y: Dataset.from_arrays(x, y * 0.5, x, np.eye(3)[y]), r"y_test has shape"),

@@ -87,15 +87,27 @@ def spoilt(value, kind=float, index=(4, 5)):
 
 
 @pytest.mark.parametrize(
+    "y_train",
+    [spoilt(-1, int), spoilt(-1.0), spoilt(np.nan), spoilt(None, object), spoilt(np.nan) / 2],
+)
+def test_examples_without_a_label_are_kept_apart(y_train):
+    data = Dataset.from_arrays(X, y_train, X[:4], y_train[:4])
+    assert (len(data.train), len(data.test)) == (28, 4)
+    np.testing.assert_array_equal(data.unlabeled[0].examples(np.arange(2))[0], X[[4, 5]])
+    assert data.notes == ("2 examples have no label: encoders learn from them, heads do not",)
+    again = Dataset.from_arrays(X, y_train, X[:6], y_train[:6])
+    assert len(again.test) == 4
+    assert again.notes[1] == "2 test examples without a label are left out"
+
+
+@pytest.mark.parametrize(
     ("y_train", "parts"),
     [
-        (spoilt(-1, int), ["y_train holds -1 for 2 of 30 labels", "0 or more"]),
-        (spoilt(np.nan), ["y_train holds nan for 2 of 30 labels"]),
-        (np.full(30, np.nan), ["y_train holds nan for all 30 labels"]),
-        (np.full(30, -1), ["y_train holds -1 for all 30 labels"]),
+        (np.full(30, np.nan), ["y_train: no example has a label"]),
+        (np.full(30, -1), ["y_train: no example has a label"]),
         (spoilt(-5, int), ["y_train holds -5: labels must be 0 or more"]),
-        (np.where(Y == 0, None, "a"), ["y_train holds None for 10 of 30 labels"]),
-        (np.full(30, None), ["y_train holds None for all 30 labels"]),
+        (np.where(Y == 0, None, "a"), ["y_train holds class a alone"]),
+        (np.full(30, None), ["y_train: no example has a label"]),
         (np.array([{}] * 30), ["y_train holds objects (dict)"]),
         (np.array(["a"] * 30), ["y_train holds class a alone"]),
         (np.eye(3)[Y * 0], ["y_train holds class 0 alone"]),
@@ -116,7 +128,7 @@ def test_labels_that_are_refused(y_train, parts):
         (Y, ["u"] * 4, "y_test holds texts"),
         (Y / 2, ["u"] * 4, "y_test holds texts"),
         (Y > 0, Y[:4], "y_test holds other values than 0 and 1"),
-        (Y, [0, 1, -1, 2], "y_test holds -1 for 1 of 4 labels"),
+        (Y, [-1] * 4, "y_test: no example has a label"),
     ],
 )
 def test_test_labels_are_of_the_kind_of_the_training_labels(y_train, y_test, part):

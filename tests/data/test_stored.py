@@ -178,8 +178,11 @@ def test_what_stored_arrays_are_taken_for(tmp_path):
     with pytest.warns(ManyClassesWarning, match="y: integers taken"):
         saved(X, np.arange(20))
     refused(lambda: saved(X, Y[:7]), "has 7 labels for 20 examples")
-    refused(lambda: saved(X, np.full(20, np.nan)), "holds nan for all 20 labels")
+    refused(lambda: saved(X, np.full(20, np.nan)), "no example has a label")
     refused(lambda: saved(X[:0], Y[:0]), "is empty")
+    few = saved(X, np.where(np.arange(20) < 15, Y, -1))
+    assert (len(few.train), len(few.unlabeled[0])) == (15, 5)
+    np.testing.assert_array_equal(whole(few.unlabeled[0])[0], X[15:])
     refused(lambda: saved(X.astype(str), Y), "is of dtype")
     spoilt = X.astype(np.float64)
     spoilt[13] = np.nan

@@ -60,7 +60,7 @@ def test_the_command_ends_in_lines_that_run(tmp_path, capsys):
     written = json.loads((tmp_path / "advise.json").read_text())
     assert {row["latent_dim"] for row in written["recipes"]} == {4, 16}
     assert (tmp_path / "advise.png").stat().st_size > 5000
-    assert len(written["commands"]) == 2
+    assert 1 <= len(written["commands"]) <= 2
     for line in written["commands"]:
         assert line in printed
         program, *argv = shlex.split(line)
