@@ -106,23 +106,10 @@ def _print(
     print(headline(result))
     dims = list(ranked)
     for latent_dim, rows in ranked.items():
-        cells = [
-            [
-                _what(recipe),
-                recipe.noise or "no noise",
-                f"{recipe.held_out:.4f}",
-                *(
-                    [f"{recipe.gain:+.4f}", f"{recipe.standard_error:.4f}"]
-                    if recipe.noise
-                    else ["", ""]
-                ),
-                f"{recipe.p_value:.4f}" if recipe.noise else "",
-            ]
-            for recipe in rows
-        ]
         head = f"K = {latent_dim}"
         print()
-        print_table([head, "noise", "held-out", "gain", "±", "p"], cells, left=(head, "noise"))
+        heads = [head, "noise", "held-out", "gain", "±", "p"]
+        print_table(heads, map(_cells, rows), left=(head, "noise"))
     print()
     for line in _verdict(result, ranked[dims[-1]]):
         print(line)
@@ -132,6 +119,15 @@ def _print(
     print(EVIDENCE)
     for line in commands:
         print(f"  {line}")
+
+
+def _cells(recipe: "Recipe") -> list[str]:
+    """A row of the table."""
+    cells = [_what(recipe), recipe.noise or "no noise", f"{recipe.held_out:.4f}"]
+    if not recipe.noise:  # what the others gain over
+        return [*cells, "", "", ""]
+    numbers = f"{recipe.gain:+.4f}", f"{recipe.standard_error:.4f}", f"{recipe.p_value:.4f}"
+    return [*cells, *numbers]
 
 
 def _verdict(result: "xarray.Dataset", rows: "list[Recipe]") -> list[str]:
@@ -196,7 +192,7 @@ def _masks_of_tokens(result: "xarray.Dataset", latent_dim: int) -> tuple[str, st
     for index in range(at.sizes["point"]):
         point = at.isel(point=index)
         noise, _, target = str(point.noise.item()).partition(" ")
-        _, ratio, patch = noise.split(":")
+        _, ratio, patch, *_ = noise.split(":")
         sides = [int(side) for side in patch.split("x")]
         fits = not (sides[0] % height or sides[1] % width) and float(ratio) > 0
         r2 = float(point.r2)

@@ -13,7 +13,7 @@ from reconjax.evidence.comparison import Comparison
 from reconjax.grid.sweep import PRECISIONS
 from reconjax.storage.files import output_folder
 from reconjax.storage.parts import Parts
-from reconjax.studies.axes import Patch, latent_dims_axis, noise_grid, predicted
+from reconjax.studies.axes import Patch, latent_dims_axis, noise_grid, patch_shape, predicted
 from reconjax.studies.families import comparison_variables, with_test_split
 from reconjax.studies.labeled import labeled, save
 from reconjax.studies.rays import Arrays, GridProblem, GridSolution, posed, solve
@@ -122,7 +122,7 @@ def objectives(
     if folder is not None:
         parts = Parts(folder, {"study": "objectives", **settings, **problem.fingerprints()})
     pixels, *others, embedded = solve(problem, parts)
-    names = _names(noise, axes)
+    names = _names(noise, axes, dataset.example_shape)
     tried = [_points(pixels, NOISE, names), _points(pixels, TARGET, names)]
     for text, solution in zip(target, others, strict=True):
         tried.append(_points(solution, TARGET, [f"{name} {text}" for name in names]))
@@ -163,11 +163,16 @@ def _strengths(axes: Arrays) -> np.ndarray:
     return axes["std" if "std" in axes else "ratio"]
 
 
-def _names(noise: str, axes: Arrays) -> list[str]:
+def _names(noise: str, axes: Arrays, example_shape: Sequence[int]) -> list[str]:
     """What the points of a grid are called, as texts of noises."""
-    strengths = _strengths(axes)
-    patches = [f":{patch}" for patch in axes["patch"]] if "patch" in axes else [""]
-    return [f"{noise}:{strength:g}{patch}" for patch in patches for strength in strengths]
+    patches = [""]
+    if "patch" in axes:
+        patches = []
+        for patch in axes["patch"]:
+            height, width = patch_shape(str(patch))
+            cut = example_shape[0] % height or example_shape[1] % width
+            patches.append(f":{patch}:partial" if cut else f":{patch}")
+    return [f"{noise}:{strength:g}{patch}" for patch in patches for strength in _strengths(axes)]
 
 
 def _points(
