@@ -142,6 +142,8 @@ def _verdict(result: "xarray.Dataset", rows: "list[Recipe]") -> list[str]:
     ]
     if best.certain:
         lines.append(f"First choice: {_what(best)} under {best.noise}.")
+        if best.objective == "joint-embedding":
+            lines.append("Joint embedding is the same at every ratio of one mask.")
     else:
         count = result.attrs["held_out_samples"]
         lines.append(
