@@ -122,10 +122,10 @@ class Dataset:
             given, missing = ("y_test", "x_test") if x_test is None else ("x_test", "y_test")
             raise ValueError(f"{given} is given without {missing}: give both or neither")
         images = as_images(x_train, "x_train", channels_first)
-        y_train, there = present(y_train, "y_train", targets=targets)
+        y_train, there = present(y_train, "y_train", count=len(images), targets=targets)
         unlabeled: tuple[Split, ...] = ()
         notes: tuple[str, ...] = ()
-        if not there.all() and len(there) == len(images):
+        if not there.all():
             absent = images[~there]
             unlabeled = (ArraySplit(absent, np.zeros(len(absent), np.int64)),)
             images = images[there]
@@ -134,8 +134,8 @@ class Dataset:
         if x_test is not None:
             test_images = as_images(x_test, "x_test", channels_first)
             test_images = one_scale(x_train, x_test, images, test_images)
-            y_test, there = present(y_test, "y_test", targets=targets)
-            if not there.all() and len(there) == len(test_images):
+            y_test, there = present(y_test, "y_test", count=len(test_images), targets=targets)
+            if not there.all():
                 test_images = test_images[there]
                 left_out = int((~there).sum())
                 notes = (*notes, f"{left_out} test examples without a label are left out")

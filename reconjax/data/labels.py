@@ -100,12 +100,15 @@ def as_labels(
     return Labels(values[0], values[1] if test is not None else None, given, 0, "")
 
 
-def present(given: Any, name: str, *, targets: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+def present(
+    given: Any, name: str, *, count: int | None = None, targets: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The labels that are there, and (N,) bool which these are.
 
     Args:
       given: labels of a split, as in `as_labels`; -1, NaN, None or a row of NaN for none.
       name: what messages call them.
+      count: of examples; of another number of labels all are given back, for others to refuse.
       targets: as in `as_labels`; -1 is a value like others where they are real.
 
     Raises:
@@ -113,6 +116,8 @@ def present(given: Any, name: str, *, targets: str | None = None) -> tuple[np.nd
     """
     labels = _array(given, name)
     there = np.ones(len(labels) if labels.ndim else 0, bool)
+    if count is not None and len(there) != count:
+        return labels, there
     if labels.ndim in (1, 2) and labels.size and labels.dtype.kind == "f":
         there = ~np.isnan(labels.reshape(len(labels), -1)).all(axis=1)
     elif labels.dtype.kind == "O" and labels.size == len(there):

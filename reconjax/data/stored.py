@@ -138,10 +138,11 @@ def from_stored(
         given = [np.asarray(arrays[role[key]][...]) for key in ("y_train", "y_test") if key in role]
         names = role["y_train"], role.get("y_test", "")
         kept = [
-            present(y, f"{where}: {n}", targets=targets) for y, n in zip(given, names, strict=False)
+            present(y, f"{where}: {called_so}", count=count, targets=targets)
+            for y, called_so, count in zip(given, names, counts, strict=False)
         ]
-        fits = [len(there) == count for (_, there), count in zip(kept, counts, strict=False)]
-        if all(fits):
+        fits = all(len(there) == count for (_, there), count in zip(kept, counts, strict=False))
+        if fits and not all(there.all() for _, there in kept):
             given = [labels for labels, _ in kept]
             rows_of = [np.flatnonzero(there) for _, there in kept]
             counts = list(map(len, rows_of))

@@ -100,6 +100,10 @@ def test_examples_without_a_label_are_kept_apart(y_train):
     assert again.notes[1] == "2 test examples without a label are left out"
 
 
+def test_labels_of_another_number_are_counted_as_they_are():
+    refused(lambda: Dataset.from_arrays(X, spoilt(-1, int)[:9]), "9 labels for 30 examples")
+
+
 @pytest.mark.parametrize(
     ("y_train", "parts"),
     [
