@@ -1,7 +1,8 @@
 """`reconjax advise`."""
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+import shlex
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -161,7 +162,7 @@ def _what(recipe: "Recipe") -> str:
 
 def _commands(data: str, result: "xarray.Dataset", rows: "list[Recipe]") -> list[str]:
     """What trains the first reconstruction that a network here can take."""
-    name = data if " " not in data else f"'{data}'"
+    name = shlex.quote(data)
     reconstruction = [recipe for recipe in rows if recipe.objective == "reconstruction"]
     best = reconstruction[0]
     if not best.noise:
@@ -172,7 +173,7 @@ def _commands(data: str, result: "xarray.Dataset", rows: "list[Recipe]") -> list
         commands.append(
             f"reconjax train {name} --net vit --noise {masks[0]} --target {masks[1]} --out vit"
         )
-    mlp: Any = next((r for r in reconstruction if r.noise and r.target == "pixels"), None)
+    mlp = next((r for r in reconstruction if r.noise and r.target == "pixels"), None)
     if mlp is not None:
         commands.append(
             f"reconjax train {name} --noise {mlp.noise} --latent-dim {mlp.latent_dim} --out mlp"

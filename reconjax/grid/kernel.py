@@ -162,8 +162,7 @@ def _solve_rays(
         assert data is not None
         if options.leading and targets == (None,):
             return (_in_subspace(task, data, tolerance),)
-        ray = _factorized(moments, task.direction(), data, _ties(targets))
-        ray = ray if read is None else ray.read_out_by(read)
+        ray = _factorized(moments, task.direction(), data, _ties(targets), read)
         ray = ray._replace(test=task.test_split(ray.ray))
 
         def predicting(target: Target | None) -> Curves:
@@ -182,7 +181,11 @@ def _ties(targets: Targets) -> bool:
 
 
 def _factorized(
-    moments: Moments, direction: Array, data: Principal, ties: bool = False
+    moments: Moments,
+    direction: Array,
+    data: Principal,
+    ties: bool = False,
+    read: Principal | None = None,
 ) -> Factorized:
     ray = factorize(moments, direction, data=data, ties=ties)
     doubtful = ray.magnified > DOUBTFUL[ray.clean.dtype.name]
@@ -192,7 +195,8 @@ def _factorized(
         lambda: factorize(moments, direction, data=data, again=True, ties=ties),
         lambda: jax.tree.map(jnp.zeros_like, ray),
     )
-    return Factorized(ray, again, doubtful, data.uncertain)
+    whole = Factorized(ray, again, doubtful, data.uncertain)
+    return whole if read is None else whole.read_out_by(read)
 
 
 @jax.jit(static_argnames="dtype")
@@ -210,8 +214,7 @@ def factorized(
 
     def factorize_ray(row: RayPoint) -> tuple[Factorized, ...]:
         direction = row.direction.covariance(moments.second_moment)
-        ray = _factorized(moments, direction, data, _ties(targets))
-        ray = ray if read is None else ray.read_out_by(read)
+        ray = _factorized(moments, direction, data, _ties(targets), read)
         return tuple(cast(ray.aimed(data, target), dtype) for target in targets)
 
     return jax.lax.map(factorize_ray, points)
