@@ -17,8 +17,9 @@ from jax.typing import DTypeLike
 from reconjax.nets.layers import Layers, Net, Shape, kernel, positive, sized
 from reconjax.nets.transformer import Transformer, positions
 
-READOUTS = ("mean", "class")
-"""What the features are: the mean over the patches' tokens, or the class token."""
+READOUTS = ("mean", "class", "blocks")
+"""What the features are: the mean over the patches' tokens, the class token, or the means over the
+tokens after each block, side by side."""
 
 # Sides of patches, and how many of them must fit in the height and the width of an image.
 _USUAL = ((16, 7), (8, 7), (4, 7), (2, 4))
@@ -118,7 +119,7 @@ class MaskedAutoencoder(Net):
           decoder_width: as `width`, of the decoder.
           decoder_depth: as `depth`.
           decoder_heads: as `heads`.
-          readout: "mean" or "class".
+          readout: "mean", "class" or "blocks".
           rngs: where the initial parameters come from.
           dtype: in which to compute; by default `param_dtype`. Normalizations and the weights of
             attention have float32 inside.
@@ -181,13 +182,7 @@ class MaskedAutoencoder(Net):
         Returns:
           (N, 1 + V, width): the class token, and one for each patch in the order of `seen`.
         """
-        patches = self.patches(self._taken(x))
-        if seen is not None:
-            # Before anything is computed of them: what is masked plays no part.
-            patches = jnp.take_along_axis(patches, seen[..., None], axis=1)
-        tokens = self.embedding(patches) + self._places(self.width, seen)
-        first = jnp.broadcast_to(self._param(self.class_token), (len(x), 1, self.width))
-        return self.encoder(jnp.concatenate([first, tokens], axis=1)).astype(self.param_dtype)
+        return self.encoder(self._tokens(x, seen)).astype(self.param_dtype)
 
     def predict(self, codes: Array, order: Array | None = None) -> Array:
         """What the decoder makes of each patch.
@@ -222,9 +217,27 @@ class MaskedAutoencoder(Net):
         return self.decode(self.encode(x))
 
     def features(self, x: Array) -> Array:
-        """(N, width) features of centered images (N, H, W, C), no patch masked; see `readout`."""
-        codes = self.encode(x)
-        return codes[:, 0] if _readout(self.readout) == "class" else codes[:, 1:].mean(axis=1)
+        """Features of centered images (N, H, W, C), no patch masked; see `readout`.
+
+        Returns:
+          (N, width), or (N, depth * width) of "blocks".
+        """
+        if _readout(self.readout) == "class":
+            return self.encode(x)[:, 0]
+        blocks = self.encoder.each(self._tokens(x))
+        read = blocks if self.readout == "blocks" else blocks[-1:]
+        means = [tokens.astype(self.param_dtype)[:, 1:].mean(axis=1) for tokens in read]
+        return jnp.concatenate(means, axis=1)
+
+    def _tokens(self, x: Array, seen: Array | None = None) -> Array:
+        """What the encoder is given, (N, 1 + V, width); arguments as `encode`."""
+        patches = self.patches(self._taken(x))
+        if seen is not None:
+            # Before anything is computed of them: what is masked plays no part.
+            patches = jnp.take_along_axis(patches, seen[..., None], axis=1)
+        tokens = self.embedding(patches) + self._places(self.width, seen)
+        first = jnp.broadcast_to(self._param(self.class_token), (len(x), 1, self.width))
+        return jnp.concatenate([first, tokens], axis=1)
 
     def _places(self, width: int, numbers: Array | None) -> Array:
         """The position of each token (T, width), or (N, V, width) of these."""

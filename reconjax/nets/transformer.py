@@ -36,7 +36,16 @@ class Transformer(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         """(N, T, width) to the same."""
-        return self.norm(self.branches(x))
+        return self.each(x)[-1]
+
+    def each(self, x: Array) -> list[Array]:
+        """(N, T, width) after every block; after the last one they are normalized."""
+        branches = self.branches.layers
+        blocks = []
+        for attention, mlp in zip(branches[::2], branches[1::2], strict=True):
+            x = mlp(attention(x))
+            blocks.append(x)
+        return [*blocks[:-1], self.norm(x)]
 
 
 @functools.lru_cache(maxsize=32)

@@ -186,8 +186,8 @@ def test_the_order_of_patches_changes_nothing_but_the_order(model):
 def test_features_are_of_the_whole_image(model):
     x = examples((3, *SHAPE))
     everything = np.tile(np.arange(TOKENS, dtype=np.int32), (3, 1))
-    other = nnx.clone(model)
-    other.readout = "class"
+    other, every = nnx.clone(model), nnx.clone(model)
+    other.readout, every.readout = "class", "blocks"
 
     @nnx.jit
     def outputs(model, other, x):
@@ -200,8 +200,14 @@ def test_features_are_of_the_whole_image(model):
     np.testing.assert_allclose(mean, codes[:, 1:].mean(1), atol=1e-6)
     np.testing.assert_allclose(first, codes[:, 0], atol=1e-6)
     np.testing.assert_allclose(reconstruction, image, atol=1e-5)
+    # After the first block: what reaches the second one.
+    attention, mlp = model.encoder.branches.layers[:2]
+    seen = nnx.jit(lambda attention, mlp, tokens: mlp(attention(tokens)))
+    after = np.asarray(seen(attention, mlp, model._tokens(x)))
+    blocks = np.asarray(features(every, x))
+    np.testing.assert_allclose(blocks, np.hstack([after[:, 1:].mean(1), mean]), atol=1e-6)
     other.readout = "first"
-    with pytest.raises(ValueError, match="readout: 'first'; it must be one of mean, class"):
+    with pytest.raises(ValueError, match="readout: 'first'; it must be one of mean, class, blocks"):
         jax.eval_shape(other.features, x)
 
 
@@ -267,7 +273,7 @@ def test_the_usual_sizes_have_the_usual_numbers_of_parameters():
         (lambda: small(heads=5), "heads: 5; it must divide width, 24"),
         (lambda: small(decoder_heads=3), "decoder_heads: 3; it must divide decoder_width, 16"),
         (lambda: small(depth=0), "depth: 0; it must be a whole number >= 1"),
-        (lambda: small(readout="max"), "readout: 'max'; it must be one of mean, class"),
+        (lambda: small(readout="max"), "readout: 'max'; it must be one of mean, class, blocks"),
         (lambda: nets.make("vit-s", SHAPE, width=8, rngs=rngs()), "width: not an option of"),
     ],
 )  # fmt: skip

@@ -1,0 +1,92 @@
+"""Whether advice before training holds for networks that are trained.
+
+    python -m experiments.advisor --data cifar10 fashion_mnist --data-dir DIR --out out
+
+Networks are trained behind 22 masks, four seeds each, and probed; what was known of the masks
+before is compared with that. A cell - a set, a network and a mask - is kept as soon as it is there:
+killed and started again, it goes on. Several processes share the work with --shard 0/8 .. 7/8; one without
+--shard finishes what they left, and reports.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import report
+from experiments.advisor import cells, table
+from reconjax.studies.progress import say
+
+DATA = (
+    "cifar10",
+    "fashion_mnist",
+    "mnist",
+    "scenes:channels=1,samples=20000,background=0.5",
+    "scenes:channels=1,samples=20000,background=2",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    options = arguments(argv)
+    name = "cells.csv" if options.shard is None else "cells-{}-of-{}.csv".format(*options.shard)
+    train_missing(options, options.out / name)
+    if options.shard is not None:
+        return
+
+
+def arguments(argv: Sequence[str] | None) -> Any:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.advisor",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for tables and the picture")
+    parser.add_argument("--data", nargs="+", default=list(DATA), help="sets of classes")
+    parser.add_argument("--data-dir", type=Path, help="prepared TFDS sets, where they are used")
+    parser.add_argument("--nets", nargs="+", choices=cells.NETS, default=["vit"])
+    parser.add_argument("--masks", type=int, default=len(cells.MASKS), help="the first so many")
+    parser.add_argument("--seeds", type=int, default=4, help="networks for each mask")
+    parser.add_argument("--images", type=int, default=300_000, help="that a training sees")
+    parser.add_argument("--samples", type=int, default=16_000, help="of a training split")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--shard", type=shard, help="part of the work, like 0/8")
+    parser.add_argument("--minutes", type=float, help="begin no cell after so long")
+    options = parser.parse_args(argv)
+    if not 1 <= options.masks <= len(cells.MASKS):
+        parser.error(f"--masks: {options.masks}; 1 .. {len(cells.MASKS)} is allowed")
+    if options.seeds < 2:
+        parser.error(f"--seeds: {options.seeds}; at least 2 are needed, for how much they differ")
+    options.out.mkdir(parents=True, exist_ok=True)
+    return options
+
+
+def shard(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"{text}; like 0/8 .. 7/8")
+    return int(index), int(count)
+
+
+def train_missing(options: Any, path: Path) -> None:
+    """Trains the cells that the table has not, until the time is over."""
+    started = time.monotonic()
+    every = list(cells.cells(options))
+    done = {row.cell for row in table.read(options.out) if row.last and row.seed < options.seeds}
+    left = [cell for cell in cells.mine(every, options.shard or (0, 1)) if cell.key not in done]
+    for index, cell in enumerate(left):
+        if options.minutes is not None and time.monotonic() - started > 60 * options.minutes:
+            say(f"{len(left) - index} cells are left; the time is over")
+            return
+        begun = time.monotonic()
+        try:
+            dataset, _ = cells.split_in_three(cell.data, options.data_dir, options.samples)
+        except (OSError, ValueError, ImportError) as error:
+            report.fail(str(error))
+        table.append(path, cells.train(cell, dataset, range(options.seeds), options.dtype))
+        say(f"{cell.key}: {index + 1} of {len(left)}, {time.monotonic() - begun:.0f} s")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

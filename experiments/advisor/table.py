@@ -1,0 +1,97 @@
+"""Rows of trained networks in CSV files: one row for each time at which a network was measured."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from reconjax.storage.files import replacing
+
+
+class Row(NamedTuple):
+    """A network at one time of its training.
+
+    Attributes:
+      data: the name of the set.
+      net: of the network.
+      block: side of the blocks that are masked, in patches of the network.
+      kept: how many of them are seen, 0 where nothing is masked.
+      ratio: the share of the image that is masked.
+      seed: of the network.
+      length: images that the whole training sees.
+      images: images that were seen so far.
+      loss: of the training's objective, on the test split.
+      r2: of the linear probe, on the test split.
+      accuracy: of the same probe.
+      neighbors: accuracy of the 20 nearest neighbors; at the end alone.
+      class_r2: of the linear probe for each class, separated by spaces; at the end alone.
+      device: what it was trained on, and by which version of JAX.
+    """
+
+    data: str
+    net: str
+    block: int
+    kept: int
+    ratio: float
+    seed: int
+    length: int
+    images: int
+    loss: float
+    r2: float
+    accuracy: float
+    neighbors: str
+    class_r2: str
+    device: str
+
+    @property
+    def cell(self) -> tuple[Any, ...]:
+        """What is trained together: all seeds."""
+        return self.data, self.net, self.block, self.kept, self.length
+
+    @property
+    def last(self) -> bool:
+        """Whether the training was over."""
+        return self.images == self.length
+
+
+# By the type of each column; annotations of a NamedTuple are its types.
+_READ = Row.__annotations__
+
+
+def read(folder: Path) -> list[Row]:
+    """The rows of all files `cells*.csv` of a folder, sorted; each once."""
+    rows = set()
+    for path in sorted(folder.glob("cells*.csv")):
+        with path.open(newline="") as file:
+            for line in csv.DictReader(file):
+                # The last line of a run that was killed may be cut short.
+                if None not in line.values() and list(line) == list(Row._fields):
+                    rows.add(Row(*(_READ[name](value) for name, value in line.items())))
+    return sorted(rows)
+
+
+def append(path: Path, rows: Iterable[Row]) -> None:
+    """Adds rows at the end of a file, which is made where there is none."""
+    lines = [list(row) for row in rows]
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if file.tell() == 0:
+            writer.writerow(Row._fields)
+        writer.writerows(lines)
+
+
+def write(path: Path, fields: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a table, whole or not at all."""
+    with replacing(path) as part, part.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(fields)
+        writer.writerows(rows)
+
+
+def merge(folder: Path) -> list[Row]:
+    """The rows of `read`, which `cells.csv` alone then holds."""
+    rows = read(folder)
+    write(folder / "cells.csv", Row._fields, rows)
+    for path in folder.glob("cells-*.csv"):
+        path.unlink()
+    return rows
