@@ -169,9 +169,13 @@ def train(cell: Cell, dataset: Dataset, seeds: Sequence[int], dtype: str) -> lis
         last = trained.step == steps
         return probed(trained, dataset if last else few, last)
 
+    def network(seed: int) -> Any:
+        with jax.default_device(_host()):
+            return make(cell.net, shape, rngs=nnx.Rngs(seed), dtype=dtype, **options)
+
     with networks.bar(steps) as progress:
         runs = fit_runs(
-            lambda seed: make(cell.net, shape, rngs=nnx.Rngs(seed), dtype=dtype, **options),
+            network,
             dataset,
             objective,
             seeds=seeds,
@@ -211,6 +215,12 @@ def probed(trained: Trained, dataset: Dataset, last: bool) -> dict[str, Any]:
     assert dataset.test is not None
     known = features(trained.model, dataset.train, trained.inputs, batch_size=2000)
     new = features(trained.model, dataset.test, trained.inputs, batch_size=2000)
+    with jax.default_device(_host()):
+        return read_off(known, new, dataset.num_classes, last)
+
+
+def read_off(known: Any, new: Any, classes: int, last: bool) -> dict[str, Any]:
+    """The columns of a row from features and labels of the training and the test split."""
     linear = ridge_probe(*known, *new)
     assert linear.validation is not None
     assert linear.test is not None
@@ -228,13 +238,18 @@ def probed(trained: Trained, dataset: Dataset, last: bool) -> dict[str, Any]:
     assert nearest.test is not None
     head = ridge_probe(*known, ridge_weights=linear.values[[weight]]).linear
     assert head is not None
-    one_hot = np.eye(dataset.num_classes)
+    one_hot = np.eye(classes)
     missed = np.square(one_hot[new[1]] - new[0] @ head.kernel - head.bias).sum(0)
     total = np.square(one_hot[new[1]] - one_hot[known[1]].mean(0)).sum(0)
     return row | {
         "neighbors": f"{_short(nearest.test.accuracy[nearest.chosen])}",
         "class_r2": " ".join(f"{share:.4f}" for share in 1 - missed / total),
     }
+
+
+def _host() -> jax.Device:
+    """Where many small programs are compiled in a tenth of the time."""
+    return jax.local_devices(backend="cpu")[0]
 
 
 def _short(value: Any) -> float:
