@@ -4,8 +4,8 @@
 
 Networks are trained behind 22 masks, four seeds each, and probed; what was known of the masks
 before is compared with that. A cell - a set, a network and a mask - is kept as soon as it is there:
-killed and started again, it goes on. Several processes share the work with --shard 0/8 .. 7/8; one without
---shard finishes what they left, and reports.
+killed and started again, it goes on. Several processes share the work with --shard 0/8
+.. 7/8; one without --shard finishes what they left, and reports.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import report
-from experiments.advisor import cells, table
+from experiments.advisor import cells, predictors, table
 from reconjax.studies.progress import say
 
 DATA = (
@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     train_missing(options, options.out / name)
     if options.shard is not None:
         return
+    rows, values = table.merge(options.out), predictors.predicted(options)
+    print(len(rows), len(values))
 
 
 def arguments(argv: Sequence[str] | None) -> Any:
@@ -72,12 +74,12 @@ def shard(text: str) -> tuple[int, int]:
 def train_missing(options: Any, path: Path) -> None:
     """Trains the cells that the table has not, until the time is over."""
     started = time.monotonic()
-    every = list(cells.cells(options))
+    index, count = options.shard or (0, 1)
     done = {row.cell for row in table.read(options.out) if row.last and row.seed < options.seeds}
-    left = [cell for cell in cells.mine(every, options.shard or (0, 1)) if cell.key not in done]
-    for index, cell in enumerate(left):
+    left = [cell for cell in cells.cells(options)[index::count] if cell.key not in done]
+    for place, cell in enumerate(left):
         if options.minutes is not None and time.monotonic() - started > 60 * options.minutes:
-            say(f"{len(left) - index} cells are left; the time is over")
+            say(f"{len(left) - place} cells are left; the time is over")
             return
         begun = time.monotonic()
         try:
@@ -85,7 +87,7 @@ def train_missing(options: Any, path: Path) -> None:
         except (OSError, ValueError, ImportError) as error:
             report.fail(str(error))
         table.append(path, cells.train(cell, dataset, range(options.seeds), options.dtype))
-        say(f"{cell.key}: {index + 1} of {len(left)}, {time.monotonic() - begun:.0f} s")
+        say(f"{cell.key}: {place + 1} of {len(left)}, {time.monotonic() - begun:.0f} s")
 
 
 if __name__ == "__main__":

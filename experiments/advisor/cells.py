@@ -4,7 +4,7 @@ A cell is a set, a network and a mask, with all its seeds, which are trained tog
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,20 +112,14 @@ def set_name(data: str) -> str:
     return Path(data).stem if data.endswith(".npz") else data
 
 
-def cells(options: Any) -> Iterator[Cell]:
-    """All of them; sets of a mask come one after the other, since they may share programs."""
-    for net in options.nets:
-        for mask in MASKS[: options.masks]:
-            for data in options.data:
-                yield Cell(data, net, mask, options.images)
-
-
-def mine(every: Sequence[Cell], shard: tuple[int, int]) -> list[Cell]:
-    """The share of one process: all sets of every `count`-th network and mask."""
-    index, count = shard
-    groups = list(dict.fromkeys((cell.net, cell.mask) for cell in every))
-    own = set(groups[index::count])
-    return [cell for cell in every if (cell.net, cell.mask) in own]
+def cells(options: Any) -> list[Cell]:
+    """All of them, one set after the other."""
+    return [
+        Cell(data, net, mask, options.images)
+        for net in options.nets
+        for data in options.data
+        for mask in MASKS[: options.masks]
+    ]
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,0 +1,112 @@
+"""What is known of a mask before training: numbers that grow with what is expected of it.
+
+Closed forms see the training split of the networks; what is held out is a part that neither the
+networks nor their probes have seen.
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import reconjax
+from experiments.advisor import cells, table
+from reconjax.data import Dataset
+from reconjax.grid import sweep_targets
+from reconjax.studies.progress import say
+from reconjax.theory.targets import joint_embedding, whitened
+
+# The width of the tokens, the size of the code, and others.
+LATENT_DIMS = (16, 64, 96, 288)
+TARGETS: dict[str, Any] = {
+    "reconstruction": None,
+    "whitened target": whitened(1.0),
+    "joint embedding": joint_embedding(),
+}
+
+
+class Value(NamedTuple):
+    """What a predictor says of a mask.
+
+    Attributes:
+      data: the name of the set.
+      block: see `Mask`.
+      kept: see `Mask`.
+      predictor: its name.
+      value: larger where more is expected.
+    """
+
+    data: str
+    block: int
+    kept: int
+    predictor: str
+    value: float
+
+
+def name_of(target: str, latent_dim: int, held_out: bool = True) -> str:
+    """Of a closed form."""
+    return f"{target}, K = {latent_dim}{'' if held_out else ', training split'}"
+
+
+def predicted(options: Any) -> list[Value]:
+    """Of all sets; `predictors.csv` keeps those that are there."""
+    path = options.out / "predictors.csv"
+    values = read(path)
+    for data in options.data:
+        name = cells.set_name(data)
+        if not any(value.data == name for value in values):
+            _, other = cells.split_in_three(data, options.data_dir, options.samples)
+            values += closed_forms(name, other)
+            table.write(path, Value._fields, values)
+            say(f"{name}: closed forms of {len(cells.MASKS)} masks")
+    return values
+
+
+def read(path: Path) -> list[Value]:
+    """The values in a file, none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [
+            Value(line["data"], int(line["block"]), int(line["kept"]), line["predictor"], value)
+            for line in csv.DictReader(file)
+            for value in [float(line["value"])]
+        ]
+
+
+def closed_forms(name: str, dataset: Dataset) -> Iterator[Value]:
+    """R² of the linear closed forms for every mask, in float64 and float32 points."""
+    jax.config.update("jax_enable_x64", True)
+    assert dataset.test is not None
+    classes = dataset.num_classes
+    moments = reconjax.moments_from_batches(dataset.train.batches(), num_classes=classes)
+    new = reconjax.moments_from_batches(dataset.test.batches(), num_classes=classes)
+    held_out = reconjax.held_out([new], moments)
+    dims = [k for k in LATENT_DIMS if k <= moments.features]
+    for block in sorted({mask.block for mask in cells.MASKS}):
+        masks = [mask for mask in cells.MASKS if mask.block == block]
+        noises = [mask.noise(dataset.example_shape) for mask in masks]
+        found = sweep_targets(
+            moments,
+            [noises],
+            list(TARGETS.values()),
+            latent_dims=dims,
+            held_out=held_out,
+            precision="mixed",
+        )
+        for target, sweep in zip(TARGETS, found, strict=True):
+            yield from _values(name, target, masks, dims, sweep)
+
+
+def _values(
+    name: str, target: str, masks: Sequence[cells.Mask], dims: Sequence[int], sweep: Any
+) -> Iterator[Value]:
+    curves = {False: np.asarray(sweep.r2)[0, :, 0], True: np.asarray(sweep.held_out)[0, :, 0]}
+    for held_out, r2 in curves.items():
+        for mask, row in zip(masks, r2, strict=True):
+            for latent_dim, value in zip(dims, row, strict=True):
+                predictor = name_of(target, latent_dim, held_out)
+                yield Value(name, *mask, predictor, round(float(value), 6))
