@@ -14,5 +14,7 @@ What was fixed before any of it was looked at:
 - The predictor is the R² of the linear closed form (Theorem 3, clean read-out) on samples that
   neither it nor the networks have seen, at K equal to the width of the encoder's tokens, or to the
   size of the code.
+- Networks are ranked by means over their seeds; sets in which masks do not differ by more than the
+  seeds do (F < 3) have nothing to rank.
 - Everything else that is looked at is exploratory.
 """

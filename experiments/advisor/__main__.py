@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import report
-from experiments.advisor import cells, predictors, table
+from experiments.advisor import cells, picture, predictors, table, verdict
 from reconjax.studies.progress import say
 
 DATA = (
@@ -35,7 +35,36 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.shard is not None:
         return
     rows, values = table.merge(options.out), predictors.predicted(options)
-    print(len(rows), len(values))
+    results = verdict.verdict(rows, values)
+    report.write(options.out, "advisor", results)
+    for net, result in results.items():
+        report.picture(options.out, net, picture.picture(net, result))
+        show(net, result)
+
+
+def show(net: str, result: Any) -> None:
+    """What each predictor is worth, set by set."""
+    sets = result["sets"]
+    for data, part in sets.items():
+        print(
+            f"{net}, {data}: {len(part['masks'])} masks, {part['seeds']} seeds, F {part['f']:.1f}"
+            f" (accuracy {part['f_accuracy']:.1f}), halves of the seeds agree at"
+            f" {part['reliability']:+.2f}, R² from worst to best mask {part['spread']:.4f}"
+        )
+    print(
+        f"{'rank correlation with R²; R² lost':<34}" + "".join(f"{data[:17]:>18}" for data in sets)
+    )
+    names = [name for name in result["means"] if "training split" not in name]
+    for name in sorted(names, key=lambda name: -result["means"][name]["rank_correlation"]):
+        each = [part["predictors"][name] for part in sets.values()]
+        cells_of_row = "".join(
+            f"{part['rank_correlation']:>+10.2f} {part['regret']:>7.4f}" for part in each
+        )
+        mean = result["means"][name]
+        print(
+            f"{name:<34}{cells_of_row}   mean {mean['rank_correlation']:+.2f}"
+            f" {mean['regret']:.4f}, with no mask among them {mean['with_no_mask']:+.2f}"
+        )
 
 
 def arguments(argv: Sequence[str] | None) -> Any:
@@ -60,6 +89,11 @@ def arguments(argv: Sequence[str] | None) -> Any:
         parser.error(f"--masks: {options.masks}; 1 .. {len(cells.MASKS)} is allowed")
     if options.seeds < 2:
         parser.error(f"--seeds: {options.seeds}; at least 2 are needed, for how much they differ")
+    least = round(cells.BATCH_SIZE / cells.RUNGS[0])
+    if options.images < least:
+        parser.error(f"--images: {options.images}; at least {least}, for a step before each rung")
+    if options.samples < cells.BATCH_SIZE:
+        parser.error(f"--samples: {options.samples}; at least {cells.BATCH_SIZE}, a batch")
     options.out.mkdir(parents=True, exist_ok=True)
     return options
 
@@ -75,7 +109,7 @@ def train_missing(options: Any, path: Path) -> None:
     """Trains the cells that the table has not, until the time is over."""
     started = time.monotonic()
     index, count = options.shard or (0, 1)
-    done = {row.cell for row in table.read(options.out) if row.last and row.seed < options.seeds}
+    done = table.finished(table.read(options.out), options.seeds)
     left = [cell for cell in cells.cells(options)[index::count] if cell.key not in done]
     for place, cell in enumerate(left):
         if options.minutes is not None and time.monotonic() - started > 60 * options.minutes:

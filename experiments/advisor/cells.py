@@ -150,6 +150,7 @@ def train(cell: Cell, dataset: Dataset, seeds: Sequence[int], dtype: str) -> lis
     per_epoch = len(dataset.train) // BATCH_SIZE
     epochs = max(round(cell.length / BATCH_SIZE / per_epoch), 1)
     steps = epochs * per_epoch
+    rungs = [round(rung * steps) for rung in RUNGS]
     shape = dataset.example_shape
     options = _NETS[cell.net]
     noise = cell.mask.noise(shape)
@@ -177,9 +178,10 @@ def train(cell: Cell, dataset: Dataset, seeds: Sequence[int], dtype: str) -> lis
             weight_decay=_WEIGHT_DECAY[cell.net],
             epochs=epochs,
             batch_size=BATCH_SIZE,
-            evaluate_at=[round(rung * steps) for rung in RUNGS],
+            evaluate_at=rungs,
             measure=measure,
             progress=progress,
+            devices=jax.local_devices()[:1],  # the networks are small: processes share the work
         )
     device = f"{jax.devices()[0].device_kind}, jax {jax.__version__}, {dtype}"
     rows = []

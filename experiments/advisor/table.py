@@ -1,6 +1,7 @@
 """Rows of trained networks in CSV files: one row for each time at which a network was measured."""
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,14 +66,23 @@ def read(folder: Path) -> list[Row]:
         with path.open(newline="") as file:
             for line in csv.DictReader(file):
                 # The last line of a run that was killed may be cut short.
-                if None not in line.values() and list(line) == list(Row._fields):
+                if list(line) == list(Row._fields) and line["device"]:
                     rows.add(Row(*(_READ[name](value) for name, value in line.items())))
     return sorted(rows)
+
+
+def finished(rows: Iterable[Row], seeds: int) -> set[tuple[Any, ...]]:
+    """The cells of which so many seeds are trained to the end."""
+    ends = {(row.cell, row.seed) for row in rows if row.last}
+    counts = Counter(cell for cell, _ in ends)
+    return {cell for cell, count in counts.items() if count >= seeds}
 
 
 def append(path: Path, rows: Iterable[Row]) -> None:
     """Adds rows at the end of a file, which is made where there is none."""
     lines = [list(row) for row in rows]
+    if path.exists() and not path.read_text().endswith("\n"):
+        lines.insert(0, [])  # ends the line that a run which was killed did not
     with path.open("a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         if file.tell() == 0:
