@@ -169,9 +169,10 @@ def _krylov(problem: Problem, principal: Array) -> Array:
 @highest
 def _restricted_problem(problem: Problem, basis: Array) -> Problem:
     """The problem for the encoder input basisᵀ x' (m,)."""
+    noisy = problem.noisy_label_moment
     return problem._replace(
         noisy_second_moment=basis.T @ problem.noisy_second_moment @ basis,
-        noisy_label_moment=basis.T @ problem.noisy_label_moment,
+        noisy_label_moment=None if noisy is None else basis.T @ noisy,
         noisy_input_moment=basis.T @ problem.noisy_input_moment,
         second_moment=basis.T @ problem.second_moment @ basis,
         cross_moment=basis.T @ problem.cross_moment,

@@ -18,7 +18,13 @@ from reconjax.noise import Noise
 from reconjax.summary.class_moment import ClassMoment
 from reconjax.summary.few_labels import with_labels_of
 from reconjax.summary.moments import Moments
-from reconjax.theory.checks import check_latent_dims, check_mean, check_readout, check_weight
+from reconjax.theory.checks import (
+    check_few_labels,
+    check_latent_dims,
+    check_mean,
+    check_readout,
+    check_weight,
+)
 from reconjax.theory.held_out import HeldOut
 from reconjax.theory.targets import Pixels, Target, check_target
 
@@ -213,13 +219,7 @@ def sweep_targets(
     wanted = checked_targets(targets, features)
     labeled = None
     if encoder is not None:
-        if readout != "clean":
-            raise ValueError(f"readout: {readout!r}; with an encoder of its own 'clean' is needed")
-        if not bool(jnp.all(jnp.isinf(weights))):
-            raise ValueError(
-                f"reconstruction_weights: {float(weights.min()):g};"
-                " with an encoder of its own inf alone is allowed"
-            )
+        check_few_labels("reconstruction_weights", weights, readout)
         moments, labeled = with_labels_of(encoder, moments), moments
         labeled = _in_precision(labeled, precision)[0]
     moments, dtype = _in_precision(moments, precision)

@@ -22,6 +22,24 @@ def check_readout(readout: str) -> None:
         raise ValueError(f"readout: {readout!r}; 'clean' or 'noisy'")
 
 
+def check_few_labels(name: str, weights: ArrayLike, readout: str) -> None:
+    """Raises ValueError unless an encoder of its own needs no labels: λ = inf, clean read-out.
+
+    Args:
+      name: what the weights are called there.
+      weights: λ, one or several.
+      readout: "clean" or "noisy".
+    """
+    if readout != "clean":
+        raise ValueError(f"readout: {readout!r}; with an encoder of its own 'clean' is needed")
+    why = "with an encoder of its own inf alone is allowed"
+    if isinstance(weights, jax.core.Tracer):
+        raise ValueError(f"{name}: traced; {why}")
+    values = np.asarray(weights, np.float64)
+    if not np.isinf(values).all():
+        raise ValueError(f"{name}: {values.min():g}; {why}")
+
+
 def check_latent_dims(
     latent_dims: ArrayLike | None, largest: int, features: int | None = None
 ) -> np.ndarray:

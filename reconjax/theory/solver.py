@@ -19,11 +19,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from reconjax.linalg.eigen import (
-    eigh_descending,
-    inverse_root,
-    significant,
-)
+from reconjax.linalg.eigen import eigh_descending, inverse_root, significant
 from reconjax.linalg.precision import highest
 from reconjax.linalg.products import gram
 from reconjax.linalg.whitening import whitening_vectors
@@ -32,6 +28,7 @@ from reconjax.summary.class_moment import ClassMoment
 from reconjax.summary.few_labels import with_labels_of
 from reconjax.summary.moments import Moments
 from reconjax.theory.checks import (
+    check_few_labels,
     check_latent_dim,
     check_mean,
     check_noise_size,
@@ -49,7 +46,7 @@ class Problem(NamedTuple):
 
     Attributes:
       noisy_second_moment: (m, m) G = E[x' x'ᵀ].
-      noisy_label_moment: (m, C) E[x' yᵀ].
+      noisy_label_moment: (m, C) E[x' yᵀ]; None where the encoder has samples without labels.
       noisy_input_moment: (m, D) E[x' xᵀ].
       second_moment: (m, m) of the clean encoder input, for the clean read-out.
       cross_moment: (m, C) of the clean encoder input with y.
@@ -65,7 +62,7 @@ class Problem(NamedTuple):
     """
 
     noisy_second_moment: Array
-    noisy_label_moment: Array
+    noisy_label_moment: Array | None
     noisy_input_moment: Array
     second_moment: Array
     cross_moment: Array
@@ -256,7 +253,7 @@ def problem(
         predicted = predicted if noise is None else noise.mean(predicted)
     return Problem(
         noisy_second_moment=noisy,
-        noisy_label_moment=noisy_labels,
+        noisy_label_moment=None if encoder else noisy_labels,
         noisy_input_moment=noisy_inputs,
         second_moment=labeled.second_moment,
         cross_moment=c,
@@ -294,7 +291,8 @@ def solve(
       of the first K; see `reconjax.linalg.eigen`.
 
     Raises:
-      ValueError: no `Problem`, λ negative or NaN, an unknown read-out.
+      ValueError: no `Problem`, λ negative or NaN, an unknown read-out; with an encoder of its own,
+        a finite or traced λ or the noisy read-out.
 
     Example:
       >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
@@ -308,6 +306,8 @@ def solve(
         raise ValueError(f"problem: {given}; make one with `reconjax.problem(moments, noise)`")
     check_weight(reconstruction_weight)
     check_readout(readout)
+    if problem.noisy_label_moment is None:
+        check_few_labels("reconstruction_weight", reconstruction_weight, readout)
     return _solve(problem, jnp.asarray(reconstruction_weight, float), readout == "clean")
 
 
@@ -344,11 +344,12 @@ def _solve(problem: Problem, reconstruction_weight: Array, clean: bool) -> Solut
     inputs = problem.noisy_input_moment.T @ whitener
     # The clean read-out by a factor X̃ of M: what whitening magnifies is the rounding of M's root.
     root, labels, values = _factored(problem.second_moment, problem.cross_moment)
+    noisy = problem.noisy_label_moment  # for λ = inf and the clean read-out none is needed
     # Without this floor, directions without data would be read out where the noise is small.
     rounding = 8 * epsilon * jnp.sqrt(values[0])
     whitened = Whitened(
         inputs=gram(inputs),
-        labels=problem.noisy_label_moment.T @ whitener,
+        labels=jnp.zeros_like(labels) if noisy is None else noisy.T @ whitener,
         clean_root=root @ whitener,
         targets=labels,
         rank=jnp.sum(kept, dtype=jnp.int32),

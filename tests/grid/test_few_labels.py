@@ -1,5 +1,7 @@
 """An encoder of all samples, a head of those with labels: both solvers against least squares."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -107,6 +109,17 @@ def test_the_general_solver_is_that_of_least_squares(noise):
     residual = one_hot(y) - np.asarray(solution.predict(x[:LABELED], 5))
     spread = np.sum((one_hot(y) - one_hot(y).mean(0)) ** 2)
     assert 1 - np.sum(residual**2) / spread == pytest.approx(float(solution.r2[4]), abs=1e-8)
+
+
+def test_the_general_solver_needs_no_more_than_few_labels_tell():
+    x, y, _, _ = data()
+    problem = rj.problem(rj.moments(x[:LABELED], y, num_classes=3), encoder=rj.moments(x))
+    with pytest.raises(ValueError, match="reconstruction_weight: 2; with an encoder of its own"):
+        rj.solve(problem, 2.0)
+    with pytest.raises(ValueError, match="readout: 'noisy'; with an encoder of its own"):
+        rj.solve(problem, readout="noisy")
+    with pytest.raises(ValueError, match="reconstruction_weight: traced; with"):
+        jax.jit(lambda weight: rj.solve(problem, weight).r2)(jnp.inf)
 
 
 def test_with_all_samples_labeled_it_is_the_sweep_without():
