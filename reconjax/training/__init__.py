@@ -3,6 +3,7 @@
 from reconjax.training.augmentation import AUGMENTATIONS
 from reconjax.training.evaluation import evaluate
 from reconjax.training.examples import Centered
+from reconjax.training.finalists import train_finalists
 from reconjax.training.fitting import fit, fit_runs
 from reconjax.training.loop import Diverged
 from reconjax.training.masking import LOSS_ON, masked
@@ -49,5 +50,6 @@ __all__ = [
     "probe",
     "reconstruction",
     "ridge_probe",
+    "train_finalists",
     "whitened",
 ]
