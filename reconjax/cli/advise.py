@@ -108,13 +108,17 @@ def advise(
         trained = reconjax.training.train_finalists(data, budget, out=folder, **reading.keywords())
         record["finalists"] = _finalists(trained)
         if output.out is not None:
+            from reconjax.plots import finalists_figure, save
+
+            save(finalists_figure(trained), output.out / "finalists.png")
             write_json(record, output.out / "advise.json")
         if not output.json:
             _print_finalists(trained)
     if output.json:
         print(json.dumps(record))
         return
-    say_files(output.out, "advise.png", "objectives.nc", "advise.json")
+    more = [] if budget is None else ["finalists.png", "finalists/finalists.nc"]
+    say_files(output.out, "advise.png", "objectives.nc", "advise.json", *more)
 
 
 def _print(

@@ -16,13 +16,14 @@ from reconjax.plots.curves import (
 from reconjax.plots.objectives import objectives_figure
 from reconjax.plots.probes import probe_figure
 from reconjax.plots.style import STYLE, save
-from reconjax.plots.training import history_figure, reconstruction_figure
+from reconjax.plots.training import finalists_figure, history_figure, reconstruction_figure
 
 __all__ = [
     "STYLE",
     "alignment_figure",
     "certificate_figure",
     "comparison_figure",
+    "finalists_figure",
     "history_figure",
     "learned_mask_figure",
     "objectives_figure",

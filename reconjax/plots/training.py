@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import xarray
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
@@ -76,3 +77,45 @@ def reconstruction_figure(
       4
     """
     return picture_rows(images, {"original": images, **rows}, title=title)
+
+
+def finalists_figure(result: xarray.Dataset) -> Figure:
+    """What probes of trained networks explain, against the closed form of their masks, by round.
+
+    Args:
+      result: from `reconjax.training.train_finalists`.
+
+    Returns:
+      The figure.
+
+    Example:
+      >>> import xarray
+      >>> trained = np.array([[0.5, 0.6], [0.4, np.nan]])
+      >>> result = xarray.Dataset(
+      ...     {"predicted": ("noise", [0.3, 0.2]), "r2": (("noise", "round"), trained)}
+      ...     | {"epochs": ("round", [5, 10])},
+      ...     {"noise": ["exact:0.5:4x4", "exact:0.75:4x4"]},
+      ...     {"data": "digits"},
+      ... )
+      >>> len(reconjax.plots.finalists_figure(result).axes)
+      1
+    """
+    predicted = result.predicted.values
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+        axes = figure.subplots()
+        for number, epochs in enumerate(result.epochs.values.tolist()):
+            r2 = result.r2.isel(round=number).values
+            axes.plot(predicted, r2, "o", label=f"{epochs} epochs", color=f"C{number}")
+            for at, value, noise in zip(predicted, r2, result.noise.values, strict=True):
+                if np.isfinite(value):
+                    axes.annotate(
+                        noise.removeprefix("exact:"), (at, value), fontsize=7,
+                        xytext=(4, 4), textcoords="offset points",
+                    )  # fmt: skip
+        axes.plot(predicted, np.full(len(predicted), axes.get_ylim()[0]), "|", color="0.5")
+        axes.set_xlabel("r2 of the closed form, test split (ticks: all masks)")
+        axes.set_ylabel("r2 of the trained networks, test split")
+        axes.set_title(f"{result.attrs['data']}: masks before and after training")
+        axes.legend()
+    return figure

@@ -140,5 +140,6 @@ def test_the_command_prints_what_training_said(trained, tmp_path, capsys):
     record = json.loads((tmp_path / "advise.json").read_text())["finalists"]
     assert record["chosen"] == chosen
     assert len(record["trained"]) == 3
+    assert (tmp_path / "finalists.png").stat().st_size > 5000
     assert main([*command, "--train", "soon"]) == 2
     assert "--train: soon; a time like 90s, 20m or 1h is needed" in capsys.readouterr().err
