@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from reconjax.data.dataset import Dataset
-from reconjax.data.encoded import EncodedSplit, Images, surveyed
+from reconjax.data.encoded import Images, encoded_dataset, surveyed
 from reconjax.data.geometry import Geometry
 from reconjax.data.images import SUFFIXES, Encoded
-from reconjax.data.labels import absent_note, as_labels
 
 TRAIN = ("train", "training")
 # What the test split may be called, the first that is there.
@@ -99,34 +98,15 @@ def load_images(
         if not len(part):
             raise ValueError(f"{_shown(name, folder)}: no image is left that can be read")
     in_class = np.array([value is not None for value in classes])
-    absent = np.arange(0)
-    if not in_class.any():
-        targets = [np.zeros(len(part), np.int64) for part in parts]
-        class_names: tuple[str, ...] = ()
-    else:
-        if not all(in_class[part].any() for part in parts):
-            raise ValueError(f"{name}: {splits[0]} and {splits[-1]} must both have class folders")
-        absent = parts[0][~in_class[parts[0]]]
-        if len(absent):
-            notes.append(absent_note(len(absent)))
-        if left_out := sum(int((~in_class[part]).sum()) for part in parts[1:]):
-            notes.append(f"{left_out} test images beside the class folders are left out")
-        parts = [part[in_class[part]] for part in parts]
-        texts = np.array([value or "" for value in classes], np.str_)
-        given = [texts[part] for part in parts]
-        labels = as_labels(*given, names=tuple(f"{_shown(name, s)}" for s in (*splits, "")[:2]))  # type: ignore[arg-type]
-        targets = [labels.train] if labels.test is None else [labels.train, labels.test]
-        class_names = labels.class_names
-    made = [EncodedSplit(images, *both) for both in zip(parts, targets, strict=True)]
-    return Dataset(
-        name=name,
-        class_names=class_names,
-        train=made[0],
-        test=made[1] if len(made) > 1 else None,
-        notes=tuple(notes),
-        unlabeled=(EncodedSplit(images, absent, np.zeros(len(absent), np.int64)),)
-        if len(absent)
-        else (),
+    if in_class.any() and not all(in_class[part].any() for part in parts):
+        raise ValueError(f"{name}: {splits[0]} and {splits[-1]} must both have class folders")
+    return encoded_dataset(
+        name,
+        images,
+        parts,
+        np.array(classes, object) if in_class.any() else None,
+        titles=(_shown(name, splits[0]), _shown(name, splits[-1])),
+        notes=notes,
     )
 
 

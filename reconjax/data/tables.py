@@ -18,10 +18,10 @@ import numpy as np
 
 from reconjax.data.changed import with_geometry
 from reconjax.data.dataset import Dataset
-from reconjax.data.encoded import EncodedSplit, Images, surveyed
+from reconjax.data.encoded import Images, encoded_dataset, surveyed
 from reconjax.data.geometry import Geometry
 from reconjax.data.images import Encoded
-from reconjax.data.labels import Labels, as_labels
+from reconjax.data.labels import as_labels, present
 
 TABLES = (".parquet", ".arrow", ".csv")
 _BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".csv": "csv"}
@@ -100,23 +100,21 @@ def from_tables(
         notes.append(f"{bad} corrupt images of {len(files)} are left out")
     decoded = Images(files, layout)
     parts = [numbers[numbers < len(tables[0])], numbers[numbers >= len(tables[0])]]
-    labels = _labels(tables, target, name, targets)
-    if labels is None:
+    values, kind = None, None
+    if target is None:
         notes.append(_no_target(features, images))
-        own = [np.zeros(len(table), np.int64) for table in tables]
     else:
-        own = [labels.train] + ([] if labels.test is None else [labels.test])
-    every = np.concatenate(own)
-    made = [EncodedSplit(decoded, part, every[part]) for part in parts[: len(tables)]]
-    return Dataset(
-        name=name,
-        class_names=() if labels is None else labels.class_names,
-        train=made[0],
-        test=made[1] if len(made) > 1 else None,
-        real_targets=0 if labels is None else labels.real_targets,
-        targets_note="" if labels is None else labels.note,
-        notes=tuple(note for note in notes if note),
+        values, kind = _targets(tables, target, name, targets)
+    data = encoded_dataset(
+        name,
+        decoded,
+        parts[: len(tables)],
+        values,
+        titles=_titles(name, target),
+        targets=kind,
+        notes=[note for note in notes if note],
     )
+    return _called(data, features, target)
 
 
 def is_saved(path: Path) -> bool:
@@ -231,29 +229,31 @@ def _no_target(features: Any, images: str) -> str:
     return f"no column is known to be the target (--target-key names one): {_columns(features)}"
 
 
-def _labels(
-    tables: Sequence[Any], target: str | None, name: str, targets: str | None
-) -> Labels | None:
-    if target is None:
-        return None
+def _targets(
+    tables: Sequence[Any], target: str, name: str, targets: str | None
+) -> tuple[np.ndarray, str | None]:
+    """The targets of all splits, NaN or None where there is none, and what they are."""
     values = [_column(table, target) for table in tables]
-    names = tuple(f"{name}: {target} of the {split} split" for split in ("training", "test"))
     feature = tables[0].features[target]
     if type(feature).__name__ != "ClassLabel":
-        return as_labels(*values, targets=targets, names=(names[0], names[1]))
-    for numbers, text in zip(values, names, strict=False):
-        numbers = numbers.astype(float)
-        missing = int((~(numbers >= 0)).sum())
-        if missing:
-            raise ValueError(
-                f"{text} holds no label for {missing} of {len(numbers)} examples, which cannot be"
-                " used yet"
-            )
+        return np.concatenate(values), targets
     if targets == "real":
         raise ValueError(f"targets: 'real'; {target} of {name} holds classes")
-    labels = as_labels(*values, targets="classes", names=(names[0], names[1]))
-    called = tuple(feature.names[int(number)] for number in labels.class_names)
-    return labels._replace(class_names=called)
+    numbers = np.concatenate(values).astype(float)
+    # As test splits of public sets have it whose labels are kept back.
+    return np.where(numbers >= 0, numbers, np.nan), "classes"
+
+
+def _titles(name: str, target: str | None) -> tuple[str, str]:
+    return f"{name}: {target} of the training split", f"{name}: {target} of the test split"
+
+
+def _called(data: Dataset, features: Any, target: str | None) -> Dataset:
+    """With classes called as the column of targets has it."""
+    if target is None or type(features[target]).__name__ != "ClassLabel":
+        return data
+    names = tuple(features[target].names[int(number)] for number in data.class_names)
+    return dataclasses.replace(data, class_names=names)
 
 
 def _column(table: Any, column: str) -> np.ndarray:
@@ -295,24 +295,31 @@ def _numbers(
         notes.append(f"features are {_listed(scalars)}")
         if left_out:
             notes.append(f"left out, for they are no numbers: {_listed(left_out)}")
-    labels = _labels(tables, target, name, targets)
-    if labels is None:
-        x_test = inputs[1] if len(inputs) > 1 else None
-        return _noted(Dataset.from_arrays(inputs[0], None, x_test, name=name), notes)
+    first, x_test = inputs[0], inputs[1] if len(inputs) > 1 else None
+    if target is None:
+        return _noted(Dataset.from_arrays(first, None, x_test, name=name), notes)
+    values, kind = _targets(tables, target, name, targets)
+    split = np.split(values, [len(first)])
+    titles = _titles(name, target)
+    found = [
+        present(own, text, targets=kind)
+        for own, text in zip(split[: len(inputs)], titles, strict=False)
+    ]
+    # They are checked under their own names before the arrays are.
+    labels = as_labels(*[given for given, _ in found], targets=kind, names=titles)
     data = Dataset.from_arrays(
-        inputs[0],
-        labels.train,
-        inputs[1] if len(inputs) > 1 else None,
-        labels.test,
-        class_names=labels.class_names or None,
+        first,
+        split[0],
+        x_test,
+        None if x_test is None else split[1],
         name=name,
         targets="real" if labels.real_targets else "classes",
     )
-    return _noted(data, notes, labels.note)
+    return _noted(_called(data, features, target), notes, labels.note)
 
 
 def _noted(data: Dataset, notes: list[str], guess: str = "") -> Dataset:
-    return dataclasses.replace(data, notes=tuple(notes), targets_note=guess)
+    return dataclasses.replace(data, notes=(*notes, *data.notes), targets_note=guess)
 
 
 def _is_list(feature: Any) -> bool:

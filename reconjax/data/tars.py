@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reconjax.data.dataset import Dataset
-from reconjax.data.encoded import EncodedSplit, Images, surveyed
+from reconjax.data.encoded import Images, encoded_dataset, surveyed
 from reconjax.data.geometry import Geometry
 from reconjax.data.images import SUFFIXES, Encoded
-from reconjax.data.labels import as_labels
 
 _TRAIN = ("train", "training")
 _TEST = ("test", "testing", "val", "valid", "validation")
@@ -90,35 +89,22 @@ def load_tars(
     if bad := len(members) - len(numbers):
         notes.append(f"{bad} corrupt images of {len(members)} are left out")
     wanted = target_key or "cls or json"
-    absent = sum(value is None for own in values for value in own)
-    class_names: tuple[str, ...] = ()
-    real, note = 0, ""
-    if absent == len(members) and target_key is None:
-        every = np.zeros(len(members), np.int64)
-        notes.append("no targets are known (--target-key names their ending)")
-    elif absent:
-        raise ValueError(f"{name}: {absent} of {len(members)} images have no target ({wanted})")
-    else:
-        texts = tuple(f"{name}: {wanted} of the {split} split" for split in ("training", "test"))
-        labels = as_labels(
-            *[_array(own) for own in values], targets=targets, names=(texts[0], texts[1])
-        )
-        class_names, real, note = labels.class_names, labels.real_targets, labels.note
-        every = labels.train
-        if labels.test is not None:
-            every = np.concatenate([every, labels.test])
     images = Images(files_of_all, layout)
-    first = len(values[0])
+    first, every = len(values[0]), [value for own in values for value in own]
     parts = [numbers[numbers < first], numbers[numbers >= first]][: len(values)]
-    made = [EncodedSplit(images, part, every[part]) for part in parts]
-    return Dataset(
-        name=name,
-        class_names=class_names,
-        train=made[0],
-        test=made[1] if len(made) > 1 else None,
-        real_targets=real,
-        targets_note=note,
-        notes=tuple(notes),
+    known = any(value is not None for value in every)
+    if not known and target_key is not None:
+        raise ValueError(f"{name}: none of {len(every)} images has a target ({wanted})")
+    if not known:
+        notes.append("no targets are known (--target-key names their ending)")
+    return encoded_dataset(
+        name,
+        images,
+        parts,
+        _with_gaps(every) if known else None,
+        titles=(f"{name}: {wanted} of the training split", f"{name}: {wanted} of the test split"),
+        targets=targets,
+        notes=notes,
     )
 
 
@@ -208,6 +194,18 @@ def _target(files: dict[str, _Member], target_key: str | None, image: str) -> An
         return json.loads(text)[field or _FIELD]
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _with_gaps(values: Sequence[Any]) -> np.ndarray:
+    """Targets (M,) or (M, C) in which NaN or None stands for those that are None."""
+    there = np.array([value is not None for value in values])
+    known = _array([value for value in values if value is not None])
+    if there.all():
+        return known
+    numbers = known.dtype.kind in "iuf"
+    filled = np.full((len(values), *known.shape[1:]), np.nan if numbers else None)
+    filled[there] = known
+    return filled
 
 
 def _array(values: Sequence[Any]) -> np.ndarray:

@@ -246,7 +246,7 @@ def test_images_beside_the_class_folders_have_no_label(tmp_path):
     assert (len(data.train), len(data.test)) == (len(IMAGES), len(IMAGES))
     np.testing.assert_array_equal(data.unlabeled[0].examples(np.arange(2))[0], IMAGES[:2])
     assert "2 examples have no label: encoders learn from them, heads do not" in data.notes
-    assert "1 test images beside the class folders are left out" in data.notes
+    assert "1 test examples without a label are left out" in data.notes
 
 
 def test_layouts_that_are_refused(tmp_path):

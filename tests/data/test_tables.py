@@ -136,7 +136,10 @@ def test_csv_of_features(tmp_path):
     refused(lambda: load(str(tmp_path / "gaps.csv")), "x_train holds 1 values that are NaN")
     gaps = [line if i != 4 else "3,2,n3," for i, line in enumerate(lines)]
     (tmp_path / "none.csv").write_text("\n".join(gaps) + "\n")
-    refused(lambda: load(str(tmp_path / "none.csv")), "holds None for 1 of 12 labels")
+    data = load(str(tmp_path / "none.csv"))
+    assert data.train.labels.tolist() == np.delete(Y, 3).tolist()
+    np.testing.assert_allclose(whole(data.unlabeled[0])[0], [[3, 2]])
+    assert data.notes[-1] == "1 example has no label: encoders learn from them, heads do not"
 
 
 def test_the_cache_of_the_hub_without_a_network(tmp_path, cache):
@@ -182,9 +185,36 @@ def test_options_of_tables_that_are_refused(tmp_path, options, part):
     refused(lambda: load(str(tmp_path / "s"), **options), part)
 
 
+def test_rows_without_a_label_are_kept_apart(tmp_path):
+    hidden = np.where(np.arange(12) % 4 == 1, -1, Y)
+    parts = {"train": table(labels=hidden), "test": table(labels=hidden)}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "hidden")
+    data = load(str(tmp_path / "hidden"))
+    there = hidden >= 0
+    check(data, X[there], Y[there])
+    np.testing.assert_array_equal(whole(data.unlabeled[0])[0], X[~there])
+    assert (data.class_names, len(data.test)) == (("ant", "bee", "cat"), 9)
+    assert data.notes[-2:] == (
+        "3 examples have no label: encoders learn from them, heads do not",
+        "3 test examples without a label are left out",
+    )
+    # A class of which no example is left is none.
+    table(labels=np.where(Y == 2, -1, Y)).save_to_disk(tmp_path / "two")
+    assert load(str(tmp_path / "two")).class_names == ("ant", "bee")
+    # A column of numbers, as other programs leave gaps in it.
+    rows = {"v": [[float(i), 1.0] for i in range(6)], "y": [0.5, None, 1.5, 2.5, None, 3.5]}
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "real.parquet")
+    data = load(str(tmp_path / "real.parquet"))
+    assert whole(data.train)[1].ravel().tolist() == [0.5, 1.5, 2.5, 3.5]
+    assert whole(data.unlabeled[0])[0][:, 0].tolist() == [1, 4]
+
+
 def test_tables_that_are_refused(tmp_path):
-    table(labels=np.where(Y == 2, -1, Y)).save_to_disk(tmp_path / "hidden")
-    refused(lambda: load(str(tmp_path / "hidden")), "holds no label for 4 of 12 examples")
+    table(labels=np.full(12, -1)).save_to_disk(tmp_path / "hidden")
+    refused(
+        lambda: load(str(tmp_path / "hidden")),
+        "hidden: kind of the training split: no example has a label",
+    )
     plain = datasets.Dataset.from_dict({"name": list("ab"), "label": [0, 1]})
     plain.to_parquet(tmp_path / "plain.parquet")
     refused(lambda: load(str(tmp_path / "plain.parquet")), "has neither images nor columns of num")
@@ -253,18 +283,27 @@ def test_shards(tmp_path, label):
         assert load(str(tmp_path), target_key="json.size").targets_text == "1 real target"
 
 
+@pytest.mark.parametrize("label", ["cls", "json"])
+def test_shards_in_which_some_have_no_target(tmp_path, label):
+    missing = (f"000003.{label}", f"000005.{label}")
+    tar(tmp_path / "a.tar", [row for row in shard(range(9), label) if row[0] not in missing])
+    data = load(str(tmp_path / "a.tar"))
+    there = [i for i in range(9) if i not in (3, 5)]
+    check(data, X[there], Y[there])
+    np.testing.assert_array_equal(whole(data.unlabeled[0])[0], X[[3, 5]])
+    assert data.notes[-1] == "2 examples have no label: encoders learn from them, heads do not"
+
+
 def test_shards_that_are_refused(tmp_path):
     path = tmp_path / "a.tar"
     tar(path, [("x.txt", b"text")])
     refused(lambda: load(str(path)), "a holds no images: it holds txt")
-    tar(path, [row for row in shard(range(6)) if row[0] != "000003.cls"])
-    refused(lambda: load(str(path)), "1 of 6 images have no target (cls or json)")
     tar(path, [*shard(range(6)), ("000003.jpg", encoded(X[0], "JPEG"))])
     refused(lambda: load(str(path)), "000003 has images png, jpg: --image-key names one")
     assert len(load(str(path), image_key="png").train) == 6
     tar(path, [row for row in shard(range(6)) if row[0].endswith("png")])
     assert load(str(path)).targets_text == "no labels"
-    refused(lambda: load(str(path), target_key="cls"), "6 of 6 images have no target (cls)")
+    refused(lambda: load(str(path), target_key="cls"), "none of 6 images has a target (cls)")
     path.write_bytes(b"no tar")
     refused(lambda: load(str(path)), "a.tar cannot be read as tar")
     tar(path, shard(range(6)))
