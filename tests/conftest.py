@@ -1,5 +1,6 @@
 """Every test sees several devices, float64, strict dtype promotion and warnings as errors."""
 
+import gc
 import os
 import tempfile
 
@@ -15,6 +16,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [os.path.dirname(__file__), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
+# Tracing makes many objects that stay: looking through them for garbage at every turn costs more.
+gc.set_threshold(50_000, 20, 50)
 # Compiled programs are kept for this run of the tests alone, and shared by its processes.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     CACHE = tempfile.TemporaryDirectory()
