@@ -26,7 +26,7 @@ jax.config.update("jax_compilation_cache_dir", f"{os.environ['XDG_CACHE_HOME']}/
 
 # Compiled as for users: rounding is at stake. Elsewhere compiling is what tests cost: the programs
 # are small and run once or twice.
-AS_FOR_USERS = {"test_moments", "test_the_error_is_about_that_against_float64"}
+AS_FOR_USERS = {"test_rounding_of_moments", "test_the_error_is_about_that_against_float64"}
 
 
 @pytest.fixture(autouse=True, scope="module")
