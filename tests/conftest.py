@@ -29,6 +29,11 @@ jax.config.update("jax_compilation_cache_dir", f"{os.environ['XDG_CACHE_HOME']}/
 AS_FOR_USERS = {"test_rounding_of_moments", "test_the_error_is_about_that_against_float64"}
 
 
+def pytest_collection_modifyitems(items):
+    """The longest test comes first: at the end, other processes would wait for it."""
+    items.sort(key=lambda item: getattr(item, "originalname", "") != "test_its_code_runs_in_order")
+
+
 @pytest.fixture(autouse=True, scope="module")
 def programs_of_one_module(request):
     """Compiles the programs of a module, and forgets them: each takes some of a process's memory
