@@ -7,7 +7,11 @@ import inspect
 import jax
 import pytest
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_parallel_codegen_split_count": 1,  # a small program gains nothing by its parts
+}
 # What takes longest of all is to leave out as well, where XLA still can.
 QUICKER = {**QUICK, "xla_cpu_use_fusion_emitters": False}
 

@@ -1,5 +1,6 @@
 """Every test sees several devices, float64, strict dtype promotion and warnings as errors."""
 
+import gc
 import os
 import tempfile
 
@@ -15,6 +16,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [os.path.dirname(__file__), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
+# Tracing makes many objects that stay: looking through them for garbage at every turn costs more.
+gc.set_threshold(50_000, 20, 50)
 # Compiled programs are kept for this run of the tests alone, and shared by its processes.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     CACHE = tempfile.TemporaryDirectory()
@@ -23,7 +26,12 @@ jax.config.update("jax_compilation_cache_dir", f"{os.environ['XDG_CACHE_HOME']}/
 
 # Compiled as for users: rounding is at stake. Elsewhere compiling is what tests cost: the programs
 # are small and run once or twice.
-AS_FOR_USERS = {"test_moments", "test_the_error_is_about_that_against_float64"}
+AS_FOR_USERS = {"test_rounding_of_moments", "test_the_error_is_about_that_against_float64"}
+
+
+def pytest_collection_modifyitems(items):
+    """The longest test comes first: at the end, other processes would wait for it."""
+    items.sort(key=lambda item: getattr(item, "originalname", "") != "test_its_code_runs_in_order")
 
 
 @pytest.fixture(autouse=True, scope="module")

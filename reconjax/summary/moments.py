@@ -365,19 +365,32 @@ def sample_weights(y: Array, num_classes: int | None, class_weight: str | ArrayL
     return (jnp.asarray(class_weight) if isinstance(y, jax.Array) else class_weight)[y]
 
 
+@jax.jit
+def _seen(second: Array, labels: Array | ClassMoment, mean_y: Array) -> tuple[Array, ...]:
+    """What `checked` looks at, in one program: NaN or inf, all finite, two traces and ‖ȳ‖²."""
+    finite = jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(labels)])
+    return (
+        jnp.sum(~jnp.isfinite(jnp.diagonal(second))),
+        jnp.all(finite),
+        jnp.trace(second),
+        labels.trace(),
+        jnp.sum(mean_y**2),
+    )
+
+
 def checked(result: Moments) -> Moments:
     """Raises for moments that no theorem can use; does nothing while JAX traces."""
     if isinstance(result.second_moment, jax.core.Tracer):
         return result
-    bad = int(jnp.sum(~jnp.isfinite(jnp.diagonal(result.second_moment))))
+    seen = _seen(result.second_moment, result.label_moment, result.mean_y)
+    bad, finite, variance, spread, mean = (part.item() for part in seen)
     if bad:
         raise ValueError(f"x: NaN or inf in {bad} of {result.features} features")
-    if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(result.label_moment)):
+    if not finite:
         raise ValueError("y: NaN or inf")
-    if float(jnp.trace(result.second_moment)) <= 0:
+    if variance <= 0:
         raise ValueError("x: constant; the inputs do not vary")
-    spread = float(result.label_moment.trace())
     rounding = 100 * float(jnp.finfo(result.label_moment.dtype).eps)
-    if result.targets and spread <= rounding**2 * (spread + float(jnp.sum(result.mean_y**2))):
+    if result.targets and spread <= rounding**2 * (spread + mean):
         raise ValueError("y: constant (one class only); at least 2 classes are needed")
     return result

@@ -162,7 +162,7 @@ def test_a_largest_latent_dim_with_its_tolerance(run, tmp_path):
 
 
 def test_devices_share_the_grid(run, tmp_path):
-    argv = ["digits", "--patches", "1", "2", "--ratios", "0.3", "0.9", "--out"]
+    argv = ["digits", "--patches", "1", "2", "--ratios", "0.3", "0.9", "--bootstrap", "7", "--out"]
     precise = ["--precision", "float64", "--devices"]
     for count in (1, 4):
         assert run(*argv, tmp_path / str(count), *precise, count)[0] == 0
@@ -177,7 +177,7 @@ def test_devices_share_the_grid(run, tmp_path):
 
 
 def test_a_full_disk_is_said_in_a_line_and_loses_nothing(run, tmp_path, monkeypatch):
-    argv = ["digits", "--patches", "1", "2", "4", "--ratios", "0.5", "--out", tmp_path]
+    argv = [*MASKS, tmp_path]
     savez, saved = np.savez, []
 
     def full_after_two(file, **arrays):
@@ -263,11 +263,12 @@ def test_bad_values_are_refused_in_one_line_before_any_work(run, monkeypatch, ar
 
 def test_images_are_needed_for_patches_and_their_channels_last(run, npz):
     x = np.random.default_rng(0).normal(size=(40, 8))
+    argv = ["--ratios", "0", "0.5", "--latent-dims", "2", "--bootstrap", "0"]
     status, _, err = run(npz(x_train=x))
     assert status == 2
     assert "vectors" in err
     assert "images" in err
-    assert run(npz(x_train=x), "--noise", "pixel")[0] == 0
+    assert run(npz(x_train=x), "--noise", "pixel", *argv)[0] == 0
     first = np.random.default_rng(0).uniform(size=(40, 3, 6, 6))
     status, _, err = run(npz(x_train=first))
     assert status == 2
@@ -284,12 +285,8 @@ def test_out_that_cannot_be_written_is_refused_before_the_work(run, tmp_path):
 
 def test_no_files_but_what_is_asked(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert (
-        run(
-            "digits", "--patches", "8", "--ratios", "0.5", "--latent-dims", "4", "--bootstrap", "0"
-        )[0]
-        == 0
-    )
+    argv = ["digits", "--patches", "8", "--ratios", "0.5", "--latent-dims", "4", "16"]
+    assert run(*argv, "--bootstrap", "0")[0] == 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -332,7 +329,7 @@ def test_errors_are_printed_where_they_reach_the_digits_shown(run, monkeypatch, 
         return [solved._replace(error=error)]
 
     monkeypatch.setattr(rays, "sweep_targets", with_errors)
-    argv = ["digits", "--patches", "8", "--ratios", "0.5", "--latent-dims", "4"]
+    argv = ["digits", "--patches", "8", "--ratios", "0.5", "--latent-dims", "4", "16"]
     out = run(*argv, "--bootstrap", "0")[1]
     assert ("3e-03" in out) == noisy
     assert ("error" in out) == noisy

@@ -8,6 +8,7 @@ import pytest
 
 from reconjax import studies
 from reconjax.cli.main import application, main
+from reconjax.data import Dataset, digits
 
 GRID = {"patches": [2, 4], "ratios": [0.0, 0.75], "target": ["whitened:0.75"]}
 
@@ -70,15 +71,11 @@ def test_the_command_ends_in_lines_that_run(tmp_path, capsys):
 
 
 def test_labels_without_signal_make_no_first_choice(capsys):
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(240, 4, 4, 1)), rng.integers(0, 3, 240)
-    data = studies.advise(
-        studies_data(x, y), patches=[2], ratios=[0.5], target=["whitened:0.5"], latent_dims=[2]
-    )
-    assert not studies.recipes(data)[0].certain
-
-
-def studies_data(x, y):
-    from reconjax.data import Dataset
-
-    return Dataset.from_arrays(x[:160], y[:160], x[160:], y[160:])
+    """Images of digits, for which everything is compiled already, with labels at random."""
+    splits = digits().train, digits().test
+    parts = (split.examples(range(len(split))) for split in splits)
+    images, labels = (np.concatenate(both) for both in zip(*parts, strict=True))
+    labels = np.random.default_rng(0).permutation(labels)
+    cut = len(splits[0])
+    mixed = Dataset.from_arrays(images[:cut], labels[:cut], images[cut:], labels[cut:])
+    assert not studies.recipes(studies.advise(mixed, **GRID, latent_dims=[4, 16]))[0].certain
