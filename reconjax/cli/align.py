@@ -31,6 +31,8 @@ from reconjax.storage.files import write_json
 if TYPE_CHECKING:
     import xarray
 
+# Targets that are named, of the best and of the worst.
+SHOWN = 2
 # Arrays that --json prints, where they are there.
 CURVES = (
     "latent_dim",
@@ -102,19 +104,24 @@ def align(
         **{name: result.attrs[name] for name in ("convention", "precision", "error", "folds")},
         **{name: result[name].values.tolist() for name in CURVES if name in result},
     }
+    if "r2_by_target" in result:
+        curves = zip(result.target.values.tolist(), result.r2_by_target.values, strict=True)
+        record["r2_by_target"] = {name: curve.tolist() for name, curve in curves}
+    files = ["align.png", "align.nc", "align.json"]
     if output.out is not None:
-        _draw(result, output.out)
+        files = [*_draw(result, output.out), *files]
         write_json(record, output.out / "align.json")
     if output.json:
         print(json.dumps(record))
         return
     _print(result)
-    say_files(output.out, "align.png", "align.nc", "align.json")
+    say_files(output.out, *files)
 
 
-def _draw(result: "xarray.Dataset", folder: Path) -> None:
+def _draw(result: "xarray.Dataset", folder: Path) -> list[str]:
+    """Draws the curves, those of each target too; the names of further pictures."""
     from reconjax.evidence.bootstrap import interval_reach
-    from reconjax.plots import alignment_figure, save
+    from reconjax.plots import alignment_figure, save, targets_figure
 
     name = result.attrs["data"]
     bands = {}
@@ -128,6 +135,10 @@ def _draw(result: "xarray.Dataset", folder: Path) -> None:
         alignment_figure({name: result}, bands={name: bands}, held_out=held_out),
         folder / "align.png",
     )
+    if "r2_by_target" not in result:
+        return []
+    save(targets_figure(result), folder / "targets.png")
+    return ["targets.png"]
 
 
 def _print(result: "xarray.Dataset") -> None:
@@ -145,9 +156,31 @@ def _print(result: "xarray.Dataset") -> None:
     )
     if (why := too_few(dims, [result.r2_chance.values[position[k]] for k in dims])) is not None:
         print(why)
+    for line in _by_target(result, dims[len(dims) // 2]):
+        print(line)
     if facts["folds"]:
         print(f"±: standard error, by halves of {facts['folds']} folds of the samples")
     if "held_out" in result:
         print(f"held-out: r2 on the {facts['test_samples']} samples of the test split")
     if (why := several_processes()) is not None:
         print(why)
+
+
+def _by_target(result: "xarray.Dataset", latent_dim: int) -> list[str]:
+    """Which targets are read best and worst at some K, against all directions."""
+    if "r2_by_target" not in result:
+        return []
+    at = result.r2_by_target.sel(latent_dim=latent_dim)
+    all_of_them = result.r2_by_target.isel(latent_dim=-1)
+    order = at.argsort().values[::-1]
+    few = order if len(order) <= 2 * SHOWN else [*order[:SHOWN], *order[-SHOWN:]]
+    shown = [
+        f"{at.target.values[i]} {float(at[i]):.3f} of {float(all_of_them[i]):.3f}" for i in few
+    ]
+    if len(few) < len(order):
+        shown.insert(SHOWN, "...")
+    what = "class" if result.attrs["classes"] else "target"
+    return [
+        f"r2 by {what} at K = {latent_dim}, of that on all directions:",
+        "  " + ", ".join(shown),
+    ]

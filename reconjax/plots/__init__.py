@@ -12,6 +12,7 @@ from reconjax.plots.curves import (
     subspace_figure,
     sweep_figure,
     sweep_panel,
+    targets_figure,
 )
 from reconjax.plots.objectives import objectives_figure
 from reconjax.plots.probes import probe_figure
@@ -34,4 +35,5 @@ __all__ = [
     "subspace_figure",
     "sweep_figure",
     "sweep_panel",
+    "targets_figure",
 ]

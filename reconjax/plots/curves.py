@@ -85,6 +85,40 @@ def alignment_figure(
     return figure
 
 
+def targets_figure(result: xarray.Dataset, *, most: int = 12) -> Figure:
+    """What a linear head explains of each target, or class against all others, for every K.
+
+    Args:
+      result: of `reconjax.studies.align`, with `r2_by_target`.
+      most: so many targets at most are drawn, the best and the worst read ones.
+
+    Returns:
+      The figure.
+
+    Example:
+      >>> result = reconjax.studies.align("digits", bootstrap=0)
+      >>> len(reconjax.plots.targets_figure(result, most=4).axes[0].get_legend().get_texts())
+      4
+    """
+    r2 = result.r2_by_target
+    order = r2.sum("latent_dim").argsort().values[::-1]
+    if len(order) > most:
+        order = np.concatenate([order[: most // 2], order[len(order) - most // 2 :]])
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.4, 4.4), layout="constrained")
+        axes = figure.subplots()
+        for place, index in enumerate(order):
+            color = matplotlib.colormaps["viridis"](0.92 * place / max(len(order) - 1, 1))
+            name = str(result.target.values[index])
+            axes.plot(result.latent_dim, r2.isel(target=index), color=color, label=name)
+        _latent_axis(axes)
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set_title(f"{result.attrs['data']}: variance of each target explained on K directions")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
 def sweep_figure(
     result: xarray.Dataset,
     *,

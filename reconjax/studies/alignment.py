@@ -17,7 +17,7 @@ from reconjax.studies.reading import Reading
 from reconjax.studies.source import Source
 from reconjax.summary import hosts
 from reconjax.summary.moments import Moments
-from reconjax.theory.alignment import alignment
+from reconjax.theory.alignment import alignment, r2_by_target
 from reconjax.theory.chance import chance_curves
 from reconjax.theory.held_out import held_out_r2
 from reconjax.theory.spectrum import spectrum
@@ -36,6 +36,8 @@ CURVES = {
 }
 # Those of them that a sweep has too.
 OF_SWEEP = ("alignment", "r2", "supervised_loss", "reconstruction_loss")
+# Of more targets than this, nobody reads the curve of each.
+TARGETS = 100
 BOOTSTRAPPED = ("alignment", "r2")
 
 
@@ -62,8 +64,9 @@ def align(
       A dataset over `latent_dim` (1 .. D): `alignment`, `chance`, `r2`, `r2_chance`,
       `supervised_loss`, `reconstruction_loss`, `eigenvalues`; where there are folds,
       `alignment_standard_error`, `alignment_corrected`, `r2_standard_error`, `r2_corrected`; where
-      there is a test split, `held_out`. Its attributes say how many samples, features and classes
-      there are, and the rank.
+      there is a test split, `held_out`. For 2 to 100 targets or classes, over `target` too,
+      `r2_by_target`: which of them reconstruction is misaligned with. Its attributes say how many
+      samples, features and classes there are, and the rank.
 
     Raises:
       ValueError: an option out of range, or data without labels.
@@ -101,11 +104,16 @@ def align(
             errors["held_out"] = held_out_r2(principal, test)
     curve = alignment(principal, convention=convention, rows=source.rows(principal))
     curves = {name: getattr(curve, field) for name, field in CURVES.items()}
+    variables = {name: (["latent_dim"], values) for name, values in {**curves, **errors}.items()}
+    coordinates: dict[str, Any] = {"latent_dim": np.asarray(curve.latent_dim)}
+    if 1 < source.num_targets <= TARGETS:
+        variables["r2_by_target"] = (["target", "latent_dim"], r2_by_target(principal))
+        coordinates["target"] = _target_names(source)
     result = labeled(
         "align",
         source,
-        {name: (["latent_dim"], values) for name, values in {**curves, **errors}.items()},
-        {"latent_dim": np.asarray(curve.latent_dim)},
+        variables,
+        coordinates,
         {
             "samples": int(principal.samples),
             "features": principal.features,
@@ -121,6 +129,12 @@ def align(
     if folder is not None:
         save(result, folder / "align.nc")
     return result
+
+
+def _target_names(source: Source) -> list[str]:
+    """What classes are called, or the numbers of targets."""
+    names = () if source.dataset is None else source.dataset.class_names
+    return list(names or map(str, range(source.num_targets)))
 
 
 def _of_few_labels(

@@ -26,6 +26,8 @@ LONG_NAMES = {
     "std": "standard deviation of the noise",
     "weight": "weight λ of reconstruction against supervision",
     "r2": "share of the label variance that a linear head explains",
+    "r2_by_target": "share of the variance of each target that a linear head explains",
+    "target": "target, or class against all others",
     "alignment": "alignment, Eq. 7",
     "chance": "alignment of permuted labels",
     "r2_chance": "r2 of permuted labels",

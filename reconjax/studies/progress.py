@@ -11,14 +11,19 @@ from reconjax.summary import hosts
 PATIENCE = 1.0
 
 
+def unseen(count: int = 1, label: str | None = None) -> None:
+    """What counts where no bar is shown: compiled programs need not call it."""
+
+
 @contextmanager
 def progress_bar(label: str, total: int, shown: bool = True) -> Iterator[Callable[..., None]]:
     """Yields a function that counts, `count(1)` or `count(1, label)`, with a bar after a second.
 
-    In a file nothing is written, and of several processes the first alone shows a bar.
+    In a file nothing is written, and of several processes the first alone shows a bar; the others
+    get `unseen`.
     """
     if not (shown and hosts.first() and sys.stderr.isatty()):
-        yield lambda count=1, label=None: None
+        yield unseen
         return
     from rich.console import Console
     from rich.progress import (

@@ -18,7 +18,7 @@ from reconjax.grid.sweep import Sweep, sweep_memory, sweep_targets
 from reconjax.noise import identity
 from reconjax.noise.base import Noise
 from reconjax.storage.parts import Parts, fingerprint
-from reconjax.studies.progress import say
+from reconjax.studies.progress import say, unseen
 from reconjax.studies.sample_side import sample_side
 from reconjax.studies.source import Source
 from reconjax.summary.moments import Moments
@@ -272,7 +272,7 @@ class _Done:
 def _solve_units(problem: GridProblem, units: list[_Unit], done: _Done) -> None:
     total = sum(unit.points(problem) for unit in units)
     with problem.source.progress("grid points", total) as count:
-        counted = count if problem.size >= COUNTED else None
+        counted = count if problem.size >= COUNTED and count is not unseen else None
         for unit in units:
             missing = not done.has(unit.names)
             if missing:

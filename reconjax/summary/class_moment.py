@@ -44,7 +44,11 @@ class ClassMoment:
 
     def trace(self) -> Array:
         """The variance of the labels."""
-        return jnp.sum(self.shares * (1 - self.shares) if self.centered else self.shares)
+        return jnp.sum(self.diagonal())
+
+    def diagonal(self) -> Array:
+        """(..., C) the variance of each label."""
+        return self.shares * (1 - self.shares) if self.centered else self.shares
 
     def squares(self) -> Array:
         """‖S‖², the sum of the squares of all entries."""

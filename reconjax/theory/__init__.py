@@ -8,7 +8,7 @@ codes          Theorem 2
 optimum        the solver's core, for every K at once
 targets        what is predicted in place of x; joint embedding
 tied           directions that an objective does not tell apart
-alignment      Eq. 7, its chance line, Proposition 1
+alignment      Eq. 7, its chance line, each target alone, Proposition 1
 chance         what permuted labels explain, with class weights
 certificate    what a noise can never change (Corollary 3.1)
 commuting      its numbers, in arrays that JAX traces
@@ -19,7 +19,7 @@ uncertainty    what rounding leaves open of a curve
 checks         of arguments
 """
 
-from reconjax.theory.alignment import Alignment, Proposition1, proposition1
+from reconjax.theory.alignment import Alignment, Proposition1, proposition1, r2_by_target
 from reconjax.theory.certificate import Certificate
 from reconjax.theory.codes import optimal_codes
 from reconjax.theory.commuting import CertificateArrays, certificate_arrays
@@ -49,6 +49,7 @@ __all__ = [
     "project",
     "proposition1",
     "r2_at",
+    "r2_by_target",
     "solve",
     "spectrum_from_samples",
     "theorem1",

@@ -139,6 +139,34 @@ def alignment(
     return result._replace(chance=chance, r2_chance=r2)
 
 
+@jax.jit
+@highest
+def r2_by_target(spectrum: Spectrum) -> Array:
+    """What a linear head explains of each target alone, for every K.
+
+    The variance of target c that it explains on direction i is ŷ_ci²: that of all targets together
+    is their sum (`Alignment.r2`).
+
+    Args:
+      spectrum: with labels.
+
+    Returns:
+      (C, D) shares of the variance of each target, or of each class against all others; 0 for a
+      target that does not vary.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
+      >>> spectrum = reconjax.spectrum(reconjax.moments(x, np.stack([y, x[:, 0]], axis=1)))
+      >>> r2 = reconjax.theory.r2_by_target(spectrum)
+      >>> r2.shape, bool(np.isclose(r2[1, -1], 1.0))  # the inputs tell the second target
+      ((2, 6), True)
+    """
+    variance = spectrum.label_moment.diagonal()
+    explained = jax.vmap(lambda row: _curve(row, spectrum.features))(spectrum.labels**2)
+    there = variance > 0
+    return jnp.where(there[:, None], explained / jnp.where(there, variance, 1.0)[:, None], 0.0)
+
+
 def direction_weights(labels: Array, label_moment: Array | ClassMoment) -> tuple[Array, Array]:
     """(‖S^½ ŷ_i‖², ‖ŷ_i‖²) of the columns ŷ_i of labels (C, R): the steps of Eq. 7 and its loss."""
     if isinstance(label_moment, ClassMoment):

@@ -8,6 +8,7 @@ import xarray
 
 import reconjax
 from reconjax import studies
+from reconjax.cli.main import main
 from reconjax.data import Dataset
 
 
@@ -76,3 +77,26 @@ def test_options_that_do_not_apply_are_refused(dataset):
         studies.align(1.5)
     with pytest.raises(TypeError, match="colour: no such option"):
         studies.align(dataset, colour=1)
+
+
+def test_alignment_says_which_target_is_explained(dataset, tmp_path, capsys):
+    result = studies.align(dataset, bootstrap=0)
+    assert result.r2_by_target.sizes == {"target": 3, "latent_dim": 6}
+    shares = np.bincount(dataset.train.labels) / 60
+    variances = shares * (1 - shares)
+    np.testing.assert_allclose(
+        variances @ result.r2_by_target.values / variances.sum(), result.r2, atol=1e-6
+    )
+    assert result.r2_by_target.sel(target="1").shape == (6,)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(50, 4))
+    targets = x @ np.diag([1.0, 0.5, 2.0, 1.0])[:, :3] + 0.1 * rng.normal(size=(50, 3))
+    np.savez(tmp_path / "several.npz", x_train=x, y_train=targets)
+    assert main(["align", str(tmp_path / "several.npz"), "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "r2 by target at K = " in printed
+    assert (tmp_path / "out" / "targets.png").stat().st_size > 5000
+    record = json.loads((tmp_path / "out" / "align.json").read_text())
+    assert sorted(record["r2_by_target"]) == ["0", "1", "2"]
+    one = studies.align(Dataset.from_arrays(x, targets[:, 0]), bootstrap=0)
+    assert "r2_by_target" not in one

@@ -350,3 +350,33 @@ def test_the_error_of_float32_is_estimated(name):
     error = np.max(np.abs(change[:last]))
     assert error / 3 < float(found.error) < 100 * error
     assert float(exact.error) < 1e-6 * float(found.error)
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_each_target_alone_is_explained_as_by_least_squares(data):
+    images, labels, x, y = arrays(data)
+    spectrum = rj.spectrum(rj.moments(images, labels, num_classes=y.shape[1]))
+    found = np.asarray(rj.theory.r2_by_target(spectrum))
+    explained = (y.T @ left_vectors(x)) ** 2
+    expected = np.stack([curve(row) for row in explained]) / np.sum(y**2, axis=0)[:, None]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+    # Weighed by their variances, they are r2 of all.
+    variance = np.sum(y**2, axis=0)
+    np.testing.assert_allclose(
+        variance @ found / variance.sum(), rj.alignment(spectrum).r2, atol=1e-12
+    )
+
+
+def test_a_target_that_does_not_vary_is_not_explained_and_many_classes_are():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 6))
+    targets = np.stack([x[:, 0], np.ones(40)], axis=1)
+    found = np.asarray(rj.theory.r2_by_target(rj.spectrum(rj.moments(x, targets))))
+    np.testing.assert_allclose(found[:, -1], [1, 0], atol=1e-12)
+    labels = np.arange(1200) % 600
+    x = rng.normal(size=(1200, 6))
+    many = rj.theory.r2_by_target(rj.spectrum(rj.moments(x, labels, num_classes=600)))
+    one_hot = (labels == 7) - np.mean(labels == 7)
+    fitted = np.linalg.lstsq(x - x.mean(0), one_hot, rcond=None)[0]
+    residual = one_hot - (x - x.mean(0)) @ fitted
+    assert float(many[7, -1]) == pytest.approx(1 - residual @ residual / (one_hot @ one_hot))
