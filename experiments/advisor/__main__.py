@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.shard is not None:
         return
     rows, values = table.merge(options.out), predictors.predicted(options)
-    results = verdict.verdict(rows, values)
+    results = verdict.verdict(rows, values, predictors.of_classes(options))
     report.write(options.out, "advisor", results)
     for net, result in results.items():
         report.picture(options.out, net, picture.picture(net, result))
@@ -51,6 +51,11 @@ def show(net: str, result: Any) -> None:
             f" (accuracy {part['f_accuracy']:.1f}), halves of the seeds agree at"
             f" {part['reliability']:+.2f}, R² from worst to best mask {part['spread']:.4f}"
         )
+        if part["interaction"] is not None:
+            print(
+                "  which mask for which classes: correlation"
+                f" {part['interaction']['correlation']:+.2f}, p {part['interaction']['p']:.3f}"
+            )
     print(
         f"{'rank correlation with R²; R² lost':<34}" + "".join(f"{data[:17]:>18}" for data in sets)
     )

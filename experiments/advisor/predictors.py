@@ -68,6 +68,65 @@ def predicted(options: Any) -> list[Value]:
     return values
 
 
+class ClassValue(NamedTuple):
+    """What the closed form of reconstruction explains of one class.
+
+    Attributes:
+      data: the name of the set.
+      block: see `Mask`.
+      kept: see `Mask`.
+      latent_dim: K.
+      class_r2: for each class, separated by spaces; on the training split.
+    """
+
+    data: str
+    block: int
+    kept: int
+    latent_dim: int
+    class_r2: str
+
+
+def of_classes(options: Any) -> list[ClassValue]:
+    """Of all sets; `classes.csv` keeps those that are there."""
+    path = options.out / "classes.csv"
+    values = []
+    if path.exists():
+        with path.open(newline="") as file:
+            values = [
+                ClassValue(
+                    v["data"], int(v["block"]), int(v["kept"]), int(v["latent_dim"]), v["class_r2"]
+                )
+                for v in csv.DictReader(file)
+            ]
+    masks = cells.MASKS[: options.masks]
+    for data in options.data:
+        name = cells.set_name(data)
+        known = {(value.block, value.kept) for value in values if value.data == name}
+        missing = [mask for mask in masks if mask not in known]
+        if missing:
+            _, dataset = cells.split_in_three(data, options.data_dir, options.samples)
+            for mask in missing:
+                values += class_forms(name, dataset, mask)
+                table.write(path, ClassValue._fields, values)
+            say(f"{name}: closed forms of classes for {len(missing)} masks")
+    return values
+
+
+def class_forms(name: str, dataset: Dataset, mask: cells.Mask) -> Iterator[ClassValue]:
+    """R² of each class against all others, at the K that are looked at first."""
+    jax.config.update("jax_enable_x64", True)
+    moments = reconjax.moments_from_batches(
+        dataset.train.batches(), num_classes=dataset.num_classes
+    )
+    solution = reconjax.solve(reconjax.problem(moments, mask.noise(dataset.example_shape)))
+    variance = np.diagonal(np.asarray(moments.label_moment))
+    explained = np.cumsum(np.asarray(solution.coordinates) ** 2, axis=0) / variance
+    for latent_dim in (cells.LATENT_DIM, cells.WIDTH):
+        if latent_dim <= moments.features:
+            shares = " ".join(f"{share:.5f}" for share in explained[latent_dim - 1])
+            yield ClassValue(name, *mask, latent_dim, shares)
+
+
 def read(path: Path) -> list[Value]:
     """The values in a file, none where there is no file."""
     if not path.exists():

@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 
 from experiments.advisor import cells
 from experiments.advisor.cells import Mask
-from experiments.advisor.predictors import Value, name_of
+from experiments.advisor.predictors import ClassValue, Value, name_of
 from experiments.advisor.table import Row
 
 # The one that was fixed before; of autoencoders K is the size of the code.
@@ -41,6 +41,7 @@ class Measured(NamedTuple):
       accuracy: (M, S) of the same.
       loss: (M, S) of the objective at the end.
       rungs: (R, M, S) r2 after each share of the training of `cells.RUNGS`.
+      classes: (M, C) r2 of each class at the end, means over the seeds.
     """
 
     data: str
@@ -50,13 +51,14 @@ class Measured(NamedTuple):
     accuracy: np.ndarray
     loss: np.ndarray
     rungs: np.ndarray
+    classes: np.ndarray
 
     def masked(self) -> "Measured":
         """Without the networks that see everything."""
         on = np.array([mask.kept > 0 for mask in self.masks])
         masks = [mask for mask in self.masks if mask.kept]
         ends = (values[on] for values in (self.r2, self.accuracy, self.loss))
-        return Measured(self.data, self.net, masks, *ends, self.rungs[:, on])
+        return Measured(self.data, self.net, masks, *ends, self.rungs[:, on], self.classes[on])
 
 
 def measured(rows: Sequence[Row], data: str, net: str) -> Measured | None:
@@ -76,7 +78,9 @@ def measured(rows: Sequence[Row], data: str, net: str) -> Measured | None:
 
     rungs = [column("r2", index) for index in range(len(cells.RUNGS))]
     ends = (column(name) for name in ("r2", "accuracy", "loss"))
-    return Measured(data, net, order, *ends, np.array(rungs))
+    texts = [[run[-1].class_r2 for run in seeds] for seeds in runs]
+    classes = np.array([[np.array(text.split(), float) for text in row] for row in texts]).mean(1)
+    return Measured(data, net, order, *ends, np.array(rungs), classes)
 
 
 def habits(found: Measured) -> dict[str, np.ndarray]:
@@ -160,6 +164,37 @@ def within(found: Measured, predictor: np.ndarray, same: Callable[[Mask], Any]) 
     return {"share": float(right / pairs) if pairs else math.nan, "pairs": pairs}
 
 
+def interaction(found: Measured, values: Sequence[ClassValue]) -> dict[str, float] | None:
+    """Whether the closed form knows which mask is for which classes.
+
+    Both tables of r2, masks by classes, less the means of their rows and columns, are correlated.
+
+    Returns:
+      The correlation, and the share of permutations of the masks that reach it; None where the
+      closed form of a mask is missing.
+    """
+    latent_dim = cells.WIDTH if found.net == "vit" else cells.LATENT_DIM
+    own = {
+        (value.block, value.kept): np.array(value.class_r2.split(), float)
+        for value in values
+        if (value.data, value.latent_dim) == (found.data, latent_dim)
+    }
+    if not all(tuple(mask) in own for mask in found.masks):
+        return None
+    first, second = (
+        table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
+        for table in (np.array([own[mask] for mask in found.masks]), found.classes)
+    )
+    first, second = first / np.linalg.norm(first), second / np.linalg.norm(second)
+    rng = np.random.default_rng(0)
+    correlation = float(np.sum(first * second))
+    drawn = [np.sum(first[rng.permutation(len(first))] * second) for _ in range(RESAMPLES)]
+    return {
+        "correlation": correlation,
+        "p": float((1 + np.sum(np.array(drawn) >= correlation)) / (1 + RESAMPLES)),
+    }
+
+
 def regret(choice: int, values: np.ndarray) -> float:
     """What the choice loses against the best mask, by means over the seeds."""
     mean = values.mean(1)
@@ -212,18 +247,22 @@ def searches(found: Measured, prior: np.ndarray | None) -> dict[int, Search]:
     return results
 
 
-def verdict(rows: Sequence[Row], values: Sequence[Value]) -> dict[str, Any]:
+def verdict(
+    rows: Sequence[Row], values: Sequence[Value], by_class: Sequence[ClassValue] = ()
+) -> dict[str, Any]:
     """Everything, by network and set."""
     results: dict[str, Any] = {}
     for net in cells.NETS:
         for data in dict.fromkeys(row.data for row in rows):
             found = measured(rows, data, net)
             if found is not None:
-                results.setdefault(net, {})[data] = of_set(found, values)
+                results.setdefault(net, {})[data] = of_set(found, values, by_class)
     return {net: {"sets": sets, **across(net, sets)} for net, sets in results.items()}
 
 
-def of_set(whole: Measured, values: Sequence[Value]) -> dict[str, Any]:
+def of_set(
+    whole: Measured, values: Sequence[Value], by_class: Sequence[ClassValue]
+) -> dict[str, Any]:
     """Reliability of the measure, and what every predictor is worth."""
     found = whole.masked() if whole.net == "vit" else whole
     scores, all_scores = predictors(found, values), predictors(whole, values)
@@ -256,6 +295,7 @@ def of_set(whole: Measured, values: Sequence[Value]) -> dict[str, Any]:
             for index, mask in enumerate(whole.masks)
         ],
         "seeds": found.r2.shape[1],
+        "interaction": interaction(found, by_class),
         "f": f_ratio(found.r2),
         "f_accuracy": f_ratio(found.accuracy),
         "reliability": reliability(found.r2),

@@ -54,7 +54,8 @@ def test_every_mask_hides_the_number_of_blocks_that_it_says():
 def synthetic(masks, r2, rungs=None):
     r2 = np.asarray(r2, float)
     rungs = np.stack([r2] * len(cells.RUNGS)) if rungs is None else np.asarray(rungs, float)
-    return verdict.Measured("a", "mlp", list(masks), r2, 2 * r2, 1 - r2, rungs)
+    classes = np.ones((len(r2), 2))
+    return verdict.Measured("a", "mlp", list(masks), r2, 2 * r2, 1 - r2, rungs, classes)
 
 
 def test_reliability_and_rank_correlation():
@@ -97,6 +98,27 @@ def test_pairs_that_share_a_ratio_or_a_block():
     same_ratio = verdict.within(found, guess, lambda mask: mask.ratio)
     assert same_ratio == {"share": pytest.approx(2.5 / 3), "pairs": 3}  # a tie is half of a pair
     assert verdict.within(found, guess, lambda mask: mask.block) == {"share": 1.0, "pairs": 1}
+
+
+def test_which_mask_for_which_classes_leaves_out_what_is_good_for_all():
+    rng = np.random.default_rng(0)
+    masks = list(cells.MASKS[:8])
+    own = rng.normal(size=(8, 5))
+    better, easier = 10 * rng.normal(size=(8, 1)), 10 * rng.normal(size=5)
+
+    def knowing(table):
+        texts = [" ".join(f"{value:.6f}" for value in row) for row in table]
+        rows = zip(masks, texts, strict=True)
+        return [predictors.ClassValue("a", *mask, 64, text) for mask, text in rows]
+
+    found = synthetic(masks, np.ones((8, 2)))._replace(classes=own + better + easier)
+    told = verdict.interaction(found, knowing(own - better + 3 * easier))
+    assert told["correlation"] == pytest.approx(1, abs=1e-4)
+    assert told["p"] < 0.01
+    untold = verdict.interaction(found, knowing(rng.normal(size=(8, 5)) + better + easier))
+    assert abs(untold["correlation"]) < 0.5
+    assert untold["p"] > 0.05
+    assert verdict.interaction(found, knowing(own)[:-1]) is None
 
 
 def test_a_transformer_is_ranked_without_the_networks_that_see_everything():
@@ -150,10 +172,12 @@ def test_the_parts_of_two_processes_are_the_whole_which_is_reported(run, monkeyp
     part = results["mlp"]["sets"]["scenes:samples=400,channels=1"]
     assert part["seeds"] == 2
     assert len(part["masks"]) == 3
+    assert -1 <= part["interaction"]["correlation"] <= 1
     assert (folder / "mlp.png").stat().st_size > 5000
     # Everything is there: nothing is trained or solved again.
     monkeypatch.setattr(cells, "train", None)
     monkeypatch.setattr(predictors, "closed_forms", None)
+    monkeypatch.setattr(predictors, "class_forms", None)
     command.main([*SMALL, "--out", str(folder)])
     assert "rank correlation" in capsys.readouterr().out
 
@@ -167,6 +191,15 @@ def test_closed_forms_are_those_of_the_library_on_samples_that_no_network_saw(ru
     np.testing.assert_array_equal(x, networks.train.examples(np.arange(300))[0])
     seen = {image.tobytes() for image in (*x, *networks.test.examples(np.arange(75))[0])}
     assert not seen & {image.tobytes() for image in z}
+    # Classes, weighed by their variances, are all labels.
+    share = np.bincount(y, minlength=10) / len(y)
+    by_class = predictors.of_classes(command.arguments([*SMALL, "--out", str(folder)]))
+    assert len(by_class) == 3 * 2
+    for one in by_class:
+        r2 = np.array(one.class_r2.split(), float) @ (share * (1 - share))
+        name = predictors.name_of("reconstruction", one.latent_dim, held_out=False)
+        (whole,) = [v.value for v in values if v[:3] == one[:3] and v.predictor == name]
+        assert r2 / np.sum(share * (1 - share)) == pytest.approx(whole, abs=1e-3)
     # PCA and least squares, in NumPy.
     flat, new = (images.reshape(len(images), -1) / 255 for images in (x, z))
     mean = flat.mean(0)
