@@ -29,9 +29,9 @@ reconjax advise photos/ --resize 64 --patches 8 16 --ratios 0 0.5 0.75
 # Up to this share of what all directions explain, reconstruction is called misaligned.
 ALIGNED = 0.9
 EVIDENCE = """\
-This is exact for linear encoders and heads. Trained masked autoencoders followed it
-in part: over the masks of four sets, the rank correlation of their probes with it was
-+0.43 to +0.86 (experiments/results/advisor). Train the first few (--train 1h)."""
+Exact for linear encoders and heads. Trained networks follow it in part: over the
+masks of a set, the rank correlation of their probes with the closed form was +0.43
+to +0.86 for vision transformers, +0.30 to +0.75 for MLPs (experiments/results/advisor)."""
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
