@@ -1,5 +1,6 @@
 """`reconjax advise`."""
 
+import dataclasses
 import json
 import shlex
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -7,9 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 import reconjax
-from reconjax.cli.options import GRID, DataOptions, LatentDims, Name, Output
+from reconjax.cli.options import GRID, DataOptions, LatentDims, Name, Output, ReadOptions
 from reconjax.cli.options import command as new_command
-from reconjax.cli.tables import example_shape, facts, headline, print_table, say_files, too_few
+from reconjax.cli.tables import (
+    example_shape,
+    facts,
+    headline,
+    like_chance,
+    print_table,
+    say_files,
+    too_few,
+)
 from reconjax.storage.files import write_json
 
 if TYPE_CHECKING:
@@ -88,7 +97,10 @@ def advise(
     )
     dims = result.latent_dim.values.tolist()
     ranked = {latent_dim: reconjax.studies.recipes(result, latent_dim) for latent_dim in dims}
-    commands = _commands(data, result, ranked[dims[-1]])
+    commands = [
+        " ".join([line, *_read_alike(reading)])
+        for line in _commands(data, result, ranked[dims[-1]])
+    ]
     record = {
         **facts(result),
         "r2_all": result.attrs["r2_all"],
@@ -118,7 +130,7 @@ def advise(
         print(json.dumps(record))
         return
     more = [] if budget is None else ["finalists.png", "finalists/finalists.nc"]
-    say_files(output.out, "advise.png", "objectives.nc", "advise.json", *more)
+    say_files(output.out, "advise.png", "advise.nc", "advise.json", *more)
 
 
 def _print(
@@ -137,7 +149,10 @@ def _print(
     if (why := too_few(dims, result.chance.values)) is not None:
         print(why)
     print("Never matters: Gaussian noise of any strength, and whitening without noise.")
-    print(EVIDENCE)
+    if like_chance(result, "r2_without") is not None:
+        return
+    if ranked[dims[-1]][0].certain:
+        print(EVIDENCE)
     for line in commands:
         print(f"  {line}")
 
@@ -178,7 +193,8 @@ def _print_finalists(trained: "xarray.Dataset") -> None:
         at = trained.sel(noise=noise)
         measured = [f"{value:.4f}" if value == value else "" for value in at.r2.values.tolist()]
         rows.append([noise, f"{float(at.predicted):.4f}", *measured])
-    print_table(["mask", "closed form", *rounds], rows, left=("mask",))
+    closed_form = f"closed form, K = {trained.attrs['latent_dim']}"
+    print_table(["mask", closed_form, *rounds], rows, left=("mask",))
     chosen, first = trained.attrs["chosen"], trained.noise.values[0].item()
     accuracy = float(trained.accuracy.sel(noise=chosen).isel(round=-1))
     print(
@@ -202,6 +218,8 @@ def _cells(recipe: "Recipe") -> list[str]:
 def _verdict(result: "xarray.Dataset", rows: "list[Recipe]") -> list[str]:
     """Is reconstruction aligned, and what gains most."""
     best, plain = rows[0], rows[-1]
+    if (why := like_chance(result, "r2_without")) is not None:
+        return [why]
     explained, everything = plain.r2, result.attrs["r2_all"]
     share = explained / everything if everything > 0 else 0.0
     lines = [
@@ -233,6 +251,8 @@ def _commands(data: str, result: "xarray.Dataset", rows: "list[Recipe]") -> list
     name = shlex.quote(data)
     reconstruction = [recipe for recipe in rows if recipe.objective == "reconstruction"]
     best = reconstruction[0]
+    if not best.certain:
+        best = rows[-1]  # PCA is as good
     if not best.noise:
         return [f"reconjax train {name} --latent-dim {best.latent_dim} --out run"]
     commands: list[str] = []
@@ -247,6 +267,20 @@ def _commands(data: str, result: "xarray.Dataset", rows: "list[Recipe]") -> list
             f"reconjax train {name} --noise {mlp.noise} --latent-dim {mlp.latent_dim} --out mlp"
         )
     return commands
+
+
+def _read_alike(reading: DataOptions) -> list[str]:
+    """The options by which `train` reads the same examples."""
+    words: list[str] = []
+    for field in dataclasses.fields(ReadOptions):
+        value, option = getattr(reading, field.name), field.name.replace("_", "-")
+        if value == field.default:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words += [f"--{option}", shlex.quote(str(value))]
+    return words
 
 
 def _masks_of_tokens(result: "xarray.Dataset", latent_dim: int) -> tuple[str, str] | None:

@@ -20,6 +20,7 @@ from reconjax.cli.options import command as new_command
 from reconjax.cli.tables import (
     facts,
     headline,
+    like_chance,
     print_table,
     say_files,
     several_processes,
@@ -155,6 +156,8 @@ def _print(result: "xarray.Dataset") -> None:
         " principal directions\nchance: the same for permuted labels"
     )
     if (why := too_few(dims, [result.r2_chance.values[position[k]] for k in dims])) is not None:
+        print(why)
+    if (why := like_chance(result, "r2")) is not None:
         print(why)
     for line in _by_target(result, dims[len(dims) // 2]):
         print(line)

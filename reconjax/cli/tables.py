@@ -1,5 +1,6 @@
 """What the commands print: one table, one line about the data."""
 
+import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -84,6 +85,28 @@ def some_dims(features: int, rank: int) -> list[int]:
     """1, 2, 4, ... and the rank."""
     powers = [2**i for i in range(features.bit_length()) if 2**i < rank]
     return [*powers, rank]
+
+
+def like_chance(result: "xarray.Dataset", r2: str) -> str | None:
+    """A line where labels cannot be told from permuted ones at any K; r2 is what it is called.
+
+    It stands in for a verdict: alignment with labels that the inputs do not tell means nothing.
+    """
+    from reconjax.theory.chance import beyond_chance
+
+    facts = result.attrs
+    if json.loads(facts["settings"]).get("class_weight") is not None:
+        return None  # chance is another then
+    targets = facts["classes"] or int(str(facts["targets"]).split()[0])
+    told = beyond_chance(
+        result[r2].values, result.latent_dim.values, facts["rank"], facts["samples"], targets
+    )
+    if told.any():
+        return None
+    return (
+        "These labels cannot be told from permuted ones at any K shown: whether reconstruction is\n"
+        "aligned with them has no answer. More samples may tell, or the inputs do not."
+    )
 
 
 def several_processes() -> str | None:

@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ SOURCES: tuple[tuple[str, str], ...] = (
 
 
 def load(
-    data: str = "digits",
+    data: str | PathLike[str] = "digits",
     *,
     data_dir: str | PathLike[str] | None = None,
     download: bool = False,
@@ -97,7 +97,7 @@ def load(
         "target_key": target_key,
     }
     given = {key: value for key, value in options.items() if value is not None}
-    opened = _opened(data, size, given, data_dir, download)
+    opened = _opened(fspath(data), size, given, data_dir, download)
     return opened if test_share is None else with_test_split(opened, test_share, seed)
 
 

@@ -77,7 +77,7 @@ def advise(
         half of the number of features. Take what your head reads: K, or the encoder's width.
       precision: see `patches`.
       side: see `patches`.
-      out: see `patches`.
+      out: a folder, in which `advise.nc` is written.
       **reading: see `reconjax.studies.Reading`.
 
     Returns:
@@ -107,6 +107,7 @@ def advise(
         precision=precision,
         side=side,
         out=out,
+        file="advise.nc",
         **options,
     )
 

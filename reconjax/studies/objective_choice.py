@@ -43,6 +43,7 @@ def objectives(
     precision: str = "mixed",
     side: Side = "auto",
     out: str | os.PathLike[str] | None = None,
+    file: str = "objectives.nc",
     **reading: Unpack[Reading],
 ) -> xarray.Dataset:
     """Reconstruction without noise, at its best noise, at its best noise and target, or embedding.
@@ -61,8 +62,9 @@ def objectives(
       latent_dims: K; 1, 2, 4, ... 256 by default, as far as the rank goes.
       precision: as in `sweep`, like `side`.
       side: see `precision`.
-      out: a folder, in which `objectives.nc` is written. Every finished patch shape is kept there:
-        a run that was killed goes on where it stopped.
+      out: a folder, in which the result is written. Every finished patch shape is kept there: a
+        run that was killed goes on where it stopped.
+      file: the name of the result there.
       **reading: see `reconjax.studies.Reading`.
 
     Returns:
@@ -153,7 +155,7 @@ def objectives(
     )
     result["chance"].attrs["long_name"] = "r2 of permuted labels"
     if folder is not None and parts is not None:
-        save(result, folder / "objectives.nc")
+        save(result, folder / file)
         parts.clear()
     return result
 

@@ -92,7 +92,7 @@ class Source:
                     " and only classes have weights"
                 )
         if labels and not self.num_targets:
-            raise ValueError(f"{self.name}: has no labels (y_train); only detect needs none")
+            raise ValueError(f"{self.name}: no labels: no y_train, class folders or --target-key")
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -64,6 +64,35 @@ class Permuted(NamedTuple):
     error: float
 
 
+def beyond_chance(
+    r2: np.ndarray, latent_dims: np.ndarray, rank: int, samples: int, targets: int
+) -> np.ndarray:
+    """Where r2 is three standard deviations above that of permuted labels.
+
+    Of permuted labels it has the distribution Beta(K / 2, (N − 1 − K) / 2) for Gaussian inputs and
+    one target, and the mean of C − 1 of these for C classes alike. Nothing here is about weights.
+
+    Args:
+      r2: (Kn,) of the training split.
+      latent_dims: (Kn,) K.
+      rank: of the inputs; past it r2 is flat.
+      samples: N.
+      targets: C of classes, or the number of real targets.
+
+    Returns:
+      (Kn,) bool.
+
+    Example:
+      >>> dims = np.array([1, 10])
+      >>> reconjax.theory.chance.beyond_chance(np.array([0.01, 0.5]), dims, 10, 100, 2).tolist()
+      [False, True]
+    """
+    free = max(samples - 1, 1)
+    used = np.minimum(np.minimum(latent_dims, rank), free)
+    variance = 2 * used * (free - used) / (free**2 * (free + 2)) / max(targets - 1, 1)
+    return np.asarray(r2) > used / free + 3 * np.sqrt(variance) + 1e-9
+
+
 def equal_weights(unweighted: Unweighted | None) -> bool:
     """Whether all samples count alike, so that K / (N − 1) is exact."""
     if unweighted is None:

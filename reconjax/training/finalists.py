@@ -110,7 +110,9 @@ def train_finalists(
     source = Source(data, **reading)
     dataset = _checked(source)
     folder = None if out is None else output_folder(out)
-    predicted = _closed_forms(dataset, reading)
+    # Where K nears D, all masks keep the same directions, and none is told from another.
+    latent_dim = min(WIDTH, dataset.features // 2)
+    predicted = _closed_forms(dataset, latent_dim, reading)
     run = _Runs(dataset, folder, source.seed, reading.get("progress", True))
     plan = run.plan(list(predicted), budget)
     alive = list(predicted)[: plan["start"]]
@@ -120,7 +122,7 @@ def train_finalists(
         trials += made
         made.sort(key=lambda trial: -trial.validation_r2)
         alive = [trial.noise for trial in made[: len(made) // 2]]
-    result = _labeled(source, predicted, trials, budget)
+    result = _labeled(source, predicted, trials, {"latent_dim": latent_dim, "budget": budget})
     if folder is not None:
         save(result, folder / "finalists.nc")
     return result
@@ -168,10 +170,8 @@ def _checked(source: Source) -> Dataset:
     return dataset
 
 
-def _closed_forms(dataset: Dataset, reading: Reading) -> dict[str, float]:
+def _closed_forms(dataset: Dataset, latent_dim: int, reading: Reading) -> dict[str, float]:
     """r2 on the test split of every mask, the largest first."""
-    # Where K nears D, all masks keep the same directions, and none is told from another.
-    latent_dim = min(WIDTH, dataset.features // 2)
     kept = ("seed", "memory", "progress")
     options: dict[str, Any] = {name: reading[name] for name in kept if name in reading}  # type: ignore[literal-required]
     found = {}
@@ -217,6 +217,8 @@ class _Runs:
         plan = {"budget": budget, "order": list(order), **_schedule(budget, epoch, beside)}
         if path is not None:
             write_json(plan, path)
+        if plan["start"] < min(STARTS[0], len(order)):
+            say(f"{budget:g} s are enough for {plan['start']} of {len(order)} masks")
         return plan
 
     def trial(self, noise: str, number: int, epochs: int) -> Trial:
@@ -283,7 +285,10 @@ def _schedule(budget: float, epoch: float, beside: float) -> dict[str, int]:
 
 
 def _labeled(
-    source: Source, predicted: dict[str, float], trials: Sequence[Trial], budget: float
+    source: Source,
+    predicted: dict[str, float],
+    trials: Sequence[Trial],
+    facts: dict[str, Any],
 ) -> xarray.Dataset:
     """All masks, and what was trained of them."""
     noises, rounds = list(predicted), trials[-1].round + 1
@@ -303,6 +308,6 @@ def _labeled(
             "epochs": (["round"], epochs),
         },
         {"noise": noises, "round": np.arange(rounds)},
-        {"chosen": trials[-1].noise, "budget": budget, "net": NET},
-        {"budget": budget},
+        {"chosen": trials[-1].noise, "net": NET, **facts},
+        facts,
     )

@@ -52,7 +52,7 @@ def test_a_test_folder_comes_before_a_validation_folder(tmp_path):
     write_folder(tmp_path, IMAGES, LABELS, "train")
     write_folder(tmp_path, IMAGES[:6], LABELS[:6], "val")
     write_folder(tmp_path, IMAGES[:9], LABELS[:9], "test")
-    assert len(load(str(tmp_path)).test) == 9
+    assert len(load(tmp_path).test) == 9
 
 
 def test_lossy_files_and_deeper_folders(tmp_path):

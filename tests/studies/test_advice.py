@@ -53,7 +53,7 @@ def test_another_k_or_study_is_refused(result):
 
 def test_the_command_ends_in_lines_that_run(tmp_path, capsys):
     options = ["--patches", "2", "4", "--ratios", "0", "0.75", "--target", "whitened:0.75"]
-    options += ["--latent-dims", "4", "16", "--out", str(tmp_path)]
+    options += ["--latent-dims", "4", "16", "--out", str(tmp_path), "--max-samples", "1200"]
     assert main(["advise", "digits", *options]) == 0
     printed = capsys.readouterr().out
     assert ("First choice: " in printed) != ("PCA is as good" in printed)
@@ -68,9 +68,12 @@ def test_the_command_ends_in_lines_that_run(tmp_path, capsys):
         assert program == "reconjax"
         command, _, _ = application().parse_args(argv, exit_on_error=False, print_error=False)
         assert command.__name__ == "train"
+        assert argv[-2:] == ["--max-samples", "1200"]  # of the same examples
+    assert not (tmp_path / "objectives.nc").exists()
+    assert studies.open(tmp_path / "advise.nc").latent_dim.values.tolist() == [4, 16]
 
 
-def test_labels_without_signal_make_no_first_choice(capsys):
+def test_labels_without_signal_make_no_first_choice(tmp_path, capsys):
     """Images of digits, for which everything is compiled already, with labels at random."""
     splits = digits().train, digits().test
     parts = (split.examples(range(len(split))) for split in splits)
@@ -79,3 +82,16 @@ def test_labels_without_signal_make_no_first_choice(capsys):
     cut = len(splits[0])
     mixed = Dataset.from_arrays(images[:cut], labels[:cut], images[cut:], labels[cut:])
     assert not studies.recipes(studies.advise(mixed, **GRID, latent_dims=[4, 16]))[0].certain
+    path = str(tmp_path / "mixed.npz")
+    given = {"x_train": images[:cut], "y_train": labels[:cut]}
+    np.savez(path, **given, x_test=images[cut:], y_test=labels[cut:])
+    options = ["--patches", "2", "4", "--ratios", "0", "0.75", "--target", "whitened:0.75"]
+    assert main(["advise", path, *options, "--latent-dims", "4", "16"]) == 0
+    printed = capsys.readouterr().out
+    assert "cannot be told from permuted ones" in printed
+    assert "aligned at" not in printed
+    assert "reconjax train" not in printed
+    assert main(["align", path, "--bootstrap", "0"]) == 0
+    assert "cannot be told from permuted ones" in capsys.readouterr().out
+    assert main(["align", "digits", "--bootstrap", "0"]) == 0
+    assert "cannot be told" not in capsys.readouterr().out

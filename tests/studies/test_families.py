@@ -203,7 +203,7 @@ def test_data_that_nothing_can_be_held_out_of_are_refused():
     x, labels = images(6, 3)
     with pytest.raises(ValueError, match="too few samples to hold some out"):
         studies.compare(Dataset.from_arrays(x, labels))
-    with pytest.raises(ValueError, match="has no labels"):
+    with pytest.raises(ValueError, match="no labels: no y_train, class folders or --target-key"):
         studies.compare(Dataset.from_arrays(x))
     with pytest.raises(ValueError, match="data: moments; a data set is needed"):
         studies.compare(reconjax.moments(x, labels))

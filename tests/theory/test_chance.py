@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 import reconjax
 from reconjax.cli.tables import too_few
 from reconjax.summary.moments import uncentered
-from reconjax.theory.chance import ENOUGH, equal_weights, permuted
+from reconjax.theory.chance import ENOUGH, beyond_chance, equal_weights, permuted
 
 # On matrices this small, threads of BLAS cost ten times what they save.
 threadpool_limits(1)
@@ -181,3 +181,30 @@ def test_the_stated_error_is_that_of_other_seeds():
     drawn = [permuted(unweighted, seed=seed) for seed in range(8)]
     spread = np.std([np.array(one[:5]) for one in drawn], axis=0, ddof=1)
     assert 0.4 * np.max(spread) < drawn[0].error < 2 * ENOUGH
+
+
+@pytest.mark.parametrize(("samples", "classes"), [(80, 2), (40, 5)])
+def test_permuted_labels_seldom_are_beyond_chance_and_true_ones_are(samples, classes):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(samples, 12))
+    left = np.linalg.svd(x - x.mean(0), full_matrices=False)[0]
+    labels = np.arange(samples) % classes
+    dims = np.arange(1, 13)
+
+    def explained(labels):
+        y = np.eye(classes)[labels] - np.bincount(labels) / samples
+        return np.cumsum(np.sum((y.T @ left) ** 2, axis=0)) / np.sum(y**2)
+
+    drawn = np.array([explained(rng.permutation(labels)) for _ in range(3000)])
+    beyond = [beyond_chance(row, dims, 12, samples, classes) for row in drawn]
+    # Three standard deviations of something skewed to the right.
+    assert 0 < np.mean(beyond) < 0.02
+    # The variance that it takes for granted.
+    free = samples - 1
+    expected = 2 * dims * (free - dims) / (free**2 * (free + 2)) / (classes - 1)
+    np.testing.assert_allclose(drawn.var(0), expected, rtol=0.2)
+    np.testing.assert_allclose(drawn.mean(0), dims / free, rtol=0.05)
+    ordered = (np.argsort(np.argsort(left[:, 3])) * classes) // samples
+    assert beyond_chance(explained(ordered), dims, 12, samples, classes)[3]
+    # As many directions as samples explain everything.
+    assert not beyond_chance(np.ones(1), np.array([40]), 39, 40, 2).any()

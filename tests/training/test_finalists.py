@@ -134,7 +134,7 @@ def test_the_command_prints_what_training_said(trained, tmp_path, capsys):
     command = ["advise", "digits", *options, "--target", "whitened:0.5", "--out", str(tmp_path)]
     assert main([*command, "--train", "1m"]) == 0
     printed = capsys.readouterr().out
-    assert "closed form 1 epoch 2 epochs" in printed
+    assert "closed form, K = 32 1 epoch 2 epochs" in printed
     chosen = result.attrs["chosen"]
     assert f"{chosen} was trained last" in printed
     record = json.loads((tmp_path / "advise.json").read_text())["finalists"]
