@@ -195,6 +195,7 @@ def _print_finalists(trained: "xarray.Dataset") -> None:
         rows.append([noise, f"{float(at.predicted):.4f}", *measured])
     closed_form = f"closed form, K = {trained.attrs['latent_dim']}"
     print_table(["mask", closed_form, *rounds], rows, left=("mask",))
+    print(f"closed form without a mask, PCA: {trained.attrs['without']:.4f}")
     chosen, first = trained.attrs["chosen"], trained.noise.values[0].item()
     accuracy = float(trained.accuracy.sel(noise=chosen).isel(round=-1))
     print(
@@ -204,6 +205,7 @@ def _print_finalists(trained: "xarray.Dataset") -> None:
         print(f"Training preferred it to the first by the closed form, {first}.")
     elif len(rounds) > 1:
         print("It is the first by the closed form, too.")
+    print("One network for each mask: how much another seed would change is not measured.")
 
 
 def _cells(recipe: "Recipe") -> list[str]:
@@ -227,6 +229,13 @@ def _verdict(result: "xarray.Dataset", rows: "list[Recipe]") -> list[str]:
         f" its directions explain {explained:.3f} of the labels,",
         f"all {result.attrs['rank']} together {everything:.3f} ({share:.0%}).",
     ]
+    for recipe in rows:
+        if recipe.held_out < min(plain.held_out, 0.0):
+            lines.append(
+                f"{_what(recipe).capitalize()} under {recipe.noise} fails on new samples (r2"
+                f" {recipe.held_out:.2f}): it divides by the\nvariance of what hardly varies here;"
+                " more samples or --resize may help."
+            )
     if best.certain:
         lines.append(f"First choice: {_what(best)} under {best.noise}.")
         if best.objective == "joint-embedding":

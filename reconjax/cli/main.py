@@ -81,6 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 command(*bound.args, **bound.kwargs)
         else:  # help, or the version
             command(*bound.args, **bound.kwargs)
+    except BrokenPipeError:
+        # Whoever reads along has enough, as `head` has. Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (CycloptsError, ValueError, OSError, ImportError, RuntimeError) as error:
         if debug or not is_mistake(error):
             raise

@@ -16,6 +16,9 @@ from reconjax.plots.style import STYLE
 BETTER, WORSE, UNSURE = "C0", "C3", "gray"
 ROUNDING = 1e-6  # of a gain: far below any that matters
 
+# Characters of a noise that are shown beside its point.
+LONGEST = 28
+
 
 def comparison_figure(
     places: Sequence[Place], folds: int, *, title: str | None = None, level: float = 0.9
@@ -63,7 +66,7 @@ def comparison_figure(
                 else:
                     axes.plot(low, y, "<", color=color, markersize=7)
                 axes.annotate(
-                    place.noise.partition("+")[0],
+                    place.noise if len(place.noise) <= LONGEST else f"{place.noise[:LONGEST]}...",
                     (1.0, y),
                     xycoords=("axes fraction", "data"),
                     fontsize=7,

@@ -16,6 +16,8 @@ from reconjax.plots.pictures import picture_rows
 from reconjax.plots.style import STYLE
 
 HELD_OUT: Any = {"linestyle": "--", "linewidth": 1.1}
+# Of what few samples add to a curve, intervals are without: they need not lie about it.
+INTERVAL = "90 % interval, bias corrected"
 BAND: Any = {"alpha": 0.2, "linewidth": 0}
 # Changes up to which a panel reaches at least: rounding is not to look like more.
 LEAST = 1e-3
@@ -78,7 +80,7 @@ def alignment_figure(
         if held_out:
             by_dim.plot([], [], color="gray", label="held-out", **HELD_OUT)
         if any(bands.values()):
-            by_dim.fill_between([], [], color="gray", label="90 % interval", **BAND)
+            by_dim.fill_between([], [], color="gray", label=INTERVAL, **BAND)
         figure.legend(*by_dim.get_legend_handles_labels(), loc="outside right center")
         if title:
             figure.suptitle(title)
@@ -108,7 +110,7 @@ def targets_figure(result: xarray.Dataset, *, most: int = 12) -> Figure:
         figure = Figure(figsize=(7.4, 4.4), layout="constrained")
         axes = figure.subplots()
         for place, index in enumerate(order):
-            color = matplotlib.colormaps["viridis"](0.92 * place / max(len(order) - 1, 1))
+            color = matplotlib.colormaps["tab20"](place % 20)
             name = str(result.target.values[index])
             axes.plot(result.latent_dim, r2.isel(target=index), color=color, label=name)
         _latent_axis(axes)
@@ -196,7 +198,7 @@ def sweep_figure(
         if tested is not None:
             panels[0, 0].plot([], [], color="gray", label="held-out", **HELD_OUT)
         if bands is not None:
-            panels[0, 0].fill_between([], [], color="gray", label="90 % interval", **BAND)
+            panels[0, 0].fill_between([], [], color="gray", label=INTERVAL, **BAND)
         handles, labels = panels[0, 0].get_legend_handles_labels()
         name = {"std": "noise std", "ratio": "mask ratio"}[strength]
         figure.legend(handles, labels, title=name, loc="outside right upper")

@@ -48,14 +48,15 @@ def probe_figure(
         bars, path = figure.subplots(1, 2, width_ratios=(1.1, 1))
         _bars(bars, rows, probes, split)
         bars.axvline(chance, color="gray", linestyle=":", linewidth=1.1, label="largest class")
-        bars.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
+        figure.legend(*bars.get_legend_handles_labels(), loc="outside lower left", fontsize=8)
         for index, (features, ridge) in enumerate(paths.items()):
             _path(path, ridge, features, f"C{index}")
         path.set_xscale("log")
         path.set_xlabel("ridge weight")
         path.set_title("linear (ridge); the dot is the weight chosen")
         path.yaxis.set_major_formatter(PercentFormatter(1))
-        path.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=len(paths), fontsize=8)
+        handles = path.get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower right", ncols=min(len(paths), 2), fontsize=8)
         if title:
             figure.suptitle(title)
     return figure

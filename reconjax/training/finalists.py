@@ -92,8 +92,9 @@ def train_finalists(
     Returns:
       A dataset over `noise` (all masks, those first that the closed form ranks first) and `round`:
       `predicted`, r2 of the closed form on the test split; `validation_r2`, `r2` and `accuracy` of
-      the trained networks, NaN where there is none; and `epochs` of each round. Its attribute
-      `chosen` is the mask of the last training.
+      the trained networks, NaN where there is none; and `epochs` of each round. Of its attributes,
+      `chosen` is the mask of the last training, `latent_dim` the K of the closed forms, and
+      `without` their r2 without a mask, that of PCA.
 
     Raises:
       ValueError: a budget that is not above 0, data that are no images with classes and a test
@@ -112,7 +113,7 @@ def train_finalists(
     folder = None if out is None else output_folder(out)
     # Where K nears D, all masks keep the same directions, and none is told from another.
     latent_dim = min(WIDTH, dataset.features // 2)
-    predicted = _closed_forms(dataset, latent_dim, reading)
+    predicted, without = _closed_forms(dataset, latent_dim, reading)
     run = _Runs(dataset, folder, source.seed, reading.get("progress", True))
     plan = run.plan(list(predicted), budget)
     alive = list(predicted)[: plan["start"]]
@@ -122,7 +123,8 @@ def train_finalists(
         trials += made
         made.sort(key=lambda trial: -trial.validation_r2)
         alive = [trial.noise for trial in made[: len(made) // 2]]
-    result = _labeled(source, predicted, trials, {"latent_dim": latent_dim, "budget": budget})
+    facts = {"latent_dim": latent_dim, "without": without, "budget": budget}
+    result = _labeled(source, predicted, trials, facts)
     if folder is not None:
         save(result, folder / "finalists.nc")
     return result
@@ -170,11 +172,13 @@ def _checked(source: Source) -> Dataset:
     return dataset
 
 
-def _closed_forms(dataset: Dataset, latent_dim: int, reading: Reading) -> dict[str, float]:
-    """r2 on the test split of every mask, the largest first."""
+def _closed_forms(
+    dataset: Dataset, latent_dim: int, reading: Reading
+) -> tuple[dict[str, float], float]:
+    """r2 on the test split of every mask, the largest first, and of none."""
     kept = ("seed", "memory", "progress")
     options: dict[str, Any] = {name: reading[name] for name in kept if name in reading}  # type: ignore[literal-required]
-    found = {}
+    found, without = {}, math.nan
     by_patch: dict[str, list[float]] = {}
     for text in masks(dataset.example_shape):
         _, masked_share, patch = text.split(":")
@@ -184,10 +188,11 @@ def _closed_forms(dataset: Dataset, latent_dim: int, reading: Reading) -> dict[s
             dataset, noise="exact", patches=[patch], ratios=ratios, latent_dims=[latent_dim],
             bootstrap=0, **options,
         )  # fmt: skip
+        without = float(result.held_out_without.squeeze())
         r2 = result.held_out.isel(patch=0, weight=0, latent_dim=0).values
         for ratio, explained in zip(ratios, r2, strict=True):
             found[f"exact:{ratio:g}:{patch}"] = float(explained)
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+    return dict(sorted(found.items(), key=lambda item: -item[1])), without
 
 
 class _Runs:
@@ -309,5 +314,5 @@ def _labeled(
         },
         {"noise": noises, "round": np.arange(rounds)},
         {"chosen": trials[-1].noise, "net": NET, **facts},
-        facts,
+        {"budget": facts["budget"]},
     )

@@ -153,3 +153,12 @@ def test_an_error_of_reconjax_below_a_command_is_a_mistake():
     with pytest.raises(ValueError, match="could not be broadcast") as raised:
         np.zeros(3) + np.zeros(4)
     assert not entry.is_mistake(raised.value)
+
+
+def test_a_reader_that_has_enough_ends_it_in_silence():
+    command = [sys.executable, "-m", "reconjax", "datasets"]
+    # A pipe that nobody reads.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0

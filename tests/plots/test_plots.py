@@ -103,9 +103,11 @@ def test_intervals_are_bands_and_what_is_held_out_is_dashed():
     drawn = band.get_paths()[0].vertices
     assert {*np.round(low, 9), *np.round(high, 9)} <= {*np.round(drawn[:, 1], 9)}
     np.testing.assert_allclose(dashed(r2)[0], low)
-    assert {"held-out", "90 % interval", "chance"} <= set(texts(figure))
+    assert {"held-out", "90 % interval, bias corrected", "chance"} <= set(texts(figure))
     assert all(len(path.vertices) == 0 for c in by_dim.collections for path in c.get_paths())
-    assert {"held-out", "90 % interval"} & set(texts(alignment_figure({"data": curve}))) == set()
+    assert {"held-out", "90 % interval, bias corrected"} & set(
+        texts(alignment_figure({"data": curve}))
+    ) == set()
 
 
 def test_intervals_and_what_is_held_out_in_a_sweep():
@@ -128,12 +130,12 @@ def test_intervals_and_what_is_held_out_in_a_sweep():
             assert ends <= {*np.round(band.vertices[:, 1], 9)}
         held_out = [values for values in dashed(axes) if len(values)]
         np.testing.assert_allclose(held_out, of_row[:, 0] / 2)
-    assert {"held-out", "90 % interval"} <= set(texts(figure))
+    assert {"held-out", "90 % interval, bias corrected"} <= set(texts(figure))
     relative = sweep_figure(result, relative=True)
     for axes, of_row in zip(relative.axes, changes, strict=True):
         held_out = [values for values in dashed(axes) if len(values)]
         np.testing.assert_allclose(held_out, of_row[:, 0] / 6)
-    assert "90 % interval" not in texts(relative)
+    assert "90 % interval, bias corrected" not in texts(relative)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
