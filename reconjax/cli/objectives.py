@@ -9,7 +9,7 @@ import reconjax
 from reconjax.cli.compare import without_noise
 from reconjax.cli.options import GRID, DataOptions, LatentDims, Name, Output
 from reconjax.cli.options import command as new_command
-from reconjax.cli.tables import facts, headline, print_table, say_files, too_few
+from reconjax.cli.tables import facts, headline, like_chance, print_table, say_files, too_few
 from reconjax.storage.files import write_json
 
 if TYPE_CHECKING:
@@ -116,12 +116,14 @@ def _print(result: "xarray.Dataset", places: "list[Place]") -> None:
             gain = round(place.gain, 4) + 0.0  # without the sign of a zero
             numbers = f"{place.r2:.4f}", f"{place.held_out:.4f}", f"{gain:+.4f}"
             error = f"{place.standard_error:.4f}", f"{place.p_value:.4f}"
-            rows.append([name, *numbers, *error, place.noise])
+            rows.append([name, *numbers, *error, _named(place.noise)])
         rows.append(["chance", f"{bare['chance']:.4f}", "", "", "", "", ""])
         print()
         print_table([f"K = {latent_dim}", *HEADS, "at"], rows, left=(f"K = {latent_dim}", "at"))
     about = result.attrs
     print()
+    if (why := like_chance(result, "r2_without")) is not None:
+        print(why)
     if (why := too_few(result.latent_dim.values.tolist(), result.chance.values)) is not None:
         print(why)
     print(
@@ -132,3 +134,11 @@ def _print(result: "xarray.Dataset", places: "list[Place]") -> None:
         f" {about['folds']} folds\n"
         f"p: of a gain, given that all {about['noises']} points were tried"
     )
+
+
+def _named(noise: str) -> str:
+    """A noise and its target; one of no strength is none."""
+    text, _, target = noise.partition(" ")
+    if float(text.split(":")[1]) == 0:
+        return f"no noise {target}".rstrip()
+    return noise

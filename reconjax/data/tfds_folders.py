@@ -121,8 +121,8 @@ def find(query: str, data_dir: Path) -> Path:
         raise ValueError(f"{name} has several configurations, name one: {', '.join(configs)}")
     if not (matching := exact or within):
         raise FileNotFoundError(
-            f"{query} is not prepared under {data_dir}: prepare it with "
-            f"`reconjax datasets --download {query}`, or pass --data-dir"
+            f"{query} is not prepared under {data_dir}, and no file or folder here:"
+            f" prepare it with `reconjax datasets --download {query}`, or pass --data-dir"
         )
     return matching[-1].directory
 

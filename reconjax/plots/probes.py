@@ -44,7 +44,7 @@ def probe_figure(
     """
     with matplotlib.rc_context(STYLE):
         probes = list(dict.fromkeys(row["probe"] for row in rows))
-        figure = Figure(figsize=(12, 1.6 + 0.55 * max(len(probes), 4)), layout="constrained")
+        figure = Figure(figsize=(12, 2.8 + 0.55 * max(len(probes), 4)), layout="constrained")
         bars, path = figure.subplots(1, 2, width_ratios=(1.1, 1))
         _bars(bars, rows, probes, split)
         bars.axvline(chance, color="gray", linestyle=":", linewidth=1.1, label="largest class")

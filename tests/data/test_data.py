@@ -592,7 +592,7 @@ def test_tfds_not_prepared(tiny, name):
     fails(
         FileNotFoundError,
         lambda: load(name, data_dir=tiny),
-        f"{name} is not prepared under {tiny}: prepare it with "
+        f"{name} is not prepared under {tiny}, and no file or folder here: prepare it with "
         f"`reconjax datasets --download {name}`, or pass --data-dir",
     )
 
