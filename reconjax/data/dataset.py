@@ -41,6 +41,12 @@ class Dataset:
     notes: tuple[str, ...] = ()
     unlabeled: tuple[Split, ...] = ()
 
+    def __repr__(self) -> str:
+        """In a line, without the arrays."""
+        test = "" if self.test is None else f" and {len(self.test)} to test"
+        what = f"{len(self.train)} examples{test} of {self.example_shape}, {self.targets_text}"
+        return f"Dataset({self.name!r}: {what})"
+
     @property
     def example_shape(self) -> tuple[int, ...]:
         """(H, W, C) for images, (D,) for vectors."""

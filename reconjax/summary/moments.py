@@ -68,6 +68,10 @@ class Moments:
         """Number of targets C (classes, for one-hot labels)."""
         return self.label_moment.shape[-1]
 
+    def __repr__(self) -> str:
+        """In a line: the arrays are long."""
+        return f"Moments({self.features} features, {self.targets} targets, {self.mean_x.dtype})"
+
 
 def moments(
     x: ArrayLike,

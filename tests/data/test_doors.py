@@ -320,3 +320,12 @@ def test_channels_first_moves_the_channels_of_every_split(tmp_path):
         Dataset.from_arrays(x[:, 0], y, channels_first=True)
     with pytest.raises(ValueError, match="channels_first: does not apply to digits"):
         load("digits", channels_first=True)
+
+
+def test_what_is_printed_fits_a_line():
+    data = rj.data.load("digits")
+    text = "Dataset('digits': 1437 examples and 360 to test of (8, 8, 1), 10 classes)"
+    assert repr(data) == text
+    x = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    assert repr(rj.moments(x, x[:, :2])) == "Moments(3 features, 2 targets, float64)"
+    assert repr(Dataset.from_arrays(x)) == "Dataset('arrays': 20 examples of (3,), no labels)"
