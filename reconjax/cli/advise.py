@@ -224,10 +224,14 @@ def _verdict(result: "xarray.Dataset", rows: "list[Recipe]") -> list[str]:
         return [why]
     explained, everything = plain.r2, result.attrs["r2_all"]
     share = explained / everything if everything > 0 else 0.0
+    by_chance = min(result.attrs["rank"] / max(result.attrs["samples"] - 1, 1), 1.0)
+    aligned = share >= ALIGNED
     lines = [
-        f"Reconstruction is {'' if share >= ALIGNED else 'mis'}aligned at K = {plain.latent_dim}:"
-        f" its directions explain {explained:.3f} of the labels,",
-        f"all {result.attrs['rank']} together {everything:.3f} ({share:.0%}).",
+        f"Reconstruction is {'' if aligned else 'mis'}aligned at K = {plain.latent_dim}"
+        f" ({'from' if aligned else 'below'} {ALIGNED:.0%}): its directions explain"
+        f" {explained:.3f},",
+        f"all {result.attrs['rank']} together {everything:.3f} of the labels ({share:.0%});"
+        f" permuted labels have {by_chance:.3f} there.",
     ]
     for recipe in rows:
         if recipe.held_out < min(plain.held_out, 0.0):
