@@ -478,7 +478,7 @@ def test_killed_ten_times(tmp_path):
         kept = now
         for name in kept:
             with np.load(tmp_path / "killed/parts" / name) as arrays:
-                assert arrays["r2"].shape == (1, 40, 1, 2)
+                assert arrays["0-r2"].shape == (1, 40, 1, 2)
     assert 5 <= len(kept) < len(patches)
 
     process = started("killed")

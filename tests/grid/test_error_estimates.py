@@ -74,9 +74,9 @@ def test_smooth_images(name):
         return
     assert int(found.rank) == int(spectrum.rank) <= len(case.x) - 1
     alignment = np.asarray(rj.alignment(spectrum).r2)
-    np.testing.assert_allclose(
-        given[0], alignment, rtol=0, atol=1e-9 if case.precision == "float64" else 0.1
-    )
+    # Both are off by rounding, each in its own way, and what is stated is an estimate.
+    rounding = 1e-9 if case.precision == "float64" else 0.1
+    assert np.all(np.abs(given[0] - alignment) <= rounding + MISS * stated[0])
     for latent_dim, value in RIGHT.get(name, {}).items():
         assert truth[0, latent_dim - 1] == pytest.approx(value, abs=5e-5)
         assert given[0, latent_dim - 1] == pytest.approx(value, abs=5e-5)
@@ -91,7 +91,9 @@ def test_exact_masks_of_wide_float_images():
     case = Case("", *wide(), noise="exact mask", patch=(4, 32))
     found = case.solved()
     given, stated, truth = curves(case, found)
-    assert truth[1, 31] == pytest.approx(0.3079, abs=5e-5)
+    # By the singular values of the stacked factors, without squaring anything.
+    assert truth[1, 31] == pytest.approx(0.1411, abs=5e-5)
+    assert 1e-6 < stated[1, 31] < 1e-2
     assert np.all(np.abs(given - truth) < MISS * stated)
     assert int(found.rank) == 239
 
