@@ -3,11 +3,12 @@
 import dataclasses
 import json
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 import reconjax
+from reconjax.cli import finalists
 from reconjax.cli.options import GRID, DataOptions, LatentDims, Name, Output, ReadOptions
 from reconjax.cli.options import command as new_command
 from reconjax.cli.tables import (
@@ -41,7 +42,6 @@ EVIDENCE = """\
 Exact for linear encoders and heads. Trained networks follow it in part: over the
 masks of a set, the rank correlation of their probes with the closed form was +0.43
 to +0.86 for vision transformers, +0.30 to +0.75 for MLPs (experiments/results/advisor)."""
-SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 @command.default
@@ -82,7 +82,7 @@ def advise(
     from reconjax.studies.advice import RATIOS
     from reconjax.studies.objective_choice import TARGETS
 
-    budget = None if train is None else _seconds(train)
+    budget = None if train is None else finalists.seconds(train)
     output.prepare()
     result = reconjax.studies.advise(
         data,
@@ -118,14 +118,14 @@ def advise(
     if budget is not None:
         folder = None if output.out is None else output.out / "finalists"
         trained = reconjax.training.train_finalists(data, budget, out=folder, **reading.keywords())
-        record["finalists"] = _finalists(trained)
+        record["finalists"] = finalists.record(trained)
         if output.out is not None:
             from reconjax.plots import finalists_figure, save
 
             save(finalists_figure(trained), output.out / "finalists.png")
             write_json(record, output.out / "advise.json")
         if not output.json:
-            _print_finalists(trained)
+            finalists.show(trained)
     if output.json:
         print(json.dumps(record))
         return
@@ -155,57 +155,6 @@ def _print(
         print(EVIDENCE)
     for line in commands:
         print(f"  {line}")
-
-
-def _seconds(text: str) -> float:
-    """Of 90s, 20m or 1h."""
-    number, unit = text[:-1], text[-1:]
-    try:
-        seconds = float(number) * SECONDS[unit]
-    except (ValueError, KeyError):
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise ValueError(f"--train: {text}; a time like 90s, 20m or 1h is needed")
-    return seconds
-
-
-def _finalists(trained: "xarray.Dataset") -> dict[str, Any]:
-    """Plain values: the closed form of every mask, and all trainings."""
-    rows = []
-    for number, epochs in enumerate(trained.epochs.values.tolist()):
-        for noise in trained.noise.values.tolist():
-            at = trained.sel(noise=noise, round=number)
-            if bool(at.r2.notnull()):
-                values = {name: float(at[name]) for name in ("validation_r2", "r2", "accuracy")}
-                rows.append({"noise": noise, "epochs": epochs, **values})
-    predicted = {
-        str(noise): float(trained.predicted.sel(noise=noise)) for noise in trained.noise.values
-    }
-    return {"chosen": trained.attrs["chosen"], "predicted": predicted, "trained": rows}
-
-
-def _print_finalists(trained: "xarray.Dataset") -> None:
-    """The masks by the closed form, and what probes of their networks explain, round by round."""
-    rounds = [f"{epochs} epoch" + "s" * (epochs > 1) for epochs in trained.epochs.values.tolist()]
-    print()
-    rows = []
-    for noise in trained.noise.values.tolist():
-        at = trained.sel(noise=noise)
-        measured = [f"{value:.4f}" if value == value else "" for value in at.r2.values.tolist()]
-        rows.append([noise, f"{float(at.predicted):.4f}", *measured])
-    closed_form = f"closed form, K = {trained.attrs['latent_dim']}"
-    print_table(["mask", closed_form, *rounds], rows, left=("mask",))
-    print(f"closed form without a mask, PCA: {trained.attrs['without']:.4f}")
-    chosen, first = trained.attrs["chosen"], trained.noise.values[0].item()
-    accuracy = float(trained.accuracy.sel(noise=chosen).isel(round=-1))
-    print(
-        f"r2 of linear heads on the test split; {chosen} was trained last: accuracy {accuracy:.3f}."
-    )
-    if chosen != first:
-        print(f"Training preferred it to the first by the closed form, {first}.")
-    elif len(rounds) > 1:
-        print("It is the first by the closed form, too.")
-    print("One network for each mask: how much another seed would change is not measured.")
 
 
 def _cells(recipe: "Recipe") -> list[str]:
