@@ -82,7 +82,12 @@ def advise(
     from reconjax.studies.advice import RATIOS
     from reconjax.studies.objective_choice import TARGETS
 
-    budget = None if train is None else finalists.seconds(train)
+    budget = None
+    if train is not None:
+        from reconjax.training.finalists import check_reading
+
+        budget = finalists.seconds(train)
+        check_reading(reading.keywords())
     output.prepare()
     result = reconjax.studies.advise(
         data,

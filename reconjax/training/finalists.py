@@ -10,7 +10,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
@@ -97,8 +97,8 @@ def train_finalists(
       `without` their r2 without a mask, that of PCA.
 
     Raises:
-      ValueError: a budget that is not above 0, data that are no images with classes and a test
-        split, or a folder of other data or another budget.
+      ValueError: a budget that is not above 0, `class_weight` or `standardize`, data that are no
+        images with classes and a test split, or a folder of other data or another budget.
       FileNotFoundError: no data has that name.
 
     Example:
@@ -108,6 +108,7 @@ def train_finalists(
     """
     if not (math.isfinite(budget) and budget > 0):
         raise ValueError(f"budget: {budget}; seconds > 0 are needed")
+    check_reading(reading)
     source = Source(data, **reading)
     dataset = _checked(source)
     folder = None if out is None else output_folder(out)
@@ -156,6 +157,13 @@ def masks(image_shape: Sequence[int]) -> list[str]:
             ratio = math.floor(1e6 * (count - number) / count) / 1e6
             found.append(f"exact:{ratio:g}:{height * block}x{width * block}")
     return found
+
+
+def check_reading(reading: Mapping[str, Any]) -> None:
+    """Raises ValueError for what changes moments and not what networks are trained on."""
+    for name in ("class_weight", "standardize"):
+        if reading.get(name):
+            raise ValueError(f"{name}: {reading[name]}; networks are trained without it")
 
 
 def _checked(source: Source) -> Dataset:

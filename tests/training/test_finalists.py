@@ -120,6 +120,8 @@ def test_bad_input_is_refused_in_one_line(trained):
         train(data(x.reshape(40, 64), y, x.reshape(40, 64), y), 1.0)
     with pytest.raises(ValueError, match="classes are needed"):
         train(data(x, x[:, 0, 0], x, x[:, 0, 0]), 1.0)
+    with pytest.raises(ValueError, match="class_weight: balanced; networks are trained without"):
+        train("digits", 1.0, class_weight="balanced")
     plan = json.loads((folder / "plan.json").read_text())
     write_json({**plan, "order": plan["order"][::-1]}, folder / "plan.json")
     with pytest.raises(ValueError, match="of another data"):
