@@ -4,7 +4,6 @@ Closed forms see the training split of the networks; what is held out is a part 
 networks nor their probes have seen.
 """
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +13,9 @@ import numpy as np
 
 import reconjax
 from experiments.advisor import cells, table
-from reconjax.data import Dataset
+from reconjax.data import Dataset, Split
 from reconjax.grid import sweep_targets
+from reconjax.noise import Noise
 from reconjax.studies.progress import say
 from reconjax.theory.targets import joint_embedding, whitened
 
@@ -89,15 +89,7 @@ class ClassValue(NamedTuple):
 def of_classes(options: Any) -> list[ClassValue]:
     """Of all sets; `classes.csv` keeps those that are there."""
     path = options.out / "classes.csv"
-    values = []
-    if path.exists():
-        with path.open(newline="") as file:
-            values = [
-                ClassValue(
-                    v["data"], int(v["block"]), int(v["kept"]), int(v["latent_dim"]), v["class_r2"]
-                )
-                for v in csv.DictReader(file)
-            ]
+    values = list(table.lines(path, ClassValue)) if path.exists() else []
     masks = cells.MASKS[: options.masks]
     for data in options.data:
         name = cells.set_name(data)
@@ -105,20 +97,20 @@ def of_classes(options: Any) -> list[ClassValue]:
         missing = [mask for mask in masks if mask not in known]
         if missing:
             _, dataset = cells.split_in_three(data, options.data_dir, options.samples)
+            moments = moments_of(dataset.train, dataset.num_classes)
             for mask in missing:
-                values += class_forms(name, dataset, mask)
+                noise = mask.noise(dataset.example_shape)
+                values += class_forms(name, moments, mask, noise)
                 table.write(path, ClassValue._fields, values)
             say(f"{name}: closed forms of classes for {len(missing)} masks")
     return values
 
 
-def class_forms(name: str, dataset: Dataset, mask: cells.Mask) -> Iterator[ClassValue]:
+def class_forms(
+    name: str, moments: reconjax.Moments, mask: cells.Mask, noise: Noise
+) -> Iterator[ClassValue]:
     """R² of each class against all others, at the K that are looked at first."""
-    jax.config.update("jax_enable_x64", True)
-    moments = reconjax.moments_from_batches(
-        dataset.train.batches(), num_classes=dataset.num_classes
-    )
-    solution = reconjax.solve(reconjax.problem(moments, mask.noise(dataset.example_shape)))
+    solution = reconjax.solve(reconjax.problem(moments, noise))
     variance = np.diagonal(np.asarray(moments.label_moment))
     explained = np.cumsum(np.asarray(solution.coordinates) ** 2, axis=0) / variance
     for latent_dim in (cells.LATENT_DIM, cells.WIDTH):
@@ -129,24 +121,20 @@ def class_forms(name: str, dataset: Dataset, mask: cells.Mask) -> Iterator[Class
 
 def read(path: Path) -> list[Value]:
     """The values in a file, none where there is no file."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [
-            Value(line["data"], int(line["block"]), int(line["kept"]), line["predictor"], value)
-            for line in csv.DictReader(file)
-            for value in [float(line["value"])]
-        ]
+    return list(table.lines(path, Value)) if path.exists() else []
+
+
+def moments_of(split: Split, classes: int) -> reconjax.Moments:
+    """In float64."""
+    jax.config.update("jax_enable_x64", True)
+    return reconjax.moments_from_batches(split.batches(), num_classes=classes)
 
 
 def closed_forms(name: str, dataset: Dataset, masks: Sequence[cells.Mask]) -> Iterator[Value]:
     """R² of the linear closed forms for these masks."""
-    jax.config.update("jax_enable_x64", True)
     assert dataset.test is not None
-    classes = dataset.num_classes
-    moments = reconjax.moments_from_batches(dataset.train.batches(), num_classes=classes)
-    new = reconjax.moments_from_batches(dataset.test.batches(), num_classes=classes)
-    held_out = reconjax.held_out([new], moments)
+    moments = moments_of(dataset.train, dataset.num_classes)
+    held_out = reconjax.held_out([moments_of(dataset.test, dataset.num_classes)], moments)
     dims = [k for k in LATENT_DIMS if k <= moments.features]
     for block in sorted({mask.block for mask in masks}):
         own = [mask for mask in masks if mask.block == block]

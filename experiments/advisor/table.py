@@ -2,7 +2,7 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,20 +55,20 @@ class Row(NamedTuple):
         return self.images == self.length
 
 
-# By the type of each column; annotations of a NamedTuple are its types.
-_READ = Row.__annotations__
+def lines(path: Path, kind: Any) -> Iterator[Any]:
+    """The lines of a file as named tuples of this kind, by the types of its fields."""
+    # The annotations of a NamedTuple are its types.
+    types = kind.__annotations__
+    with path.open(newline="") as file:
+        for line in csv.DictReader(file):
+            # The last line of a run that was killed may be cut short.
+            if list(line) == list(types) and line[kind._fields[-1]]:
+                yield kind(*(types[name](value) for name, value in line.items()))
 
 
 def read(folder: Path) -> list[Row]:
     """The rows of all files `cells*.csv` of a folder, sorted; each once."""
-    rows = set()
-    for path in sorted(folder.glob("cells*.csv")):
-        with path.open(newline="") as file:
-            for line in csv.DictReader(file):
-                # The last line of a run that was killed may be cut short.
-                if list(line) == list(Row._fields) and line["device"]:
-                    rows.add(Row(*(_READ[name](value) for name, value in line.items())))
-    return sorted(rows)
+    return sorted({row for path in folder.glob("cells*.csv") for row in lines(path, Row)})
 
 
 def finished(rows: Iterable[Row], seeds: int) -> set[tuple[Any, ...]]:
@@ -80,14 +80,14 @@ def finished(rows: Iterable[Row], seeds: int) -> set[tuple[Any, ...]]:
 
 def append(path: Path, rows: Iterable[Row]) -> None:
     """Adds rows at the end of a file, which is made where there is none."""
-    lines = [list(row) for row in rows]
+    cells = [list(row) for row in rows]
     if path.exists() and not path.read_text().endswith("\n"):
-        lines.insert(0, [])  # ends the line that a run which was killed did not
+        cells.insert(0, [])  # ends the line that a run which was killed did not
     with path.open("a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         if file.tell() == 0:
             writer.writerow(Row._fields)
-        writer.writerows(lines)
+        writer.writerows(cells)
 
 
 def write(path: Path, fields: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

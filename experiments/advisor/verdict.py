@@ -17,11 +17,11 @@ from experiments.advisor import cells
 from experiments.advisor.cells import Mask
 from experiments.advisor.predictors import ClassValue, Value, name_of
 from experiments.advisor.table import Row
+from reconjax.training.eigenspace import rank_correlation
 
-# The one that was fixed before; of autoencoders K is the size of the code.
-PRIMARY = {net: name_of("reconstruction", cells.WIDTH) for net in ("vit",)} | {
-    net: name_of("reconstruction", cells.LATENT_DIM) for net in ("mlp", "conv")
-}
+# The K that was fixed before, the width of the tokens or the size of the code; and the predictor.
+LATENT_DIM = {"vit": cells.WIDTH, "mlp": cells.LATENT_DIM, "conv": cells.LATENT_DIM}
+PRIMARY = {net: name_of("reconstruction", latent_dim) for net, latent_dim in LATENT_DIM.items()}
 RESAMPLES = 1000
 DRAWS = 200
 # With so many finalists successive halving starts.
@@ -129,26 +129,18 @@ def reliability(values: np.ndarray) -> float:
     return float(np.mean(found))
 
 
-def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's; NaN where one is constant."""
-    first, second = rankdata(a), rankdata(b)
-    if first.std() == 0 or second.std() == 0:
-        return math.nan
-    return float(np.corrcoef(first, second)[0, 1])
-
-
 def interval(predictor: np.ndarray, values: np.ndarray) -> tuple[float, float]:
-    """90 % of the rank correlations with means of resampled seeds."""
-    rng = np.random.default_rng(0)
+    """90 % of the rank correlations with means of resampled seeds; NaN for a constant."""
     masks, seeds = values.shape
-    found = [
-        rank_correlation(
-            predictor,
-            np.take_along_axis(values, rng.integers(seeds, size=(masks, seeds)), 1).mean(1),
-        )
-        for _ in range(RESAMPLES)
-    ]
-    low, high = np.nanquantile(found, [0.05, 0.95]) if np.isfinite(found).any() else [math.nan] * 2
+    drawn = np.random.default_rng(0).integers(seeds, size=(RESAMPLES, masks, seeds))
+    means = np.take_along_axis(values[None], drawn, 2).mean(2)
+    # `rank_correlation` of all of them at once.
+    ranks, of_predictor = rankdata(means, axis=1), rankdata(predictor)
+    ranks, of_predictor = ranks - ranks.mean(1, keepdims=True), of_predictor - of_predictor.mean()
+    size = np.linalg.norm(ranks, axis=1) * np.linalg.norm(of_predictor)
+    if not (told := size > 0).any():
+        return math.nan, math.nan
+    low, high = np.quantile((ranks @ of_predictor)[told] / size[told], [0.05, 0.95])
     return float(low), float(high)
 
 
@@ -173,11 +165,10 @@ def interaction(found: Measured, values: Sequence[ClassValue]) -> dict[str, floa
       The correlation, and the share of permutations of the masks that reach it; None where the
       closed form of a mask is missing.
     """
-    latent_dim = cells.WIDTH if found.net == "vit" else cells.LATENT_DIM
     own = {
         (value.block, value.kept): np.array(value.class_r2.split(), float)
         for value in values
-        if (value.data, value.latent_dim) == (found.data, latent_dim)
+        if (value.data, value.latent_dim) == (found.data, LATENT_DIM[found.net])
     }
     if not all(tuple(mask) in own for mask in found.masks):
         return None

@@ -149,12 +149,13 @@ def _print(
         heads = [head, "noise", "held-out", "gain", "±", "p"]
         print_table(heads, map(_cells, rows), left=(head, "noise"))
     print()
-    for line in _verdict(result, ranked[dims[-1]]):
+    no_answer = like_chance(result, "r2_without")
+    for line in _verdict(result, ranked[dims[-1]]) if no_answer is None else [no_answer]:
         print(line)
     if (why := too_few(dims, result.chance.values)) is not None:
         print(why)
     print("Never matters: Gaussian noise of any strength, and whitening without noise.")
-    if like_chance(result, "r2_without") is not None:
+    if no_answer is not None:
         return
     if ranked[dims[-1]][0].certain:
         print(EVIDENCE)
@@ -174,8 +175,6 @@ def _cells(recipe: "Recipe") -> list[str]:
 def _verdict(result: "xarray.Dataset", rows: "list[Recipe]") -> list[str]:
     """Is reconstruction aligned, and what gains most."""
     best, plain = rows[0], rows[-1]
-    if (why := like_chance(result, "r2_without")) is not None:
-        return [why]
     explained, everything = plain.r2, result.attrs["r2_all"]
     share = explained / everything if everything > 0 else 0.0
     by_chance = min(result.attrs["rank"] / max(result.attrs["samples"] - 1, 1), 1.0)

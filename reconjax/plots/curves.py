@@ -16,7 +16,7 @@ from reconjax.plots.pictures import picture_rows
 from reconjax.plots.style import STYLE
 
 HELD_OUT: Any = {"linestyle": "--", "linewidth": 1.1}
-# Of what few samples add to a curve, intervals are without: they need not lie about it.
+# Corrected for what few samples add to a curve, they may lie beside it.
 INTERVAL = "90 % interval, bias corrected"
 BAND: Any = {"alpha": 0.2, "linewidth": 0}
 # Changes up to which a panel reaches at least: rounding is not to look like more.
