@@ -18,6 +18,7 @@ from reconjax.cli.options import (
 )
 from reconjax.cli.options import command as new_command
 from reconjax.cli.tables import (
+    VISIBLE,
     facts,
     headline,
     like_chance,
@@ -145,7 +146,10 @@ def _draw(result: "xarray.Dataset", folder: Path) -> list[str]:
 def _print(result: "xarray.Dataset") -> None:
     facts = result.attrs
     print(headline(result))
-    print(f"{facts['precision']}: errors of r2 about {facts['error']:.0e}")
+    rank, error = facts["rank"], result.error.values
+    print(f"{facts['precision']}: errors of r2 about {error[:rank].max():.0e}")
+    if (more := error[-1] - error[rank - 1]) >= VISIBLE:
+        print(f"past K = {rank} rounding may hide directions: r2 may be up to {more:.1g} more")
     columns = [(head, result[name].values) for head, name in COLUMNS if name in result]
     dims = some_dims(facts["features"], facts["rank"])
     position = {int(k): i for i, k in enumerate(result.latent_dim.values)}

@@ -21,6 +21,7 @@ from reconjax.cli.options import (
 )
 from reconjax.cli.options import command as new_command
 from reconjax.cli.tables import (
+    VISIBLE,
     example_shape,
     facts,
     headline,
@@ -55,8 +56,6 @@ COLUMNS = (
     ("best", "held_out", "{:.4f}"),
     ("p", "p_value", "{:.4f}"),
 )
-# Errors from here on reach the digits of the table.
-VISIBLE = 5e-5
 # Gains below are rounding.
 NO_GAIN = 1e-6
 

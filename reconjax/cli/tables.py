@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 FACTS = ("data", "samples", "features", "rank", "classes", "targets")
 # Chance from which on what labels explain tells nothing.
 TELLS_NOTHING = 0.5
+# Errors from here on reach the digits of a table.
+VISIBLE = 5e-5
 # Columns of a log file, which is not folded.
 WIDE = 1000
 

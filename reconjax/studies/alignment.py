@@ -25,17 +25,18 @@ from reconjax.theory.spectrum import spectrum
 # Up to so many features, the spectra of all folds take a few seconds.
 CHEAP = 1024
 # The fields of `Alignment`, by what they are called in a result.
-CURVES = {
-    "alignment": "alignment",
-    "chance": "chance",
-    "r2": "r2",
-    "r2_chance": "r2_chance",
-    "supervised_loss": "supervised_loss",
-    "reconstruction_loss": "reconstruction_loss",
-    "eigenvalues": "eigenvalues",
-}
+CURVES = (
+    "alignment",
+    "chance",
+    "r2",
+    "r2_chance",
+    "supervised_loss",
+    "reconstruction_loss",
+    "eigenvalues",
+    "error",
+)
 # Those of them that a sweep has too.
-OF_SWEEP = ("alignment", "r2", "supervised_loss", "reconstruction_loss")
+OF_SWEEP = ("alignment", "r2", "supervised_loss", "reconstruction_loss", "error")
 # Of more targets than this, nobody reads the curve of each.
 TARGETS = 100
 BOOTSTRAPPED = ("alignment", "r2")
@@ -62,7 +63,7 @@ def align(
 
     Returns:
       A dataset over `latent_dim` (1 .. D): `alignment`, `chance`, `r2`, `r2_chance`,
-      `supervised_loss`, `reconstruction_loss`, `eigenvalues`; where there are folds,
+      `supervised_loss`, `reconstruction_loss`, `eigenvalues`, `error`; where there are folds,
       `alignment_standard_error`, `alignment_corrected`, `r2_standard_error`, `r2_corrected`; where
       there is a test split, `held_out`. For 2 to 100 targets or classes, over `target` too,
       `r2_by_target`: which of them reconstruction is misaligned with. Its attributes say how many
@@ -103,7 +104,7 @@ def align(
         if test is not None:
             errors["held_out"] = held_out_r2(principal, test)
     curve = alignment(principal, convention=convention, rows=source.rows(principal))
-    curves = {name: getattr(curve, field) for name, field in CURVES.items()}
+    curves = {name: getattr(curve, name) for name in CURVES}
     variables = {name: (["latent_dim"], values) for name, values in {**curves, **errors}.items()}
     coordinates: dict[str, Any] = {"latent_dim": np.asarray(curve.latent_dim)}
     if 1 < source.num_targets <= TARGETS:
@@ -121,7 +122,7 @@ def align(
             "test_samples": len(source.test) if source.test is not None else 0,
             "convention": convention,
             "precision": str(principal.eigenvalues.dtype),
-            "error": float(curve.error),
+            "error": float(np.max(curve.error)),
             "folds": folds,
         },
         {"convention": convention, "bootstrap": bootstrap},
@@ -185,4 +186,4 @@ def _of_few_labels(
 
 def _bootstrapped(moments: Moments, convention: str) -> dict[str, Any]:
     curve = alignment(spectrum(moments), convention=convention, with_chance=False)
-    return {name: getattr(curve, CURVES[name]) for name in BOOTSTRAPPED}
+    return {name: getattr(curve, name) for name in BOOTSTRAPPED}

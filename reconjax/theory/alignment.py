@@ -36,8 +36,8 @@ class Alignment(NamedTuple):
       eigenvalues: (D,) variance along each direction, in squared units of x.
       total: scalar, ‖Ŷᵀ Ŷ-weighted normalizer of Eq. 7 over that of Sec. 5.8; 1 would mean that
         the inputs determine the labels linearly.
-      error: scalar, estimated largest error of `r2` in K by the rounding of the spectrum.
-        An estimate, not a bound; what float32 has cut off altogether it cannot know (see `rank`).
+      error: (D,) estimated error of `r2` by the rounding of the spectrum and, past the rank, by
+        directions that rounding hides. An estimate, not a bound.
       rank: int32 scalar.
       samples: number of samples N.
     """
@@ -214,6 +214,8 @@ def _alignment(spectrum: Spectrum, convention: str) -> Alignment:
     features = spectrum.features
     latent_dim = jnp.arange(1, features + 1, dtype=jnp.int32)
     label_moment = spectrum.label_moment
+    error = _error(jax.lax.stop_gradient(spectrum)) / label_moment.trace()
+    error = error + 8 * float(jnp.finfo(error.dtype).eps)
     eq7, loss = direction_weights(spectrum.labels, label_moment)
     cut = _padded(ties(spectrum.eigenvalues, spectrum.rank), features, False)
     supervised = label_moment.trace() - _curve(loss, features)
@@ -243,19 +245,21 @@ def _alignment(spectrum: Spectrum, convention: str) -> Alignment:
         reconstruction_loss=at_no_tie(left, cut),
         eigenvalues=_padded(spectrum.eigenvalues, features, 0.0),
         total=total,
-        error=_error(jax.lax.stop_gradient(spectrum)) / label_moment.trace(),
+        error=_padded(error, features, error[-1]),
         rank=spectrum.rank,
         samples=spectrum.samples,
     )
 
 
 def _error(spectrum: Spectrum) -> Array:
-    """Estimated error of the explained label variance, the largest in K.
+    """(R,) estimated error of the explained label variance, for every K.
 
     Directions that rounding mixes across K change what is explained, and so does that of M itself.
     """
-    values, labels = spectrum.eigenvalues, spectrum.labels
-    return jnp.max(within(values, labels) + mixing(values, labels.T, values))
+    values, labels, unknown = spectrum.eigenvalues, spectrum.labels, spectrum.uncertain
+    inside = within(values, labels) if unknown is None else unknown.within
+    missing = jnp.zeros_like(values) if unknown is None else unknown.missing
+    return inside + mixing(values, labels.T, values) + missing
 
 
 def _curve(steps: Array, features: int) -> Array:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
+from scipy.ndimage import gaussian_filter
 
 import reconjax as rj
 from reconjax.data import load
@@ -348,8 +349,34 @@ def test_the_error_of_float32_is_estimated(name):
     last = min(int(found.rank), int(exact.rank)) - 1
     change = np.asarray(found.r2, float) - np.asarray(exact.r2)
     error = np.max(np.abs(change[:last]))
-    assert error / 3 < float(found.error) < 100 * error
-    assert float(exact.error) < 1e-6 * float(found.error)
+    stated = float(np.max(found.error[:last]))
+    assert error / 3 < stated < 100 * error
+    assert float(np.max(exact.error[:last])) < 1e-6 * stated
+
+
+@pytest.mark.parametrize(("samples", "size"), [(20, 8), (60, 16), (1500, 16)])
+def test_directions_that_rounding_hides_are_part_of_the_error(samples, size):
+    # Smooth float images: the spectrum goes on far below rounding.
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((samples, size, size))
+    images = (gaussian_filter(images, (0, 3, 3)) * 10.5).astype(np.float32)
+    labels = np.arange(samples) % 2
+    both = [
+        rj.spectrum(rj.moments(images[..., None], labels)),
+        rj.spectrum_from_samples(images[..., None], labels),
+    ]
+    # The samples themselves, which no square has rounded.
+    x = images.reshape(samples, -1).astype(float)
+    y = np.eye(2)[labels]
+    vectors, _, _ = np.linalg.svd(x - x.mean(0), full_matrices=False)
+    steps = np.sum((vectors.T @ (y - y.mean(0))) ** 2, axis=1) / np.sum((y - y.mean(0)) ** 2)
+    true = np.cumsum(steps)[: samples - 1]
+    for spectrum in both:
+        found = rj.alignment(spectrum)
+        error = np.abs(np.asarray(found.r2)[: len(true)] - true)
+        assert np.all(error <= 10 * np.asarray(found.error)[: len(true)])
+    hidden = float(found.error[-1] - found.error[int(found.rank) - 1])
+    assert (hidden > 0.1) == (error[-1] > 1e-3)
 
 
 @pytest.mark.parametrize("data", DATA)
