@@ -27,6 +27,7 @@ ORDER = [
     "nets",
     "training",
     "plots",
+    "report",
     "sklearn",
     "cli",
     "__main__",

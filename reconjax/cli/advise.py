@@ -1,15 +1,13 @@
 """`reconjax advise`."""
 
-import dataclasses
 import json
-import shlex
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 import reconjax
 from reconjax.cli import finalists
-from reconjax.cli.options import GRID, DataOptions, LatentDims, Name, Output, ReadOptions
+from reconjax.cli.options import GRID, DataOptions, LatentDims, Name, Output
 from reconjax.cli.options import command as new_command
 from reconjax.cli.tables import (
     example_shape,
@@ -36,12 +34,6 @@ reconjax advise cifar10 --train 1h --out out
 reconjax advise photos/ --resize 64 --patches 8 16 --ratios 0 0.5 0.75
 """,
 )
-# Up to this share of what all directions explain, reconstruction is called misaligned.
-ALIGNED = 0.9
-EVIDENCE = """\
-Exact for linear encoders and heads. Trained networks follow it in part: over the
-masks of a set, the rank correlation of their probes with the closed form was +0.43
-to +0.86 for vision transformers, +0.30 to +0.75 for MLPs (experiments/results/advisor)."""
 
 
 @command.default
@@ -79,7 +71,8 @@ def advise(
     train
         Then train masked autoencoders for so long, like 90s, 20m or 1h; with --out it goes on.
     """
-    from reconjax.studies.advice import RATIOS
+    from reconjax.report.commands import training_commands
+    from reconjax.studies.advice import EVIDENCE, RATIOS
     from reconjax.studies.objective_choice import TARGETS
 
     budget = None
@@ -102,10 +95,7 @@ def advise(
     )
     dims = result.latent_dim.values.tolist()
     ranked = {latent_dim: reconjax.studies.recipes(result, latent_dim) for latent_dim in dims}
-    commands = [
-        " ".join([line, *_read_alike(reading)])
-        for line in _commands(data, result, ranked[dims[-1]])
-    ]
+    commands = training_commands(data, result, ranked[dims[-1]], reading.keywords())
     record = {
         **facts(result),
         "r2_all": result.attrs["r2_all"],
@@ -174,6 +164,8 @@ def _cells(recipe: "Recipe") -> list[str]:
 
 def _verdict(result: "xarray.Dataset", rows: "list[Recipe]") -> list[str]:
     """Is reconstruction aligned, and what gains most."""
+    from reconjax.studies.advice import ALIGNED
+
     best, plain = rows[0], rows[-1]
     explained, everything = plain.r2, result.attrs["r2_all"]
     share = explained / everything if everything > 0 else 0.0
@@ -210,63 +202,3 @@ def _what(recipe: "Recipe") -> str:
     if recipe.objective == "joint-embedding":
         return "joint embedding"
     return f"reconstruct {recipe.target}"
-
-
-def _commands(data: str, result: "xarray.Dataset", rows: "list[Recipe]") -> list[str]:
-    """What trains the first reconstruction that a network here can take."""
-    name = shlex.quote(data)
-    reconstruction = [recipe for recipe in rows if recipe.objective == "reconstruction"]
-    best = reconstruction[0]
-    if not best.certain:
-        best = rows[-1]  # PCA is as good
-    if not best.noise:
-        return [f"reconjax train {name} --latent-dim {best.latent_dim} --out run"]
-    commands: list[str] = []
-    masks = _masks_of_tokens(result, best.latent_dim)
-    if masks is not None:
-        commands.append(
-            f"reconjax train {name} --net vit --noise {masks[0]} --target {masks[1]} --out vit"
-        )
-    mlp = next((r for r in reconstruction if r.noise and r.target == "pixels"), None)
-    if mlp is not None:
-        commands.append(
-            f"reconjax train {name} --noise {mlp.noise} --latent-dim {mlp.latent_dim} --out mlp"
-        )
-    return commands
-
-
-def _read_alike(reading: DataOptions) -> list[str]:
-    """The options by which `train` reads the same examples."""
-    words: list[str] = []
-    for field in dataclasses.fields(ReadOptions):
-        value, option = getattr(reading, field.name), field.name.replace("_", "-")
-        if value == field.default:
-            continue
-        if isinstance(value, bool):
-            words.append(f"--{option}" if value else f"--no-{option}")
-        else:
-            words += [f"--{option}", shlex.quote(str(value))]
-    return words
-
-
-def _masks_of_tokens(result: "xarray.Dataset", latent_dim: int) -> tuple[str, str] | None:
-    """The mask of whole patches of a ViT, and the target, that explain most; or None."""
-    from reconjax.nets import usual_patch
-    from reconjax.studies.objective_choice import TARGET
-
-    shape = example_shape(result)
-    if len(shape) != 3:
-        return None
-    height, width = usual_patch(tuple(shape))
-    found = None
-    at = result.sel(latent_dim=latent_dim)
-    for index in range(at.sizes["point"]):
-        point = at.isel(point=index)
-        noise, _, target = str(point.noise.item()).partition(" ")
-        _, ratio, patch, *_ = noise.split(":")
-        sides = [int(side) for side in patch.split("x")]
-        fits = not (sides[0] % height or sides[1] % width) and float(ratio) > 0
-        r2 = float(point.r2)
-        if point.family.item() == TARGET and fits and (found is None or r2 > found[0]):
-            found = r2, f"exact:{ratio}:{patch}", target or "pixels"
-    return None if found is None else found[1:]

@@ -49,6 +49,7 @@ COMMANDS = {
     "objectives": "Pixels, another target or joint embedding: what should be learned?",
     "detect": "Which noises can never help, whatever the task? Needs no labels.",
     "project": "What explains the pixels of images, and what is left? A picture.",
+    "report": "All of this in one page: charts, pictures and advice, in HTML.",
     "train": "Trains a network with the same noise: does the answer hold there?",
     "probe": "What linear and nonlinear probes read off frozen features.",
     "datasets": "What DATA can be, and what is prepared under the data directory.",

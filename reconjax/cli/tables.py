@@ -1,6 +1,5 @@
 """What the commands print: one table, one line about the data."""
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -94,16 +93,9 @@ def like_chance(result: "xarray.Dataset", r2: str) -> str | None:
 
     It stands in for a verdict: alignment with labels that the inputs do not tell means nothing.
     """
-    from reconjax.theory.chance import beyond_chance
+    from reconjax.studies.advice import told_from_chance
 
-    facts = result.attrs
-    if json.loads(facts["settings"]).get("class_weight") is not None:
-        return None  # chance is another then
-    targets = facts["classes"] or int(str(facts["targets"]).split()[0])
-    told = beyond_chance(
-        result[r2].values, result.latent_dim.values, facts["rank"], facts["samples"], targets
-    )
-    if told.any():
+    if told_from_chance(result, r2):
         return None
     return (
         "These labels cannot be told from permuted ones at any K shown: whether reconstruction is\n"

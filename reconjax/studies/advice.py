@@ -1,5 +1,6 @@
 """What to train: the choices of `objectives`, read as a person would who has to act on them."""
 
+import json
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Unpack
@@ -14,6 +15,7 @@ from reconjax.studies.objective_choice import EMBEDDING, TARGETS, objectives
 from reconjax.studies.reading import Reading
 from reconjax.studies.sample_side import Side
 from reconjax.studies.source import Source
+from reconjax.theory.chance import beyond_chance
 
 # Ratios by default: what masked autoencoders use, and what is far from it on both sides.
 RATIOS = (0.0, 0.25, 0.5, 0.75, 0.9)
@@ -21,6 +23,13 @@ RATIOS = (0.0, 0.25, 0.5, 0.75, 0.9)
 LATENT_DIMS = (1, 4, 16, 64)
 # The p-value from which on a gain is not told from none.
 DOUBTFUL = 0.05
+# From this share of what all directions explain, reconstruction is called aligned.
+ALIGNED = 0.9
+# How far to trust it.
+EVIDENCE = """\
+Exact for linear encoders and heads. Trained networks follow it in part: over the
+masks of a set, the rank correlation of their probes with the closed form was +0.43
+to +0.86 for vision transformers, +0.30 to +0.75 for MLPs (experiments/results/advisor)."""
 
 
 class Recipe(NamedTuple):
@@ -144,6 +153,25 @@ def recipes(result: xarray.Dataset, latent_dim: int | None = None) -> list[Recip
     # The best target may be pixels, and the best noise none: both are there already.
     found = [recipe for recipe in dict.fromkeys(found) if recipe[:3] != plain[:3]]
     return [*found, plain]
+
+
+def told_from_chance(result: xarray.Dataset, r2: str) -> bool:
+    """Whether the labels can be told from permuted ones at any K.
+
+    If not, whether reconstruction is aligned with them has no answer.
+
+    Args:
+      result: of a study.
+      r2: the variable over `latent_dim` that labels explain, such as "r2" or "r2_without".
+    """
+    about = result.attrs
+    if json.loads(about["settings"]).get("class_weight") is not None:
+        return True  # chance is another then
+    targets = about["classes"] or int(str(about["targets"]).split()[0])
+    dims = result.latent_dim.values
+    return bool(
+        beyond_chance(result[r2].values, dims, about["rank"], about["samples"], targets).any()
+    )
 
 
 def _recipe(place: Place) -> Recipe:

@@ -1,0 +1,111 @@
+"""The figures of a page, by the names that they have in it."""
+
+from collections.abc import Sequence
+
+from reconjax.report.charts import (
+    Chart,
+    classes_chart,
+    gains_chart,
+    lines_chart,
+    map_chart,
+    trained_chart,
+)
+from reconjax.report.curves import (
+    Sweep,
+    alignment_table,
+    certificates_table,
+    classes_table,
+    explained_table,
+    finalists_table,
+    map_table,
+    objectives_table,
+)
+from reconjax.report.gathering import Results
+from reconjax.report.pictures import Picture, contact_sheet, masked, subspaces
+from reconjax.studies.advice import recipes
+
+
+def figures(
+    results: Results, sweep: Sweep, dims: Sequence[int], opening: int, advised: str | None
+) -> dict[str, Chart | Picture]:
+    """What there is to be seen.
+
+    Args:
+      results: the studies.
+      sweep: the grid at those K.
+      dims: K of the slider.
+      opening: the K at which the page opens.
+      advised: the mask that is shown as the recommended one, or None.
+    """
+    name, studies = results.source.name, results.studies
+    share = "share of the label variance"
+    found: dict[str, Chart | Picture] = {
+        "alignment-curve": lines_chart(
+            "Alignment with the labels",
+            f"Alignment (Eq. 7) of the first K directions of {name} with its labels, and that of"
+            " labels in random order.",
+            alignment_table(results, dims),
+            "alignment (Eq. 7)",
+        ),
+        "explained": lines_chart(
+            "What a linear head explains",
+            "The share of the variance of the labels that a linear head on the first K directions"
+            f" of {name} explains, on training and test samples.",
+            explained_table(results, dims),
+            share,
+        ),
+        "mask-map": map_chart(
+            "Change by the mask, against no mask",
+            "A map of the gain of every mask at the chosen K, over patch and share dropped.",
+            map_table(sweep, dims),
+        ),
+        "mask-gains": gains_chart(
+            "Change by the mask over K",
+            "A line for each share that is dropped: its gain against no mask, over K.",
+            map_table(sweep, dims),
+            sweep.patches[sweep.best(list(dims).index(opening))[0]],
+        ),
+    }
+    if "r2_by_target" in studies["align"]:
+        kind = "class" if results.source.num_classes else "target"
+        found["by-class"] = classes_chart(
+            f"What is read of each {kind} (the upright mark: by all directions)",
+            f"A bar for each {kind}: the share of its variance that a linear head on the first K"
+            " directions explains, and a mark at what all directions explain.",
+            classes_table(results, dims),
+        )
+    if "objectives" in studies:
+        found["objectives"] = lines_chart(
+            "What a linear head explains of the test samples, by what is learned",
+            "A line for each objective over K: reconstruction without noise, with its best noise,"
+            " with its best noise and target, and joint embedding.",
+            objectives_table(results),
+            share,
+        )
+    if "detect" in studies:
+        found["certificates"] = lines_chart(
+            "The largest change that any label can see",
+            "A line for each noise over K: the largest possible change, for any label, of what a"
+            " linear head explains.",
+            certificates_table(studies["detect"]),
+            "largest change",
+        )
+    if "finalists" in studies:
+        found["trained"] = trained_chart(
+            "Trained networks against the closed form",
+            "A point for each training: what the closed form says of its mask, and what a linear"
+            " probe of the trained network explains.",
+            finalists_table(studies["finalists"]),
+        )
+    if len(results.source.train.example_shape) == 3:
+        found["examples"] = contact_sheet(results)
+        found["masked-images"] = masked(results, advised)
+    if "project" in studies:
+        found["subspace"] = subspaces(results)
+    return found
+
+
+def advised_mask(results: Results, latent_dim: int) -> str | None:
+    """The mask of the first choice, where it is sure to help; its text, or None."""
+    best = recipes(results.studies["objectives"], latent_dim)[0]
+    return best.noise or None if best.certain else None
