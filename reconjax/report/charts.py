@@ -1,10 +1,11 @@
 """The charts of a page: Vega-Lite specifications over tables of `reconjax.report.curves`.
 
+Vega-Lite because it draws SVG that takes the colors of the page, answers to parameters, is kept,
+may be embedded (BSD-3-Clause), and weighs 0.9 MB, where plotly.js weighs 4.5.
 All have a parameter K, which the slider of the page sets. Text, axes and grid have the color of the
 page's text, so that they can be read in the dark and in print; lines differ by dashes too.
 """
 
-import json
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -12,12 +13,15 @@ import vl_convert
 
 from reconjax.report.curves import Table
 
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 # Distinct for color-blind readers, and on white as on black.
 COLORS = ("#2f86c9", "#e07b1f", "#12a37b", "#cc6fa5", "#b8a100", "#8a8a8a", "#7d6bd0", "#c2453d")
 GRAY = "#8a8a8a"
 DASHES = {"random labels": [2, 3], "reconstruction, no noise": [6, 4], "test samples": [6, 4]}
 SOLID = [1, 0]
 HEIGHT = 260
+# Letters of lines that are called side by side.
+SHORT = 16
 INK = "currentColor"
 AXIS = {
     "labelColor": INK,
@@ -43,16 +47,16 @@ CONFIG = {
         "labelFontSize": 12,
         "labelLimit": 0,
         "orient": "top",
-        "direction": "vertical",
         "symbolStrokeWidth": 2.5,
-        "symbolSize": 300,
+        "symbolSize": 350,
+        "columnPadding": 18,
         "title": None,
     },
     "text": {"fill": INK, "fontSize": 12},
 }
-# What the colors of a map show at least, as a share.
-LEAST = 0.002
-GAIN = {"calculate": "datum[measured]", "as": "gain"}
+# What the colors of a map show at least, in percentage points.
+LEAST = 0.2
+GAIN = {"calculate": "100 * datum[measured]", "as": "gain"}
 
 
 class Chart(NamedTuple):
@@ -70,10 +74,11 @@ class Chart(NamedTuple):
     table: Table
     spec: dict[str, Any]
 
-    def vega(self, latent_dim: int) -> dict[str, Any]:
-        """The specification as Vega draws it, opened at a K; without its data."""
+    def opened(self, latent_dim: int) -> dict[str, Any]:
+        """The whole specification, opened at a K; without its data, which the page has once."""
         parameters = [{"name": "K", "value": latent_dim}, *self.spec.get("params", [])]
-        whole = {
+        return {
+            "$schema": SCHEMA,
             "width": "container",
             "data": {"name": "rows"},
             "config": CONFIG,
@@ -81,15 +86,15 @@ class Chart(NamedTuple):
             **self.spec,
             "params": parameters,
         }
-        compiled: dict[str, Any] = vl_convert.vegalite_to_vega(json.dumps(whole))
-        return compiled
 
 
 @cache
 def library() -> str:
-    """The JavaScript of Vega, as `vl-convert-python` has it, which makes `window.vega`."""
-    # Of the modules that the bundle offers, Vega Embed alone hands on all of Vega.
-    code: str = vl_convert.javascript_bundle("window.vega = vegaEmbed.vega;")
+    """The JavaScript of Vega-Lite, Vega and Vega Embed, which makes `window.vegaEmbed`.
+
+    `vl-convert-python` has it, so that nothing is fetched and no copy is kept here.
+    """
+    code: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     return code.replace("</script", "<\\/script")
 
 
@@ -128,9 +133,9 @@ def _lines(
     """A line for each of the field "line", values on hover, and where they are at the slider."""
     colors = iter(COLORS)
     tones = [GRAY if name == "random labels" else next(colors) for name in names]
-    line: dict[str, Any] = {"field": "line", "type": "nominal", "sort": None}
-    if len(names) == 1:
-        line["legend"] = None
+    columns = 2 if max(map(len, names)) <= SHORT else 1
+    legend = {"symbolType": "stroke", "symbolOpacity": 1, "columns": columns}
+    line = {"field": "line", "type": "nominal", "sort": None, "legend": legend}
     color = {**line, "scale": {"domain": names, "range": tones}}
     dashes = [DASHES.get(name, SOLID) for name in names]
     dash = {**line, "scale": {"domain": names, "range": dashes}}
@@ -157,13 +162,14 @@ def _lines(
         {
             "mark": {"type": "point", "opacity": 0, "filled": True, "clip": True},
             "encoding": {
-                "x": x, "y": y, "size": if_shown(180), "detail": line, "tooltip": tooltip,
+                "x": x, "y": y, "size": if_shown(180), "detail": {"field": "line"}, "tooltip": tooltip,
             },
         },
         {
-            **here,
-            "mark": {"type": "rule", "color": INK, "opacity": 0.35},
-            "encoding": {"x": {**x, "aggregate": "max"}},
+            "data": {"values": [{}]},
+            "transform": [{"calculate": "K", "as": "K"}],
+            "mark": {"type": "rule", "color": INK, "opacity": 0.35, "clip": True},
+            "encoding": {"x": x},
         },
         {
             **here,
@@ -201,11 +207,11 @@ def classes_chart(title: str, alt: str, table: Table) -> Chart:
             "encoding": {**bars, "x": {**axis, "field": "share"}, "tooltip": tooltip},
         },
         {
-            "mark": {"type": "tick", "color": COLORS[1], "thickness": 3, "height": {"band": 0.9}},
+            "mark": {"type": "tick", "color": COLORS[1], "thickness": 3, "opacity": 1},
             "encoding": {**bars, "x": {**axis, "field": "all directions"}, "tooltip": tooltip},
         },
     ]
-    spec = {"height": {"step": 20}, "transform": [{"filter": "datum.K == K"}], "layer": layers}
+    spec = {"height": 20 * len(names), "transform": [{"filter": "datum.K == K"}], "layer": layers}
     return Chart(title, alt, table, spec)
 
 
@@ -248,7 +254,7 @@ def map_chart(title: str, alt: str, table: Table) -> Chart:
             "mark": {"type": "text", "fontSize": 12},
             "encoding": {
                 **place,
-                "text": {"field": "gain", "type": "quantitative", "format": "+.1%"},
+                "text": {"field": "gain", "type": "quantitative", "format": "+.1f"},
                 "color": {"condition": strong, "value": "black"},
                 "tooltip": tooltip,
             },
@@ -261,7 +267,7 @@ def map_chart(title: str, alt: str, table: Table) -> Chart:
         {"calculate": f"datum.gain / max(datum.largest, {LEAST})", "as": "tone"},
     ]
     spec = {
-        "height": {"step": 44},
+        "height": 44 * len(set(table["patch"])),
         "params": [_measured(table)],
         "transform": [{"filter": "datum.K == K"}, GAIN, *tone],
         "layer": layers,
@@ -276,8 +282,8 @@ def gains_chart(title: str, alt: str, table: Table, patch: str) -> Chart:
     gain = {
         "field": "gain",
         "type": "quantitative",
-        "title": "change of the share explained",
-        "axis": {"format": "+.1%"},
+        "title": "change, in percentage points",
+        "axis": {"format": "+.1f"},
     }
     tooltip = [_shown("line"), _shown("patch"), _shown("K"), *_gains_shown(table)]
     spec = {

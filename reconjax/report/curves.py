@@ -49,6 +49,14 @@ class Sweep(NamedTuple):
         patch, ratio = np.unravel_index(np.argmax(by[:, :, place]), by.shape[:2])
         return int(patch), int(ratio)
 
+    def text(self, patch: int, ratio: int, shape: Sequence[int]) -> str:
+        """A mask of the grid as `reconjax.noise.parse_noise` reads it, for (H, W, C) images."""
+        if self.kind == "pixel":
+            return f"pixel:{self.ratios[ratio]:g}"
+        height, width = map(int, self.patches[patch].split("x"))
+        cut = ":partial" if shape[0] % height or shape[1] % width else ""
+        return f"{self.kind}:{self.ratios[ratio]:g}:{height}x{width}{cut}"
+
     def noise(self, patch: int, ratio: int) -> str:
         """A mask of the grid in words."""
         if not self.ratios[ratio]:

@@ -1,6 +1,6 @@
 """The figures of a page, by the names that they have in it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from reconjax.report.charts import (
     Chart,
@@ -21,12 +21,12 @@ from reconjax.report.curves import (
     objectives_table,
 )
 from reconjax.report.gathering import Results
-from reconjax.report.pictures import Picture, contact_sheet, masked, subspaces
+from reconjax.report.pictures import Picture, contact_sheet, masked, subspaces, usual_mask
 from reconjax.studies.advice import recipes
 
 
 def figures(
-    results: Results, sweep: Sweep, dims: Sequence[int], opening: int, advised: str | None
+    results: Results, sweep: Sweep, dims: Sequence[int], opening: int, masks: Mapping[str, str]
 ) -> dict[str, Chart | Picture]:
     """What there is to be seen.
 
@@ -35,7 +35,7 @@ def figures(
       sweep: the grid at those K.
       dims: K of the slider.
       opening: the K at which the page opens.
-      advised: the mask that is shown as the recommended one, or None.
+      masks: those under which images are shown: what each is here -> its text.
     """
     name, studies = results.source.name, results.studies
     share = "share of the label variance"
@@ -99,10 +99,26 @@ def figures(
         )
     if len(results.source.train.example_shape) == 3:
         found["examples"] = contact_sheet(results)
-        found["masked-images"] = masked(results, advised)
+        found["masked-images"] = masked(results, masks)
     if "project" in studies:
         found["subspace"] = subspaces(results)
     return found
+
+
+def masks_shown(
+    results: Results, sweep: Sweep, place: int, advised: str | None
+) -> dict[str, str]:
+    """The recommended mask, else the best of the grid at a K; and MAE's usual one."""
+    shape = results.source.train.example_shape
+    if len(shape) != 3:
+        return {}
+    patch, ratio = sweep.best(place)
+    found = {}
+    if advised is not None:
+        found["Recommended"] = advised
+    elif sweep.ratios[ratio] > 0:
+        found["Best of the map"] = sweep.text(patch, ratio, shape)
+    return {**found, "Usual": usual_mask(shape)}
 
 
 def advised_mask(results: Results, latent_dim: int) -> str | None:

@@ -1,4 +1,4 @@
-// Draws the charts with Vega, and lets the slider move them and the sentences beside them.
+// Draws the charts with Vega-Lite, and lets the slider move them and the sentences beside them.
 const { dims, charts, pictures } = JSON.parse(document.getElementById("charts").textContent);
 const views = new Map();
 
@@ -7,38 +7,16 @@ function rowsOf(table) {
   return table[names[0]].map((_, i) => Object.fromEntries(names.map((name) => [name, table[name][i]])));
 }
 
-// Values on hover, as lines of text.
-const tip = document.body.appendChild(document.createElement("div"));
-tip.id = "tip";
-tip.hidden = true;
-function showTip(_, event, __, value) {
-  tip.hidden = value === null || value === undefined || value === "";
-  if (tip.hidden) return;
-  const known = Object.entries(value).filter(([, text]) => text !== "null" && text !== "");
-  tip.replaceChildren(...known.map(([name, text]) => {
-    const line = document.createElement("div");
-    line.textContent = `${name}: ${text}`;
-    return line;
-  }));
-  const { clientX = 0, clientY = 0 } = event.touches ? event.touches[0] ?? {} : event;
-  tip.style.left = `${Math.max(4, Math.min(clientX + 14, innerWidth - tip.offsetWidth - 4))}px`;
-  tip.style.top = `${Math.max(4, clientY - tip.offsetHeight - 10)}px`;
-}
-
-for (const [id, { spec, table }] of Object.entries(charts)) {
-  spec.data.find((data) => data.name === "rows").values = rowsOf(table);
-  const view = new vega.View(vega.parse(spec), {
-    renderer: "svg",
-    container: document.querySelector(`#${CSS.escape(id)} .chart`),
-    hover: true,
-  });
-  view.tooltip(showTip);
-  views.set(id, view);
-}
+const drawn = Object.entries(charts).map(async ([id, { spec, table }]) => {
+  const place = document.querySelector(`#${CSS.escape(id)} .chart`);
+  const data = { values: rowsOf(table) };
+  const options = { actions: false, renderer: "svg", tooltip: { disableDefaultStyle: true } };
+  views.set(id, (await vegaEmbed(place, { ...spec, data }, options)).view);
+});
 
 function setSignal(name, value) {
   for (const [id, view] of views) {
-    if (charts[id].spec.signals.some((signal) => signal.name === name)) view.signal(name, value).runAsync();
+    if (charts[id].spec.params.some((parameter) => parameter.name === name)) view.signal(name, value).runAsync();
   }
 }
 
@@ -87,3 +65,6 @@ for (const button of document.querySelectorAll("button[data-save]")) {
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   });
 }
+
+// For those who wait for the charts.
+Promise.all(drawn).then(() => { document.documentElement.dataset.ready = "true"; });

@@ -14,7 +14,7 @@ from reconjax.report.charts import Chart, library
 from reconjax.report.commands import training_commands
 from reconjax.report.curves import of_sweep
 from reconjax.report.dims import nearest, opening_dim, shown_dims
-from reconjax.report.figures import advised_mask, figures
+from reconjax.report.figures import advised_mask, figures, masks_shown
 from reconjax.report.gathering import FILES, Results
 from reconjax.report.pictures import Picture
 from reconjax.report.words import noise_words, percent, recipe_words
@@ -40,7 +40,8 @@ def page(results: Results, data: str, latent_dim: int | None = None) -> str:
         known = results.studies["objectives"].latent_dim.values.tolist()
         choice = nearest(known, opening)
     advised = None if choice is None else advised_mask(results, choice)
-    seen = figures(results, sweep, dims, opening, advised)
+    masks = masks_shown(results, sweep, dims.index(opening), advised)
+    seen = figures(results, sweep, dims, opening, masks)
     readings = {
         "verdict": sentences.verdict(results, dims),
         "alignment": sentences.alignment(results, dims),
@@ -50,6 +51,7 @@ def page(results: Results, data: str, latent_dim: int | None = None) -> str:
         readings["by_class"] = sentences.by_class(results, dims)
     if choice is not None:
         readings["choices"] = sentences.choices(results)
+        readings["objectives"] = sentences.objectives(results)
     if "detect" in results.studies:
         readings["changes"] = sentences.largest_changes(results)
     room = files("reconjax.report")
@@ -67,7 +69,7 @@ def page(results: Results, data: str, latent_dim: int | None = None) -> str:
         figures=seen,
         dims=dims,
         readings=readings,
-        texts=_texts(results, sweep.overfits, advised),
+        texts=_texts(results, sweep.overfits, opening, advised),
         left_out={name: _left_out(why) for name, why in results.left_out.items()},
         patches=sweep.patches,
         first_patch=sweep.patches[sweep.best(dims.index(opening))[0]],
@@ -80,7 +82,7 @@ def page(results: Results, data: str, latent_dim: int | None = None) -> str:
 def _json(dims: list[int], seen: Mapping[str, Chart | Picture], opening: int) -> str:
     """What the script of the page reads; "<" is written so that it ends no script."""
     charts = {
-        name: {"spec": it.vega(opening), "table": it.table}
+        name: {"spec": it.opened(opening), "table": it.table}
         for name, it in seen.items()
         if isinstance(it, Chart)
     }
@@ -90,7 +92,9 @@ def _json(dims: list[int], seen: Mapping[str, Chart | Picture], opening: int) ->
     return text.replace("<", "\\u003c")
 
 
-def _texts(results: Results, overfits: bool, advised: str | None) -> dict[str, Any]:
+def _texts(
+    results: Results, overfits: bool, opening: int, advised: str | None
+) -> dict[str, Any]:
     """Sentences that are the same at every K."""
     studies = results.studies
     texts: dict[str, Any] = {
@@ -124,15 +128,18 @@ def _texts(results: Results, overfits: bool, advised: str | None) -> dict[str, A
             " reconstruction without noise. Joint embedding learns features on which two masked"
             " views of an image agree."
         )
-    words = "no mask is recommended" if advised is None else f"it recommends {noise_words(advised)}"
     texts["made"] = (
         f"This page was made by reconjax {version('reconjax')} with jax {jax.__version__}, of the"
         " studies below."
     )
     texts["masked"] = (
-        "What an encoder is given: dropped values have the value of the mean image. The last row"
-        " is the usual mask of masked autoencoders, three quarters of the patches; of this page,"
-        f" {words}."
+        "What is dropped has the value of the mean image here, as in the closed form."
+        + (
+            f" No mask is sure to help at K = {opening}, so the best of the map there is shown."
+            if advised is None and "objectives" in studies
+            else ""
+        )
+        + " The last row has the usual mask of masked autoencoders, three quarters of the patches."
     )
     return texts
 
@@ -188,7 +195,8 @@ def _made(results: Results) -> list[Sequence[str]]:
             if value not in (None, False, []) and key not in NOT_SHOWN
         }
         text = ", ".join(f"{key} {_setting(value)}" for key, value in settings.items())
-        row = name, about["created"], f"{about['seconds']:.1f}", about["device"], FILES[name], text
+        when = str(about["created"])[:16].replace("T", " ") + " UTC"
+        row = name, when, f"{about['seconds']:.1f}", about["device"], FILES[name], text
         rows.append(row)
     return rows
 

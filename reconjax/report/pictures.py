@@ -3,7 +3,7 @@
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -21,7 +21,7 @@ from reconjax.report.gathering import Results
 from reconjax.report.words import noise_words, percent
 
 # In units of the drawing, which is as wide as a phone shows without scrolling.
-WIDTH, GAP, LINE = 600, 6, 22
+WIDTH, GAP, LINE, LETTERS = 480, 5, 20, 14
 # Images of a row, rows of a contact sheet, and classes that have a row each.
 ACROSS, DOWN, CLASSES = 12, 5, 12
 MASKED = 6
@@ -115,8 +115,8 @@ def subspaces(results: Results) -> Picture:
     return Picture("Top and bottom subspace", alt, drawing(rows), table)
 
 
-def masked(results: Results, advised: str | None) -> Picture:
-    """The same images without a mask, under the advised one, and under MAE's usual one."""
+def masked(results: Results, masks: Mapping[str, str]) -> Picture:
+    """The same images without a mask, and under some: what each is here -> its text."""
     source = results.source
     shape = source.train.example_shape
     split = source.test or source.train
@@ -126,17 +126,14 @@ def masked(results: Results, advised: str | None) -> Picture:
     mean = _images(some, np.arange(len(some))).mean(axis=0)
     rows = [Row("Without a mask", _displayed(images, images))]
     table: Table = {"image": [], "mask": [], "share of values dropped": []}
-    texts = {"Recommended": advised, "Usual": usual_mask(shape)}
-    for name, text in texts.items():
-        if text is None:
-            continue
+    for name, text in masks.items():
         kept, dropped = _masked(text, images - mean, shape)
         rows.append(Row(f"{name}: {noise_words(text)}", _displayed(mean + kept, images)))
         table["image"] += list(range(1, len(images) + 1))
         table["mask"] += [text] * len(images)
         table["share of values dropped"] += np.round(dropped, 4).tolist()
     alt = "The same images " + " and ".join(
-        ["as they are", *(f"under {noise_words(text)}" for text in texts.values() if text)]
+        ["as they are", *(f"under {noise_words(text)}" for text in masks.values())]
     )
     return Picture("Masked images", f"{alt}.", drawing(rows), table)
 
@@ -156,7 +153,7 @@ def drawing(rows: Sequence[Row]) -> str:
         if row.text:
             y += LINE
             parts.append(
-                f'<text x="0" y="{y - 6:g}" font-size="16" font-family="system-ui, sans-serif"'
+                f'<text x="0" y="{y - 5:g}" font-size="{LETTERS}" font-family="system-ui, sans-serif"'
                 f' fill="currentColor">{html.escape(row.text)}</text>'
             )
         height, width = row.images.shape[1:3]

@@ -16,6 +16,7 @@ from reconjax.report.words import (
     recipe_words,
 )
 from reconjax.studies.advice import ALIGNED, DOUBTFUL, recipes, told_from_chance
+from reconjax.studies.families import ranking
 
 ByDim = dict[int, str]
 # Classes that are named, of the best and of the worst.
@@ -43,9 +44,9 @@ def verdict(results: Results, dims: Sequence[int]) -> ByDim:
         aligned = "is aligned" if share >= ALIGNED else "is misaligned"
         texts[k] = (
             f"Reconstruction {aligned} with these labels at K = {k}. The {_directions(k)} a linear"
-            f" head {percent(r2)} of the variance of the labels; all"
-            f" {rank} directions together tell it {percent(whole)}. So it has {percent(share, 0)}"
-            f" of what can be had, and this page says aligned from {percent(ALIGNED, 0)} on."
+            f" head explain {percent(r2)} of the variance of the labels; all {rank} directions"
+            f" together let it explain {percent(whole)}. That is {percent(share, 0)} of what there"
+            f" is to be had, and this page says aligned from {percent(ALIGNED, 0)} on."
         )
     return texts
 
@@ -63,7 +64,7 @@ def _verdict_held_out(results: Results, dims: Sequence[int], rank: int) -> ByDim
     most = float(tested[best])
     return {
         k: (
-            f"{text} On the test samples the {_directions(k)} a linear head {percent(tested[place])} of the variance of the labels; the most at"
+            f"{text} On the test samples the {_directions(k)} a linear head explain {percent(tested[place])} of the variance of the labels; the most at"
             f" any K is {percent(most)}, at K = {dims[best]}."
         )
         for place, k in enumerate(dims)
@@ -109,7 +110,7 @@ def by_class(results: Results, dims: Sequence[int]) -> ByDim:
         texts[k] = (
             f"At K = {k}, the best read {kind if count == 1 else _plural(kind)}"
             f" {_are(count)} {named(order[:count])}; the worst {_are(count)}"
-            f" {named(order[::-1][:count])}. The second number is what all directions tell."
+            f" {named(order[::-1][:count])}. The second number is by all directions."
         )
     return texts
 
@@ -172,6 +173,22 @@ def choices(results: Results) -> ByDim:
                 f" held-out samples can tell from nothing. PCA, which explains"
                 f" {percent(plain.held_out)} there, is as good."
             )
+    return texts
+
+
+def objectives(results: Results) -> ByDim:
+    """What each objective explains of the held-out samples."""
+    result = results.studies["objectives"]
+    places = ranking(result)
+    texts = {}
+    for k in result.latent_dim.values.tolist():
+        without = float(result.held_out_without.sel(latent_dim=k))
+        rows = [(place.family, place) for place in places if place.latent_dim == k]
+        words = [f"reconstruction without noise {percent(without)}"]
+        for family in dict.fromkeys(result.family.values.tolist()):
+            place = next(place for name, place in rows if name == family)
+            words.append(f"{family} {percent(place.held_out)} ({noise_words(place.noise)})")
+        texts[k] = f"At K = {k}, a linear head explains of the held-out labels: {'; '.join(words)}."
     return texts
 
 
@@ -240,9 +257,13 @@ def data_words(results: Results) -> list[str]:
         f" {about['targets']}."
     ]
     if source.test is not None:
-        text = f"{len(source.test):,} samples are held out for the test split"
-        share = results.reading.get("test_share")
-        texts.append(text + (f", {percent(share, 0)} of each class." if share else "."))
+        share, held = results.reading.get("test_share"), f"{len(source.test):,}"
+        texts.append(
+            f"They came without a test split: {held} more samples, {percent(share, 0)} of each"
+            " class, are held out for one."
+            if share
+            else f"The test split has {held} samples."
+        )
     if more := int(about.get("unlabeled", 0)):
         texts.append(
             f"{more:,} more examples have no label: the encoder learns from them too, and heads are"
@@ -277,7 +298,7 @@ def _tested(results: Results) -> str:
 def _directions(count: int) -> str:
     """With the verb that follows."""
     first = "that reconstruction learns first"
-    return f"direction {first} tells" if count == 1 else f"{count} directions {first} tell"
+    return f"direction {first} lets" if count == 1 else f"{count} directions {first} let"
 
 
 def _features(count: int) -> str:
