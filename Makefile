@@ -13,6 +13,7 @@ demo: .venv/installed
 	$(BIN)/reconjax sweep digits --patches 1 2 4 --ratios 0 0.25 0.5 0.75 0.9 0.99 --out $(OUT)
 	$(BIN)/reconjax compare digits --out $(OUT)
 	$(BIN)/reconjax advise digits --out $(OUT)
+	$(BIN)/reconjax report digits --out $(OUT)
 
 test: .venv/installed lint
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal --max-worker-restart 0

@@ -14,10 +14,12 @@ from reconjax import studies
 from reconjax.data import Dataset
 from reconjax.data.unlabeled import count as unlabeled_count
 from reconjax.studies.axes import Patch, patch_shape
+from reconjax.studies.limits import check_whole
 from reconjax.studies.objective_choice import LARGEST
 from reconjax.studies.progress import say
 from reconjax.studies.reading import Reading
 from reconjax.studies.source import Source
+from reconjax.theory.checks import check_latent_dim
 
 # The share of the samples that is kept apart where there is no test split.
 TEST_SHARE = 0.2
@@ -87,6 +89,9 @@ def gather(
         latent_dim,
     )
     source, how = _opened(data, folder, reading)
+    if latent_dim is not None:
+        check_whole("latent_dim", latent_dim)
+        check_latent_dim(latent_dim, source.features)
     found, left_out = {}, {}
     # All that is there is looked at before any work.
     for name, file in FILES.items():

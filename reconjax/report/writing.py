@@ -51,9 +51,12 @@ def write(
 
     Example:
       >>> import tempfile
+      >>> x, y = np.random.default_rng(0).integers(0, 256, (280, 12, 12, 1)), np.arange(280) % 3
+      >>> split = x[:200].astype(np.uint8), y[:200], x[200:].astype(np.uint8), y[200:]
+      >>> data = reconjax.data.Dataset.from_arrays(*split, name="random")
       >>> with tempfile.TemporaryDirectory() as folder:
-      ...     grid = dict(patches=[2], ratios=[0, 0.5], max_samples=200, progress=False)
-      ...     path = reconjax.report.write("digits", out=folder, **grid)
+      ...     grid = dict(patches=[2, 4], ratios=[0, 0.5, 0.9], progress=False)
+      ...     path = reconjax.report.write(data, out=folder, **grid)
       ...     path.name, "</html>" in path.read_text()
       ('report.html', True)
     """
