@@ -10,7 +10,6 @@ from reconjax.cli import finalists
 from reconjax.cli.options import GRID, DataOptions, LatentDims, Name, Output
 from reconjax.cli.options import command as new_command
 from reconjax.cli.tables import (
-    example_shape,
     facts,
     headline,
     like_chance,
@@ -72,7 +71,7 @@ def advise(
         Then train masked autoencoders for so long, like 90s, 20m or 1h; with --out it goes on.
     """
     from reconjax.report.commands import training_commands
-    from reconjax.studies.advice import EVIDENCE, RATIOS
+    from reconjax.studies.advice import RATIOS
     from reconjax.studies.objective_choice import TARGETS
 
     budget = None
@@ -148,6 +147,8 @@ def _print(
     if no_answer is not None:
         return
     if ranked[dims[-1]][0].certain:
+        from reconjax.studies.advice import EVIDENCE
+
         print(EVIDENCE)
     for line in commands:
         print(f"  {line}")

@@ -15,7 +15,7 @@ command = new_command(
     """
 reconjax report digits --out out
 reconjax report cifar10 --latent-dim 96 --out out
-reconjax report photos/ --resize 64 --patches 8 16 --ratios 0 0.5 0.75 --out out
+reconjax report photos/ --resize 64 --patches 8 16 --out out
 """,
 )
 

@@ -157,12 +157,15 @@ def _lines(
         {
             "params": [{"name": "shown", "select": select, "bind": "legend"}],
             "mark": {"type": "line", "strokeWidth": 2.2, "clip": True},
-            "encoding": {"x": x, "y": y, "color": color, "strokeDash": dash, "opacity": if_shown(1)},
+            "encoding": {
+                "x": x, "y": y, "color": color, "strokeDash": dash, "opacity": if_shown(1),
+            },
         },
         {
             "mark": {"type": "point", "opacity": 0, "filled": True, "clip": True},
             "encoding": {
-                "x": x, "y": y, "size": if_shown(180), "detail": {"field": "line"}, "tooltip": tooltip,
+                "x": x, "y": y, "size": if_shown(180), "detail": {"field": "line"},
+                "tooltip": tooltip,
             },
         },
         {
@@ -247,7 +250,8 @@ def map_chart(title: str, alt: str, table: Table) -> Chart:
         },
         {
             "transform": [{"filter": "datum.chosen == 1"}],
-            "mark": {"type": "rect", "filled": False, "stroke": INK, "strokeWidth": 2.5},
+            # The cells are light in the dark too.
+            "mark": {"type": "rect", "filled": False, "stroke": "black", "strokeWidth": 3},
             "encoding": place,
         },
         {

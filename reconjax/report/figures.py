@@ -105,9 +105,7 @@ def figures(
     return found
 
 
-def masks_shown(
-    results: Results, sweep: Sweep, place: int, advised: str | None
-) -> dict[str, str]:
+def masks_shown(results: Results, sweep: Sweep, place: int, advised: str | None) -> dict[str, str]:
     """The recommended mask, else the best of the grid at a K; and MAE's usual one."""
     shape = results.source.train.example_shape
     if len(shape) != 3:

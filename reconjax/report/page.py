@@ -16,7 +16,7 @@ from reconjax.report.curves import of_sweep
 from reconjax.report.dims import nearest, opening_dim, shown_dims
 from reconjax.report.figures import advised_mask, figures, masks_shown
 from reconjax.report.gathering import FILES, Results
-from reconjax.report.pictures import Picture
+from reconjax.report.pictures import MEAN_OF, Picture
 from reconjax.report.words import noise_words, percent, recipe_words
 from reconjax.studies.advice import EVIDENCE, Recipe, recipes, told_from_chance
 
@@ -55,7 +55,9 @@ def page(results: Results, data: str, latent_dim: int | None = None) -> str:
     if "detect" in results.studies:
         readings["changes"] = sentences.largest_changes(results)
     room = files("reconjax.report")
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.ChainableUndefined)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, undefined=jinja2.ChainableUndefined
+    )
     environment.globals["opening"] = lambda texts: nearest(list(texts), opening)
     template = environment.from_string(room.joinpath("page.html").read_text("utf-8"))
     return template.render(
@@ -92,9 +94,7 @@ def _json(dims: list[int], seen: Mapping[str, Chart | Picture], opening: int) ->
     return text.replace("<", "\\u003c")
 
 
-def _texts(
-    results: Results, overfits: bool, opening: int, advised: str | None
-) -> dict[str, Any]:
+def _texts(results: Results, overfits: bool, opening: int, advised: str | None) -> dict[str, Any]:
     """Sentences that are the same at every K."""
     studies = results.studies
     texts: dict[str, Any] = {
@@ -133,7 +133,8 @@ def _texts(
         " studies below."
     )
     texts["masked"] = (
-        "What is dropped has the value of the mean image here, as in the closed form."
+        "What is dropped has the value of the mean image, as in the closed form; here that is the"
+        f" mean of {min(MEAN_OF, len(results.source.train)):,} training images."
         + (
             f" No mask is sure to help at K = {opening}, so the best of the map there is shown."
             if advised is None and "objectives" in studies

@@ -122,8 +122,7 @@ def masked(results: Results, masks: Mapping[str, str]) -> Picture:
     split = source.test or source.train
     drawn = np.random.default_rng(source.seed).permutation(len(split))[:MASKED]
     images = _images(split, np.sort(drawn))
-    some = source.train.sample(MEAN_OF, source.seed)
-    mean = _images(some, np.arange(len(some))).mean(axis=0)
+    mean = _mean(source.train.sample(MEAN_OF, source.seed))
     rows = [Row("Without a mask", _displayed(images, images))]
     table: Table = {"image": [], "mask": [], "share of values dropped": []}
     for name, text in masks.items():
@@ -153,8 +152,8 @@ def drawing(rows: Sequence[Row]) -> str:
         if row.text:
             y += LINE
             parts.append(
-                f'<text x="0" y="{y - 5:g}" font-size="{LETTERS}" font-family="system-ui, sans-serif"'
-                f' fill="currentColor">{html.escape(row.text)}</text>'
+                f'<text x="0" y="{y - 5:g}" font-size="{LETTERS}" fill="currentColor"'
+                f' font-family="system-ui, sans-serif">{html.escape(row.text)}</text>'
             )
         height, width = row.images.shape[1:3]
         tall = side * min(height / width, 4.0)
@@ -175,6 +174,14 @@ def drawing(rows: Sequence[Row]) -> str:
 def _images(split: Split, places: np.ndarray) -> np.ndarray:
     """(n, H, W, C) as floats."""
     return np.asarray(as_floats(jnp.asarray(split.examples(places)[0])), np.float64)
+
+
+def _mean(split: Split) -> np.ndarray:
+    """(H, W, C) the mean image; few images of a large size are in memory at a time."""
+    total = np.zeros(split.example_shape)
+    for images, _ in split.batches(64):
+        total += np.asarray(as_floats(jnp.asarray(images)), np.float64).sum(axis=0)
+    return total / len(split)
 
 
 def _masked(text: str, x: np.ndarray, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

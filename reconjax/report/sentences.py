@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from reconjax.plots.pictures import shown_channels
 from reconjax.report.curves import Sweep, held_out
 from reconjax.report.gathering import Results
 from reconjax.report.words import (
@@ -64,8 +65,9 @@ def _verdict_held_out(results: Results, dims: Sequence[int], rank: int) -> ByDim
     most = float(tested[best])
     return {
         k: (
-            f"{text} On the test samples the {_directions(k)} a linear head explain {percent(tested[place])} of the variance of the labels; the most at"
-            f" any K is {percent(most)}, at K = {dims[best]}."
+            f"{text} On the test samples the {_directions(k)} a linear head explain"
+            f" {percent(tested[place])} of the variance of the labels; the most at any K is"
+            f" {percent(most)}, at K = {dims[best]}."
         )
         for place, k in enumerate(dims)
     }
@@ -250,6 +252,8 @@ def data_words(results: Results) -> list[str]:
     if len(shape) == 3:
         colors = "1 channel" if shape[2] == 1 else f"{shape[2]} channels"
         size = f"images of {shape[0]} × {shape[1]} pixels with {colors}"
+        if shown_channels(shape[2]) is not None:
+            size += ", of which the pictures show the first"
     count, features = len(source.train), source.features
     texts = [
         f"{source.name} has {count:,} training samples, {size}: D = {features:,} features, which"
