@@ -103,13 +103,14 @@ def lines_chart(title: str, alt: str, table: Table, y: str) -> Chart:
     names = list(dict.fromkeys(table["line"]))
     known = [value for value in table["share"] if value is not None]
     # Heads that fail on new samples would leave no room for the others.
-    low = max(min([0.0, *known]), -0.1 * max([0.01, *known]))
+    top = max([0.01, *known, *(value for value in table["high"] if value is not None)])
+    low = max(min([0.0, *known]), -0.1 * top)
     share = {
         "field": "share",
         "type": "quantitative",
         "title": y,
         "axis": {"format": ".0%"},
-        "scale": {"domainMin": low},
+        "scale": {"domain": [low, top]},
     }
     tooltip = [_shown("line"), _shown("K"), _shown("share", ".2%")]
     tooltip += [_shown(name) for name in ("choice", "p") if name in table]
@@ -283,11 +284,15 @@ def gains_chart(title: str, alt: str, table: Table, patch: str) -> Chart:
     """What each ratio gains over K, for the patch that is chosen, at first the one given."""
     table = {**table, "line": [f"{100 * ratio:.3g}% dropped" for ratio in table["ratio"]]}
     names = list(dict.fromkeys(table["line"]))
+    gains = [0.0, *table["training gain"], *table.get("test gain", [])]
+    top = 100 * max(gains)
     gain = {
         "field": "gain",
         "type": "quantitative",
         "title": "change, in percentage points",
         "axis": {"format": "+.1f"},
+        # What fails on new samples would leave no room for what does not.
+        "scale": {"domain": [max(100 * min(gains), -10 * max(top, 0.5)), top]},
     }
     tooltip = [_shown("line"), _shown("patch"), _shown("K"), *_gains_shown(table)]
     spec = {

@@ -120,7 +120,7 @@ def classes_table(results: Results, dims: Sequence[int]) -> Table:
     order = curves.sum("latent_dim").argsort().values[::-1]
     if len(order) > BARS:
         order = np.concatenate([order[: BARS // 2], order[-(BARS // 2) :]])
-    tables = []
+    tables: list[Table] = []
     for index in order.tolist():
         curve = curves.isel(target=index)
         at = curve.sel(latent_dim=list(dims)).values
@@ -162,8 +162,8 @@ def objectives_table(results: Results) -> Table:
     dims = result.latent_dim.values.tolist()
     reach = interval_reach(int(result.attrs["folds"]))
     without = result.held_out_without.values
-    nothing = {"choice": [NO_NOISE] * len(dims), "p": [None] * len(dims)}
-    tables = [{**_line(dims, "reconstruction, no noise", without), **nothing}]
+    nothing: Table = {"choice": [NO_NOISE] * len(dims), "p": [None] * len(dims)}
+    tables: list[Table] = [{**_line(dims, "reconstruction, no noise", without), **nothing}]
     places = ranking(result)
     for family in dict.fromkeys(result.family.values.tolist()):
         mine = sorted((p for p in places if p.family == family), key=lambda p: p.latent_dim)

@@ -55,12 +55,12 @@ def figures(
             share,
         ),
         "mask-map": map_chart(
-            "Change by the mask, against no mask",
+            "Change by the mask, against no mask, in percentage points",
             "A map of the gain of every mask at the chosen K, over patch and share dropped.",
             map_table(sweep, dims),
         ),
         "mask-gains": gains_chart(
-            "Change by the mask over K",
+            "Change by the mask over K, for one patch",
             "A line for each share that is dropped: its gain against no mask, over K.",
             map_table(sweep, dims),
             sweep.patches[sweep.best(list(dims).index(opening))[0]],

@@ -36,6 +36,8 @@ FILES = {
 }
 # Without these there is no report.
 NEEDED = ("align", "sweep")
+# These have the grid of masks.
+GRIDS = ("sweep", "objectives")
 MASKS = ("mask", "exact", "pixel")
 
 
@@ -64,7 +66,7 @@ class _Asked(NamedTuple):
 
     def of(self, study: str) -> dict[str, Any]:
         """What the settings of a study are to say."""
-        if study not in ("sweep", "objectives"):
+        if study not in GRIDS:
             return {}
         return {"patch": self.patches, "ratio": self.ratios}
 
@@ -191,7 +193,7 @@ def _taken_up(
                 " or leave the option out"
             )
     dims = result.get("latent_dim", xarray.DataArray([])).values
-    if asked.latent_dim is not None and name in asked.of(name) and asked.latent_dim not in dims:
+    if name in GRIDS and asked.latent_dim is not None and asked.latent_dim not in dims:
         raise ValueError(f"{path}: has no K = {asked.latent_dim}; choose another --out")
     if how.get("progress", True):
         say(f"{name}: taken up from {path}")

@@ -163,11 +163,11 @@ def _verdicts(results: Results) -> list[tuple[str, str, str]]:
     ]
 
 
-def _advice(results: Results, data: str) -> dict[int, dict[str, list[Any]]]:
+def _advice(results: Results, data: str) -> dict[int, dict[str, Any]]:
     """For each K of the objectives, the rows of the table and what trains the first choice."""
     result = results.studies["objectives"]
     told = told_from_chance(result, "r2_without")
-    found = {}
+    found: dict[int, dict[str, Any]] = {}
     for k in result.latent_dim.values.tolist():
         rows = recipes(result, k)
         commands: list[str] = []
@@ -187,7 +187,7 @@ def _cells(recipe: Recipe) -> list[str]:
 
 def _made(results: Results) -> list[Sequence[str]]:
     """Where, when and with which settings each study was made."""
-    rows = []
+    rows: list[Sequence[str]] = []
     for name, result in results.studies.items():
         about = result.attrs
         settings = {

@@ -160,8 +160,8 @@ def choices(results: Results) -> ByDim:
             texts[k] = NO_ANSWER
         elif best.certain:
             texts[k] = (
-                f"First choice at K = {k}: {recipe_words(best)}, {noise_words(best.noise)}. On"
-                f" {count} samples that chose nothing, a linear head then explains"
+                f"First choice at K = {k}: {recipe_words(best)}, {_under(best.noise)}. On"
+                f" {count:,} samples that chose nothing, a linear head then explains"
                 f" {percent(best.held_out)} of the variance of the labels, {points(best.gain)}"
                 " compared with reconstruction without a mask (standard error"
                 f" {100 * best.standard_error:.2f}, {p_words(best.p_value)} for all that was"
@@ -171,7 +171,7 @@ def choices(results: Results) -> ByDim:
                 texts[k] += " Joint embedding is the same at every ratio of one mask."
         else:
             texts[k] = (
-                f"At K = {k}, no mask, target or objective that was tried gains what {count}"
+                f"At K = {k}, no mask, target or objective that was tried gains what {count:,}"
                 f" held-out samples can tell from nothing. PCA, which explains"
                 f" {percent(plain.held_out)} there, is as good."
             )
@@ -186,11 +186,13 @@ def objectives(results: Results) -> ByDim:
     for k in result.latent_dim.values.tolist():
         without = float(result.held_out_without.sel(latent_dim=k))
         rows = [(place.family, place) for place in places if place.latent_dim == k]
-        words = [f"reconstruction without noise {percent(without)}"]
+        words = [f"Reconstruction without noise {percent(without)}"]
         for family in dict.fromkeys(result.family.values.tolist()):
             place = next(place for name, place in rows if name == family)
             words.append(f"{family} {percent(place.held_out)} ({noise_words(place.noise)})")
-        texts[k] = f"At K = {k}, a linear head explains of the held-out labels: {'; '.join(words)}."
+        texts[k] = (
+            f"At K = {k}, a linear head explains so much of the held-out labels. {'; '.join(words)}."
+        )
     return texts
 
 
@@ -292,6 +294,10 @@ def classes_words(results: Results) -> str:
     if low == high:
         return f"Each of the {len(counts)} classes has {low:,} training samples."
     return f"The {len(counts)} classes have from {low:,} to {high:,} training samples each."
+
+
+def _under(noise: str) -> str:
+    return f"under a mask of {noise_words(noise)}" if noise else "without a mask"
 
 
 def _tested(results: Results) -> str:

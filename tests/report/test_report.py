@@ -204,18 +204,22 @@ def test_a_study_of_another_version_is_refused(made, tmp_path, attribute, value,
 
 
 @pytest.mark.parametrize(
-    ("options", "line"),
+    ("settings", "weight", "line"),
     [
-        (dict(noise="gaussian", stds=[0.5]), "a sweep of noise gaussian"),
-        (dict(objective="joint-embedding", patches=[2]), "a sweep of joint-embedding"),
-        (dict(weights=[1.0], patches=[2]), "a sweep of weights 1.0"),
+        ({"noise": "gaussian"}, np.inf, "a sweep of noise gaussian"),
+        ({"objective": "joint-embedding"}, np.inf, "a sweep of joint-embedding"),
+        ({"target": "whitened:0.5"}, np.inf, "a sweep of whitened:0.5"),
+        ({"readout": "noisy"}, np.inf, "a sweep of the noisy read-out"),
+        ({"weights": ["1.0"]}, 1.0, "a sweep of weights 1.0"),
     ],
 )
-def test_a_sweep_that_answers_another_question_is_kept(tmp_path, options, line):
-    options = {**options, "latent_dims": [4], "bootstrap": 0, "progress": False}
-    studies.sweep(small(), out=tmp_path, **options)
+def test_a_sweep_that_answers_another_question_is_kept(made, tmp_path, settings, weight, line):
+    result = studies.open(made / "sweep.nc")
+    result.attrs["settings"] = json.dumps({**json.loads(result.attrs["settings"]), **settings})
+    result.assign_coords(weight=[weight]).to_netcdf(tmp_path / "sweep.nc", engine="h5netcdf")
     with pytest.raises(ValueError, match=line):
-        reconjax.report.write(small(), out=tmp_path, progress=False)
+        reconjax.report.write(small(), out=tmp_path, **GRID)
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.nc"]
 
 
 @pytest.mark.slow
@@ -267,10 +271,11 @@ def test_finalists_that_are_there_are_shown(made, tmp_path):
         attributes,
     )
     found.to_netcdf(tmp_path / "finalists" / "finalists.nc", engine="h5netcdf")
-    text = html.unescape(reconjax.report.write(small(), out=tmp_path, **GRID).read_text())
+    page = reconjax.report.write(small(), out=tmp_path, **GRID).read_text()
+    text = html.unescape(page)
     assert "lets a linear head explain 64.0% of the variance" in text
     assert "(accuracy 72.0%); the closed form has 45.0% for this mask, and 40.0% for PCA." in text
-    table = json.loads(Page(text).scripts[0])["charts"]["trained"]["table"]
+    table = json.loads(Page(page).scripts[0])["charts"]["trained"]["table"]
     assert table["trained"] == [0.61, 0.62, 0.64]
     assert table["epochs"] == [5, 5, 10]
 
