@@ -251,8 +251,13 @@ def map_chart(title: str, alt: str, table: Table) -> Chart:
         },
         {
             "transform": [{"filter": "datum.chosen == 1"}],
-            # The cells are light in the dark too.
-            "mark": {"type": "rect", "filled": False, "stroke": "black", "strokeWidth": 3},
+            # Black and white, to be seen on cells of any color.
+            "mark": {"type": "rect", "filled": False, "stroke": "black", "strokeWidth": 3.5},
+            "encoding": place,
+        },
+        {
+            "transform": [{"filter": "datum.chosen == 1"}],
+            "mark": {"type": "rect", "filled": False, "stroke": "white", "strokeDash": [5, 5]},
             "encoding": place,
         },
         {

@@ -103,6 +103,11 @@ def _texts(results: Results, overfits: bool, opening: int, advised: str | None) 
         "overfits": overfits,
         "evidence": " ".join(EVIDENCE.split()),
     }
+    if int(studies["align"].attrs["folds"]):
+        texts["bands"] = (
+            "Bands are 90% intervals. They are corrected for what few samples add to a curve, so"
+            " they may lie beside it."
+        )
     if "project" in studies:
         about = studies["project"].attrs
         top, bottom = int(about["top_directions"]), int(about["bottom_directions"])
@@ -173,7 +178,11 @@ def _advice(results: Results, data: str) -> dict[int, dict[str, Any]]:
         commands: list[str] = []
         if told and len(results.source.train.example_shape) == 3:
             commands = training_commands(data, result, rows, results.reading)
-        found[k] = {"rows": [_cells(recipe) for recipe in rows], "commands": commands}
+        trains = "No mask is sure to help, so this trains an autoencoder without one:"
+        if rows[0].certain:
+            trains = "The networks of reconjax that come closest to it:"
+        cells = [_cells(recipe) for recipe in rows]
+        found[k] = {"rows": cells, "commands": commands, "trains": trains}
     return found
 
 

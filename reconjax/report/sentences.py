@@ -186,13 +186,12 @@ def objectives(results: Results) -> ByDim:
     for k in result.latent_dim.values.tolist():
         without = float(result.held_out_without.sel(latent_dim=k))
         rows = [(place.family, place) for place in places if place.latent_dim == k]
-        words = [f"Reconstruction without noise {percent(without)}"]
+        words = [f"reconstruction without noise {percent(without)}"]
         for family in dict.fromkeys(result.family.values.tolist()):
             place = next(place for name, place in rows if name == family)
             words.append(f"{family} {percent(place.held_out)} ({noise_words(place.noise)})")
-        texts[k] = (
-            f"At K = {k}, a linear head explains so much of the held-out labels. {'; '.join(words)}."
-        )
+        shares = "a linear head explains these shares of the variance of the held-out labels"
+        texts[k] = f"At K = {k}, {shares}: {'; '.join(words)}."
     return texts
 
 

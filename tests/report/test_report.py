@@ -14,6 +14,7 @@ from stripes import GRID, small
 
 import reconjax
 from reconjax import studies
+from reconjax.cli.main import main
 from reconjax.report import gathering
 from reconjax.report.dims import MOST, nearest, shown_dims
 from reconjax.report.words import noise_words, percent, points
@@ -248,6 +249,27 @@ def test_vectors_with_real_targets_have_a_page_without_pictures(tmp_path):
     assert "examples" not in figures
     assert {"mask-map", "objectives", "by-class"} <= figures
     assert "the examples are vectors, of which there are no pictures" in path.read_text()
+
+
+def test_the_command_says_last_where_the_page_is(made, tmp_path, capsys):
+    data = small()
+    (x, y), (x_test, y_test) = (
+        split.examples(np.arange(len(split))) for split in (data.train, data.test)
+    )
+    arrays = {"x_train": x, "y_train": y, "x_test": x_test, "y_test": y_test}
+    np.savez(tmp_path / "stripes.npz", **arrays, class_names=data.class_names)
+    out = tmp_path / "out"
+    shutil.copytree(made, out)
+    assert main(["report", str(tmp_path / "stripes.npz"), "--out", str(out)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1] == f"wrote {out / 'report.html'}"
+    assert captured.err.count("taken up from") == 5
+    assert main(["report", "digits", "--out", str(out)]) == 2
+    err = capsys.readouterr().err
+    assert (
+        err
+        == f"reconjax report: {out / 'align.nc'}: of stripes, not digits; choose another --out\n"
+    )
 
 
 def test_finalists_that_are_there_are_shown(made, tmp_path):
