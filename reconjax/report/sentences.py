@@ -175,6 +175,12 @@ def choices(results: Results) -> ByDim:
                 f" held-out samples can tell from nothing. PCA, which explains"
                 f" {percent(plain.held_out)} there, is as good."
             )
+        for recipe in rows[:-1]:
+            if recipe.held_out < min(plain.held_out, 0.0):
+                texts[k] += (
+                    f" To {recipe_words(recipe)}, {_under(recipe.noise)}, fails on new samples"
+                    f" ({percent(recipe.held_out)}, less than nothing)."
+                )
     return texts
 
 

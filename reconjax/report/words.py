@@ -67,5 +67,5 @@ def target_words(text: str) -> str:
 def recipe_words(recipe: Recipe) -> str:
     """Objective and target."""
     if recipe.objective == "joint-embedding":
-        return "joint embedding of two masked views"
+        return "embed two masked views jointly"
     return f"reconstruct {target_words(recipe.target)}"
