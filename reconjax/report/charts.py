@@ -285,12 +285,18 @@ def map_chart(title: str, alt: str, table: Table) -> Chart:
     return Chart(title, alt, table, spec)
 
 
-def gains_chart(title: str, alt: str, table: Table, patch: str) -> Chart:
-    """What each ratio gains over K, for the patch that is chosen, at first the one given."""
+def gains_chart(title: str, alt: str, table: Table, patch: str, dims: set[int]) -> Chart:
+    """What each ratio gains over K, for the patch that is chosen, at first the one given.
+
+    What is gained at the K of `dims` is all to be seen; the rest may leave the picture.
+    """
     table = {**table, "line": [f"{100 * ratio:.3g}% dropped" for ratio in table["ratio"]]}
     names = list(dict.fromkeys(table["line"]))
-    gains = [0.0, *table["training gain"], *table.get("test gain", [])]
-    top = 100 * max(gains)
+    gains = [0.0]
+    for name in ("training gain", "test gain"):
+        columns = zip(table["K"], table.get(name, table["training gain"]), strict=True)
+        gains += [value for k, value in columns if k in dims]
+    top = max(100 * max(gains), LEAST)
     gain = {
         "field": "gain",
         "type": "quantitative",

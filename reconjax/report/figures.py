@@ -64,9 +64,12 @@ def figures(
             "A line for each share that is dropped: its gain against no mask, over K.",
             map_table(sweep, dims),
             sweep.patches[sweep.best(list(dims).index(opening))[0]],
+            sweep.sound(dims),
         ),
     }
-    if "r2_by_target" in studies["align"]:
+    # Of no more samples than features, any labels are read on the training samples.
+    informative = len(results.source.train) > results.source.features
+    if "r2_by_target" in studies["align"] and informative:
         kind = "class" if results.source.num_classes else "target"
         found["by-class"] = classes_chart(
             f"What is read of each {kind} (the upright mark: by all directions)",
