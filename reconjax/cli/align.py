@@ -28,6 +28,7 @@ from reconjax.cli.tables import (
     some_dims,
     too_few,
 )
+from reconjax.cli.tasks import print_tasks
 from reconjax.storage.files import write_json
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ CURVES = (
     "r2_standard_error",
     "r2_corrected",
     "held_out",
+    "alignment_by_task",
+    "r2_by_task",
+    "held_out_by_task",
 )
 COLUMNS = (
     ("alignment", "alignment"),
@@ -106,6 +110,7 @@ def align(
         **{name: result.attrs[name] for name in ("convention", "precision", "error", "folds")},
         **{name: result[name].values.tolist() for name in CURVES if name in result},
     }
+    record["tasks"] = result.task.values.tolist() if "task" in result.dims else []
     if "r2_by_target" in result:
         curves = zip(result.target.values.tolist(), result.r2_by_target.values, strict=True)
         record["r2_by_target"] = {name: curve.tolist() for name, curve in curves}
@@ -123,7 +128,7 @@ def align(
 def _draw(result: "xarray.Dataset", folder: Path) -> list[str]:
     """Draws the curves, those of each target too; the names of further pictures."""
     from reconjax.evidence.bootstrap import interval_reach
-    from reconjax.plots import alignment_figure, save, targets_figure
+    from reconjax.plots import alignment_figure, save, targets_figure, tasks_figure
 
     name = result.attrs["data"]
     bands = {}
@@ -137,10 +142,14 @@ def _draw(result: "xarray.Dataset", folder: Path) -> list[str]:
         alignment_figure({name: result}, bands={name: bands}, held_out=held_out),
         folder / "align.png",
     )
-    if "r2_by_target" not in result:
-        return []
-    save(targets_figure(result), folder / "targets.png")
-    return ["targets.png"]
+    files = []
+    if "task" in result.dims:
+        save(tasks_figure(result), folder / "tasks.png")
+        files.append("tasks.png")
+    if "r2_by_target" in result:
+        save(targets_figure(result), folder / "targets.png")
+        files.append("targets.png")
+    return files
 
 
 def _print(result: "xarray.Dataset") -> None:
@@ -163,6 +172,7 @@ def _print(result: "xarray.Dataset") -> None:
         print(why)
     if (why := like_chance(result, "r2")) is not None:
         print(why)
+    print_tasks(result, dims[len(dims) // 2])
     for line in _by_target(result, dims[len(dims) // 2]):
         print(line)
     if facts["folds"]:

@@ -64,8 +64,8 @@ class ReadOptions:
     """Leave out images that are damaged."""
     image_key: str | None = None
     """Column that holds the images."""
-    target_key: str | None = None
-    """Column that holds the targets."""
+    target_key: list[str] | None = None
+    """Of the targets; several: several tasks."""
 
     def keywords(self) -> dict[str, Any]:
         """The keywords of a study; see `reconjax.studies.Reading`."""

@@ -30,6 +30,7 @@ from reconjax.cli.tables import (
     several_processes,
     too_few,
 )
+from reconjax.cli.tasks import best_by_task, print_best_by_task
 
 if TYPE_CHECKING:
     import xarray
@@ -159,15 +160,24 @@ def sweep(
     )
     if not first_process():
         return
+    rows = list(_rows(result))
+    by = "held_out" if _overfits(result) else "r2"
+    middle = rows[len(rows) // len(result.weight) // 2]["latent_dim"]
+    of_tasks = best_by_task(result, middle, by)
+    pictures = ["sweep.png"]
     if output.out is not None:
-        from reconjax.plots import save, sweep_figure
+        from reconjax.plots import save, sweep_figure, task_gains_figure
 
         save(sweep_figure(result), output.out / "sweep.png")
-    rows = list(_rows(result))
+        if of_tasks:
+            save(task_gains_figure(result, middle), output.out / "tasks.png")
+            pictures.append("tasks.png")
     if output.json:
-        print(json.dumps(_record(result, rows)))
+        record = _record(result, rows)
+        print(json.dumps({**record, "best_by_task": of_tasks} if of_tasks else record))
         return
     _print(result, rows)
+    print_best_by_task(of_tasks, middle, by)
     if max_latent_dim and tolerance:
         reduced = result.reduced
         print(
@@ -178,7 +188,7 @@ def sweep(
         print(f"more than {CHEAP} features: standard errors only with --bootstrap")
     if (why := several_processes()) is not None:
         print(why)
-    say_files(output.out, "sweep.png", "sweep.nc", "sweep.npz")
+    say_files(output.out, *pictures, "sweep.nc", "sweep.npz")
 
 
 def _rows(result: "xarray.Dataset") -> Iterator[dict[str, Any]]:
@@ -240,7 +250,7 @@ def _cut(result: "xarray.Dataset") -> str:
 
 def _strength(result: "xarray.Dataset") -> tuple[str, str]:
     """The axis of strengths, and what it is called in JSON."""
-    from reconjax.studies.sweeps import STRENGTHS
+    from reconjax.studies.axes import STRENGTHS
 
     return next((axis, key) for axis, key in STRENGTHS.items() if axis in result.dims)
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from reconjax.data.arrays import as_images, one_scale
-from reconjax.data.labels import absent_note, as_labels, present
 from reconjax.data.split import ArraySplit, Split
 from reconjax.data.targets import targets_text, warn_of_many_classes
+from reconjax.data.tasks import Task, known
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Dataset:
         notes: lines about how the data were read, such as "3 corrupt files are left out".
         unlabeled: splits of examples without a label, beside those of the training split; their
             labels mean nothing.
+        tasks: where there are several, whose targets are the columns of real targets, side by
+            side, see `reconjax.data.tasks`; else ().
     """
 
     name: str
@@ -40,6 +42,7 @@ class Dataset:
     targets_note: str = ""
     notes: tuple[str, ...] = ()
     unlabeled: tuple[Split, ...] = ()
+    tasks: tuple[Task, ...] = ()
 
     def __repr__(self) -> str:
         """In a line, without the arrays."""
@@ -79,8 +82,22 @@ class Dataset:
         return self.num_classes or self.real_targets
 
     @property
+    def target_names(self) -> list[str]:
+        """What targets and classes are called, or their numbers."""
+        if self.tasks:
+            return [name for task in self.tasks for name in task.target_names]
+        return list(self.class_names or map(str, range(self.num_targets)))
+
+    @property
+    def task_of_target(self) -> tuple[int, ...]:
+        """(C,) the task of each target, 0 .. T - 1, where there are several tasks; else ()."""
+        return tuple(i for i, task in enumerate(self.tasks) for _ in range(task.size))
+
+    @property
     def targets_text(self) -> str:
         """What the labels were taken for: "10 classes", "1 real target" or "no labels"."""
+        if self.tasks:
+            return f"{len(self.tasks)} tasks: {', '.join(task.text for task in self.tasks)}"
         text = targets_text(self.num_classes, self.real_targets)
         return f"{text} ({self.targets_note})" if self.targets_note else text
 
@@ -107,7 +124,8 @@ class Dataset:
                 stay as they are; other integers and truth values become floats of the same value.
             y_train: (N,) or (N, 1) whole numbers, truth values or texts, at least two classes, or
                 one-hot (N, C); or real values, (N,) or (N, C), see `reconjax.data.labels`. -1, NaN
-                or None for an example without a label; None for no labels at all.
+                or None for an example without a label; None for no labels at all. Several tasks
+                are a mapping of their names to such labels.
             x_test: like `x_train`, with examples of the same shape; None for no test split.
             y_test: like `y_train`; given with `x_test` and `y_train` or not at all.
             class_names: of labels 0, 1, ..., one for each at least; by default classes are called
@@ -128,37 +146,34 @@ class Dataset:
             given, missing = ("y_test", "x_test") if x_test is None else ("x_test", "y_test")
             raise ValueError(f"{given} is given without {missing}: give both or neither")
         images = as_images(x_train, "x_train", channels_first)
-        y_train, there = present(y_train, "y_train", count=len(images), targets=targets)
-        unlabeled: tuple[Split, ...] = ()
-        notes: tuple[str, ...] = ()
-        if not there.all():
-            absent = images[~there]
-            unlabeled = (ArraySplit(absent, np.zeros(len(absent), np.int64)),)
-            images = images[there]
-            notes = (absent_note(len(absent)),)
-        counts = [len(images)]
+        inputs = [images]
+        labels_of: list[Any] = [y_train]
         if x_test is not None:
             test_images = as_images(x_test, "x_test", channels_first)
-            test_images = one_scale(x_train, x_test, images, test_images)
-            y_test, there = present(y_test, "y_test", count=len(test_images), targets=targets)
-            if not there.all():
-                test_images = test_images[there]
-                left_out = int((~there).sum())
-                notes = (*notes, f"{left_out} test examples without a label are left out")
-            counts.append(len(test_images))
-        labels = as_labels(y_train, y_test, counts=counts, class_names=class_names, targets=targets)
+            inputs.append(one_scale(x_train, x_test, images, test_images))
+            labels_of.append(y_test)
+        labels = known(
+            labels_of,
+            ("y_train", "y_test"),
+            counts=list(map(len, inputs)),
+            class_names=class_names,
+            targets=targets,
+        )
         guessed = targets is None and class_names is None and not labels.note
         if guessed and labels.class_names and np.asarray(y_train).dtype.kind in "iuf":
-            warn_of_many_classes(labels.train, "y_train")
+            warn_of_many_classes(labels.labels[0], "y_train")
+        absent = images[~labels.there[0]]
+        splits = [
+            ArraySplit(rows if there.all() else rows[there], own)
+            for rows, there, own in zip(inputs, labels.there, labels.labels, strict=True)
+        ]
         return cls(
             name=name,
-            class_names=labels.class_names,
-            train=ArraySplit(images, labels.train),
-            test=None if labels.test is None else ArraySplit(test_images, labels.test),
-            real_targets=labels.real_targets,
-            targets_note=labels.note,
-            notes=notes,
-            unlabeled=unlabeled,
+            train=splits[0],
+            test=splits[1] if len(splits) > 1 else None,
+            notes=labels.notes,
+            unlabeled=(ArraySplit(absent, np.zeros(len(absent), np.int64)),) if len(absent) else (),
+            **labels.described,
         )
 
     @classmethod

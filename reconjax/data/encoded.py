@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -12,8 +12,8 @@ import numpy as np
 from reconjax.data.dataset import Dataset
 from reconjax.data.geometry import Geometry
 from reconjax.data.images import CorruptImage, Encoded, Layout, common, decode, header
-from reconjax.data.labels import absent_note, as_labels, present
 from reconjax.data.split import Split
+from reconjax.data.tasks import known
 
 # Decoded images of so many bytes in all stay in memory once they are read.
 KEPT_BYTES = 2**28
@@ -230,7 +230,7 @@ def encoded_dataset(
     name: str,
     images: Images,
     parts: Sequence[np.ndarray],
-    values: np.ndarray | None,
+    values: np.ndarray | Mapping[str, np.ndarray] | None,
     *,
     titles: tuple[str, str],
     targets: str | None = None,
@@ -242,43 +242,38 @@ def encoded_dataset(
       name: what to call it.
       images: of all splits.
       parts: the numbers of the images of the training split and, if there is one, the test split.
-      values: (M,) or (M, C) the labels of all images, NaN or None where there is none; None: no
-        image has one.
+      values: (M,) or (M, C) the labels of all images, NaN or None where there is none, or task ->
+        labels; None: no image has one.
       titles: what messages call the labels of both splits.
       targets: "classes" or "real"; None: as `reconjax.data.targets` decides.
       notes: lines about how it was read.
 
     Raises:
-      ValueError: as `present` and `as_labels`.
+      ValueError: as `reconjax.data.tasks.known`.
     """
     if values is None:
         made = [EncodedSplit(images, part, np.zeros(len(part), np.int64)) for part in parts]
         return Dataset(name, (), made[0], made[1] if len(made) > 1 else None, notes=tuple(notes))
-    found = [
-        present(values[part], title, targets=targets)
-        for part, title in zip(parts, titles, strict=False)
-    ]
-    labels = as_labels(*[given for given, _ in found], targets=targets, names=titles)
-    own = [labels.train] if labels.test is None else [labels.train, labels.test]
+    given = [_of_part(values, part) for part in parts]
+    labels = known(given, titles, targets=targets)
     made = [
-        EncodedSplit(images, part[there], labels_of_part)
-        for part, (_, there), labels_of_part in zip(parts, found, own, strict=True)
+        EncodedSplit(images, part[there], own)
+        for part, there, own in zip(parts, labels.there, labels.labels, strict=True)
     ]
-    absent = parts[0][~found[0][1]]
-    said = list(notes)
-    unlabeled: tuple[Split, ...] = ()
-    if len(absent):
-        said.append(absent_note(len(absent)))
-        unlabeled = (EncodedSplit(images, absent, np.zeros(len(absent), np.int64)),)
-    if left_out := sum(int((~there).sum()) for _, there in found[1:]):
-        said.append(f"{left_out} test examples without a label are left out")
+    absent = parts[0][~labels.there[0]]
+    none = EncodedSplit(images, absent, np.zeros(len(absent), np.int64))
     return Dataset(
         name=name,
-        class_names=labels.class_names,
         train=made[0],
         test=made[1] if len(made) > 1 else None,
-        real_targets=labels.real_targets,
-        targets_note=labels.note,
-        notes=tuple(said),
-        unlabeled=unlabeled,
+        notes=(*notes, *labels.notes),
+        unlabeled=(none,) if len(absent) else (),
+        **labels.described,
     )
+
+
+def _of_part(values: np.ndarray | Mapping[str, np.ndarray], part: np.ndarray) -> Any:
+    """The labels of some images, of one task or of each."""
+    if isinstance(values, Mapping):
+        return {name: own[part] for name, own in values.items()}
+    return values[part]

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from reconjax.data.dataset import Dataset
-from reconjax.data.tables import cause, datasets_package, from_tables, quiet
+from reconjax.data.hf import cause, datasets_package, quiet
+from reconjax.data.tables import from_tables
 
 # Seconds in which the Hub is to answer.
 _PATIENCE = 3.0

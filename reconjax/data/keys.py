@@ -8,11 +8,13 @@
 | x, y; images, labels; data, target              | none                                  |
 
 Upper and lower case are alike, inputs may be called x, images, image, data, features, and targets
-y, labels, label, targets, target. `class_names` are the names of classes 0, 1, ...
+y, labels, label, targets, target, or as `target_key` says, which may name several: `age` is the
+array age_train, train/age, or age beside x. `class_names` are the names of classes 0, 1, ...
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 INPUTS = ("x", "images", "image", "data", "features")
 TARGETS = ("y", "labels", "label", "targets", "target")
@@ -20,27 +22,29 @@ _TRAIN = ("train", "training")
 # In the order in which they become the test split.
 _TEST = ("test", "testing", "val", "valid", "validation")
 
-Roles = dict[str, str]
+Roles = dict[str, Any]
 
 
-def roles(names: Iterable[str], where: str) -> Roles:
+def roles(names: Iterable[str], where: str, target_key: str | Sequence[str] | None = None) -> Roles:
     """Which name is x_train, y_train, x_test, y_test and class_names; see the module's table.
 
     Args:
       names: of arrays; groups are parted by "/".
       where: what messages call the file.
+      target_key: what targets are called instead; several are several tasks, of which y_train and
+        y_test are then task -> name.
 
     Raises:
-      ValueError: one line: none is x_train, or two names fit one role.
+      ValueError: one line: none is x_train, two names fit one role, or a target is missing.
     """
-    present: dict[tuple[str, str], str] = {}
+    present: dict[tuple[str, str], Any] = {}
     found: Roles = {}
     listed = sorted(names)
     for name in listed:
         if name.lower() == "class_names":
             found["class_names"] = name
             continue
-        if (key := _role(name)) is None:
+        if (key := _role(name)) is None or (target_key is not None and key[1] == "y"):
             continue
         if key in present:
             raise ValueError(
@@ -60,6 +64,11 @@ def roles(names: Iterable[str], where: str) -> Roles:
             " of them"
         )
     found["x_train"] = present[train, "x"]
+    if target_key is not None:
+        keys = [target_key] if isinstance(target_key, str) else list(dict.fromkeys(target_key))
+        for split in splits:
+            of_split = {key: _target(listed, key, split, where) for key in keys}
+            present[split, "y"] = of_split if len(keys) > 1 else of_split[keys[0]]
     if (train, "y") in present:
         found["y_train"] = present[train, "y"]
     test = next((split for split in _TEST if split in splits), None)
@@ -76,14 +85,38 @@ def roles(names: Iterable[str], where: str) -> Roles:
 
 def _role(name: str) -> tuple[str, str] | None:
     """(split, "x" or "y") of an array's name; the split is "" where the name says none."""
-    words = [word for word in re.split(r"[/_\-. ]+", name.lower()) if word]
+    words, splits = _parted(name)
     kinds = [word for word in words if word in INPUTS + TARGETS]
-    splits = [word for word in words if word in _TRAIN + _TEST]
-    if len(kinds) != 1 or len(splits) > 1 or len(words) != len(kinds) + len(splits):
+    if len(kinds) != 1 or len(splits) > 1 or len(words) != len(kinds):
         return None
     split = splits[0] if splits else ""
     split = "train" if split in _TRAIN else split
     return split, "x" if kinds[0] in INPUTS else "y"
+
+
+def _target(names: list[str], key: str, split: str, where: str) -> str:
+    """The array of a split that a target's key names."""
+    wanted, fit = _parted(key)[0], []
+    for name in names:
+        words, splits = _parted(name)
+        here = "train" if splits and splits[0] in _TRAIN else "".join(splits)
+        if words == wanted and here == split:
+            fit.append(name)
+    if len(fit) == 1:
+        return fit[0]
+    if not fit:
+        of = f"of the {split} split " if split else ""
+        raise ValueError(
+            f"{where}: no target {key!r} {of}(--target-key, target_key); it holds {_some(names)}"
+        )
+    raise ValueError(f"{where}: {fit[0]} and {fit[1]} both fit as {key}: keep one of them")
+
+
+def _parted(name: str) -> tuple[list[str], list[str]]:
+    """The words of a name, and those of them that say a split."""
+    words = [word for word in re.split(r"[/_\-. ]+", name.lower()) if word]
+    splits = [word for word in words if word in _TRAIN + _TEST]
+    return [word for word in words if word not in splits], splits
 
 
 def _some(names: list[str], shown: int = 6) -> str:

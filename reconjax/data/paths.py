@@ -16,7 +16,7 @@ from reconjax.data.tars import is_tar_folder, load_tars
 from reconjax.data.tfds import load_tfds
 from reconjax.data.tfds_folders import described, is_prepared, versions_in
 
-_ARRAYS = ("channels_first", "targets")
+_ARRAYS = ("channels_first", "targets", "target_key")
 _COLUMNS = ("targets", "skip_corrupt", "image_key", "target_key")
 # How to bring other files to a form that is read.
 _CONVERT = {

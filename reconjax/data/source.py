@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+from collections.abc import Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def load(
     test_share: float | None = None,
     skip_corrupt: bool | None = False,
     image_key: str | None = None,
-    target_key: str | None = None,
+    target_key: str | Sequence[str] | None = None,
     seed: int = 0,
 ) -> Dataset:
     """Open the data set that `data` names in one of the ways listed in `SOURCES`.
@@ -71,7 +72,8 @@ def load(
         test_share: the share of each class that becomes the test split, where there is none.
         skip_corrupt: leave out images that cannot be decoded.
         image_key: the column of a table, or the ending in a tar file, that holds images.
-        target_key: the same for targets.
+        target_key: the same for targets, and the names of targets among arrays; several are
+            several tasks, see `reconjax.data.tasks`.
         seed: of the test split that `test_share` draws.
 
     Raises:
@@ -94,11 +96,19 @@ def load(
         "targets": targets,
         "skip_corrupt": skip_corrupt or None,
         "image_key": image_key,
-        "target_key": target_key,
+        "target_key": _keys(target_key),
     }
     given = {key: value for key, value in options.items() if value is not None}
     opened = _opened(fspath(data), size, given, data_dir, download)
     return opened if test_share is None else with_test_split(opened, test_share, seed)
+
+
+def _keys(given: str | Sequence[str] | None) -> str | list[str] | None:
+    """One key, or several."""
+    if given is None or isinstance(given, str):
+        return given
+    several = list(dict.fromkeys(given))
+    return None if not several else several[0] if len(several) == 1 else several
 
 
 def _opened(
@@ -137,6 +147,7 @@ def _check_options(data: str, given: dict[str, Any], door: Door | None) -> None:
                 "channels_first": "arrays in a file",
                 "targets": "arrays in a file, and to tables",
                 "skip_corrupt": "images that are stored as files",
+                "target_key": "arrays in a file, to tables, and to tar files",
             }.get(name, "tables, and to tar files")
             raise ValueError(f"{name}: does not apply to {data}, but to {where}")
     for name in set(given) - set(allowed):

@@ -3,7 +3,7 @@
 Their names are those of `reconjax.data.keys`. Inputs are never read whole; labels are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ import numpy as np
 
 from reconjax.data.dataset import Dataset
 from reconjax.data.keys import roles
-from reconjax.data.labels import absent_note, as_labels, present
 from reconjax.data.layout import check_channels
 from reconjax.data.split import Split
 from reconjax.data.targets import warn_of_many_classes
+from reconjax.data.tasks import Known, known
 
 HDF5 = (".h5", ".hdf5", ".hdf")
 
@@ -96,6 +96,7 @@ def from_stored(
     where: str,
     channels_first: bool | None = None,
     targets: str | None = None,
+    target_key: str | Sequence[str] | None = None,
 ) -> Dataset:
     """A data set of arrays on disk.
 
@@ -105,11 +106,12 @@ def from_stored(
       where: what messages call the file.
       channels_first: as in `Dataset.from_arrays`.
       targets: as in `Dataset.from_arrays`.
+      target_key: the names of targets, see `roles`.
 
     Raises:
       ValueError: one line, as `Dataset.from_arrays` has, or names that do not fit.
     """
-    role = roles(arrays, where)
+    role = roles(arrays, where, target_key)
     inputs = {key: arrays[role[key]] for key in ("x_train", "x_test") if key in role}
     first = {
         key: _check_rows(rows, f"{where}: {role[key]}", channels_first)
@@ -130,56 +132,49 @@ def from_stored(
     if "y_train" in role and test is not None and "y_test" not in role:
         raise ValueError(f"{where}: {role['x_test']} is there without its labels")
     counts = [rows.shape[0] for rows in inputs.values()]
-    real, note, class_names = 0, "", ()  # type: tuple[int, str, tuple[str, ...]]
-    rows_of, absent = [np.arange(count) for count in counts], np.arange(0)
-    notes: tuple[str, ...] = ()
-    targets_of = [np.zeros(count, np.int64) for count in counts]
+    labels: Known | None = None
     if "y_train" in role:
-        given = [np.asarray(arrays[role[key]][...]) for key in ("y_train", "y_test") if key in role]
-        names = role["y_train"], role.get("y_test", "")
-        kept = [
-            present(y, f"{where}: {called_so}", count=count, targets=targets)
-            for y, called_so, count in zip(given, names, counts, strict=False)
-        ]
-        fits = all(len(there) == count for (_, there), count in zip(kept, counts, strict=False))
-        if fits and not all(there.all() for _, there in kept):
-            given = [labels for labels, _ in kept]
-            rows_of = [np.flatnonzero(there) for _, there in kept]
-            counts = list(map(len, rows_of))
-            absent = np.flatnonzero(~kept[0][1])
-            if left_out := sum(int((~there).sum()) for _, there in kept[1:]):
-                notes = (f"{left_out} test examples without a label are left out",)
-            if len(absent):
-                notes = (absent_note(len(absent)), *notes)
+        given = [_values(arrays, role[key]) for key in ("y_train", "y_test") if key in role]
         called = np.asarray(arrays[role["class_names"]][...]) if "class_names" in role else None
-        labels = as_labels(
-            *given,
+        titles = [f"{where}: {_listed(role[key])}" for key in ("y_train", "y_test") if key in role]
+        labels = known(
+            given,
+            titles,
             counts=counts,
             class_names=None if called is None else _texts(called),
             targets=targets,
-            names=(f"{where}: {names[0]}", f"{where}: {names[1]}"),
         )
-        targets_of = [labels.train] + ([] if labels.test is None else [labels.test])
-        real, note, class_names = labels.real_targets, labels.note, labels.class_names
-        numbers = given[0].dtype.kind in "iuf" and not note
-        if class_names and called is None and targets is None and numbers:
-            warn_of_many_classes(labels.train, names[0])
-    splits = [
-        StoredSplit(rows, numbers, own, f"{where}: {role[key]}", first[key])
-        for (key, rows), numbers, own in zip(inputs.items(), rows_of, targets_of, strict=True)
-    ]
-    name_of_train, none = f"{where}: {role['x_train']}", np.zeros(len(absent), np.int64)
-    unlabeled = StoredSplit(train, absent, none, name_of_train, first["x_train"])
+        numbers = not labels.tasks and given[0].dtype.kind in "iuf" and not labels.note
+        if labels.class_names and called is None and targets is None and numbers:
+            warn_of_many_classes(labels.labels[0], _listed(role["y_train"]))
+    splits = []
+    for place, (key, rows) in enumerate(inputs.items()):
+        numbers_of, own = np.arange(counts[place]), np.zeros(counts[place], np.int64)
+        if labels is not None:
+            numbers_of, own = np.flatnonzero(labels.there[place]), labels.labels[place]
+        splits.append(StoredSplit(rows, numbers_of, own, f"{where}: {role[key]}", first[key]))
+    absent = np.arange(0) if labels is None else np.flatnonzero(~labels.there[0])
+    none, title = np.zeros(len(absent), np.int64), f"{where}: {role['x_train']}"
+    unlabeled = StoredSplit(train, absent, none, title, first["x_train"])
     return Dataset(
         name=name,
-        class_names=class_names,
         train=splits[0],
         test=splits[1] if len(splits) > 1 else None,
-        real_targets=real,
-        targets_note=note,
-        notes=notes,
+        notes=() if labels is None else labels.notes,
         unlabeled=(unlabeled,) if len(absent) else (),
+        **({"class_names": ()} if labels is None else labels.described),
     )
+
+
+def _values(arrays: Mapping[str, Any], names: str | Mapping[str, str]) -> Any:
+    """Labels, whole, or task -> labels."""
+    if isinstance(names, str):
+        return np.asarray(arrays[names][...])
+    return {task: np.asarray(arrays[name][...]) for task, name in names.items()}
+
+
+def _listed(names: str | Mapping[str, str]) -> str:
+    return names if isinstance(names, str) else "the targets"
 
 
 def load_npy(path: str | PathLike[str], **options: Any) -> Dataset:
@@ -187,7 +182,7 @@ def load_npy(path: str | PathLike[str], **options: Any) -> Dataset:
 
     Args:
       path: the folder, or its file of training inputs.
-      **options: channels_first and targets, as in `Dataset.from_arrays`.
+      **options: channels_first, targets and target_key, as in `Dataset.from_arrays`.
 
     Raises:
       FileNotFoundError: there is no such file.

@@ -7,9 +7,8 @@ ClassLabel, or one called label, labels, target, targets, class or y, or what `t
 Images are decoded as they are asked for; other columns are read into memory.
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from reconjax.data.changed import with_geometry
 from reconjax.data.dataset import Dataset
 from reconjax.data.encoded import Images, encoded_dataset, surveyed
 from reconjax.data.geometry import Geometry
+from reconjax.data.hf import cause, datasets_package, quiet
 from reconjax.data.images import Encoded
-from reconjax.data.labels import as_labels, present
+from reconjax.data.tasks import known
 
 TABLES = (".parquet", ".arrow", ".csv")
 _BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".csv": "csv"}
@@ -67,7 +67,7 @@ def from_tables(
     geometry: Geometry | None = None,
     skip_corrupt: bool = False,
     image_key: str | None = None,
-    target_key: str | None = None,
+    target_key: str | Sequence[str] | None = None,
     targets: str | None = None,
 ) -> Dataset:
     """A data set of a `datasets.Dataset` or `DatasetDict`; see the module's text.
@@ -80,18 +80,19 @@ def from_tables(
         if not len(table):
             raise ValueError(f"{name}: a split is empty: it must hold some examples")
     features = tables[0].features
-    for key in (image_key, target_key):
+    named = [target_key] if isinstance(target_key, str) else list(dict.fromkeys(target_key or ()))
+    for key in (image_key, *named):
         if key is not None and key not in features:
             raise ValueError(f"{name} has no column {key!r}: it has {_columns(features)}")
     for table in tables[1:]:
         if missing := set(features) - set(table.features):
             raise ValueError(f"{name}: the test split has no column {sorted(missing)[0]!r}")
-    target = _target(features, target_key, image_key, name)
-    images = _image(features, image_key, target, name)
+    wanted = _target(features, named, image_key, name)
+    images = _image(features, image_key, wanted, name)
     notes: list[str] = []
     size = geometry or Geometry()
     if images is None:
-        data = _numbers(tables, features, target, name, targets, notes)
+        data = _numbers(tables, features, wanted, name, targets, notes)
         return with_geometry(data, size)
     files = _TableFiles(name, tables, images)
     layout, numbers = surveyed(files, size, skip_corrupt)
@@ -101,20 +102,20 @@ def from_tables(
     decoded = Images(files, layout)
     parts = [numbers[numbers < len(tables[0])], numbers[numbers >= len(tables[0])]]
     values, kind = None, None
-    if target is None:
+    if not wanted:
         notes.append(_no_target(features, images))
     else:
-        values, kind = _targets(tables, target, name, targets)
+        values, kind = _labels(tables, wanted, name, targets)
     data = encoded_dataset(
         name,
         decoded,
         parts[: len(tables)],
         values,
-        titles=_titles(name, target),
+        titles=_titles(name, wanted),
         targets=kind,
         notes=[note for note in notes if note],
     )
-    return _called(data, features, target)
+    return _called(data, features, wanted)
 
 
 def is_saved(path: Path) -> bool:
@@ -187,11 +188,11 @@ def _splits(opened: Any, name: str) -> list[Any]:
     return [opened[train]] + ([] if test is None else [opened[test]])
 
 
-def _image(features: Any, image_key: str | None, target: str | None, name: str) -> str | None:
+def _image(features: Any, image_key: str | None, wanted: Sequence[str], name: str) -> str | None:
     """The column of images; None where there are none."""
     if image_key is not None:
         return image_key if _is_image(features[image_key], named=True) else None
-    found = [key for key, value in features.items() if _is_image(value) and key != target]
+    found = [key for key, value in features.items() if _is_image(value) and key not in wanted]
     if len(found) > 1:
         if "image" not in found:
             raise ValueError(f"{name} has images in {', '.join(found)}: --image-key names one")
@@ -208,18 +209,23 @@ def _is_image(feature: Any, named: bool = False) -> bool:
     return named and kind == "Value" and "binary" in feature.dtype
 
 
-def _target(features: Any, target_key: str | None, image_key: str | None, name: str) -> str | None:
-    if target_key is not None:
-        return target_key
+def _target(features: Any, named: list[str], image_key: str | None, name: str) -> list[str]:
+    """The columns of targets: of one task, of several, or none."""
+    if named:
+        return named
     classes = [key for key, value in features.items() if type(value).__name__ == "ClassLabel"]
     if len(classes) > 1:
-        raise ValueError(f"{name} has classes in {', '.join(classes)}: --target-key names one")
+        raise ValueError(
+            f"{name} has classes in {', '.join(classes)}: --target-key names one, or several"
+        )
     if classes:
-        return classes[0]
-    named = [key for key in features if key.lower() in _TARGETS and key != image_key]
-    if len(named) > 1:
-        raise ValueError(f"{name} has targets in {', '.join(named)}: --target-key names one")
-    return named[0] if named else None
+        return classes
+    found = [key for key in features if key.lower() in _TARGETS and key != image_key]
+    if len(found) > 1:
+        raise ValueError(
+            f"{name} has targets in {', '.join(found)}: --target-key names one, or several"
+        )
+    return found
 
 
 def _no_target(features: Any, images: str) -> str:
@@ -227,6 +233,23 @@ def _no_target(features: Any, images: str) -> str:
     if not others:
         return ""
     return f"no column is known to be the target (--target-key names one): {_columns(features)}"
+
+
+def _labels(
+    tables: Sequence[Any], wanted: Sequence[str], name: str, targets: str | None
+) -> tuple[Any, str | None]:
+    """The targets of one task as `_targets`, or task -> targets."""
+    if len(wanted) == 1:
+        return _targets(tables, wanted[0], name, targets)
+    every: dict[str, np.ndarray] = {}
+    for key in wanted:
+        values, _ = _targets(tables, key, name, None)
+        feature = tables[0].features[key]
+        if type(feature).__name__ == "ClassLabel":
+            named = [None if np.isnan(number) else feature.names[int(number)] for number in values]
+            values = np.array(named, object)
+        every[key] = values
+    return every, targets
 
 
 def _targets(
@@ -244,15 +267,16 @@ def _targets(
     return np.where(numbers >= 0, numbers, np.nan), "classes"
 
 
-def _titles(name: str, target: str | None) -> tuple[str, str]:
+def _titles(name: str, wanted: Sequence[str]) -> tuple[str, str]:
+    target = wanted[0] if len(wanted) == 1 else "the targets"
     return f"{name}: {target} of the training split", f"{name}: {target} of the test split"
 
 
-def _called(data: Dataset, features: Any, target: str | None) -> Dataset:
-    """With classes called as the column of targets has it."""
-    if target is None or type(features[target]).__name__ != "ClassLabel":
+def _called(data: Dataset, features: Any, wanted: Sequence[str]) -> Dataset:
+    """With classes called as the one column of targets has it."""
+    if len(wanted) != 1 or type(features[wanted[0]]).__name__ != "ClassLabel":
         return data
-    names = tuple(features[target].names[int(number)] for number in data.class_names)
+    names = tuple(features[wanted[0]].names[int(number)] for number in data.class_names)
     return dataclasses.replace(data, class_names=names)
 
 
@@ -273,14 +297,14 @@ def _column(table: Any, column: str) -> np.ndarray:
 def _numbers(
     tables: Sequence[Any],
     features: Any,
-    target: str | None,
+    wanted: Sequence[str],
     name: str,
     targets: str | None,
     notes: list[str],
 ) -> Dataset:
     """A data set of columns of numbers, in memory."""
-    lists = [k for k, v in features.items() if k != target and _is_list(v)]
-    scalars = [k for k, v in features.items() if k != target and _is_number(v)]
+    lists = [k for k, v in features.items() if k not in wanted and _is_list(v)]
+    scalars = [k for k, v in features.items() if k not in wanted and _is_number(v)]
     if len(lists) == 1:
         inputs = [_column(table, lists[0]) for table in tables]
     elif lists or not scalars:
@@ -291,31 +315,32 @@ def _numbers(
             np.stack([_column(table, key).astype(np.float64) for key in scalars], axis=1)
             for table in tables
         ]
-        left_out = [key for key in features if key not in scalars and key != target]
+        left_out = [key for key in features if key not in scalars and key not in wanted]
         notes.append(f"features are {_listed(scalars)}")
         if left_out:
             notes.append(f"left out, for they are no numbers: {_listed(left_out)}")
     first, x_test = inputs[0], inputs[1] if len(inputs) > 1 else None
-    if target is None:
+    if not wanted:
         return _noted(Dataset.from_arrays(first, None, x_test, name=name), notes)
-    values, kind = _targets(tables, target, name, targets)
-    split = np.split(values, [len(first)])
-    titles = _titles(name, target)
-    found = [
-        present(own, text, targets=kind)
-        for own, text in zip(split[: len(inputs)], titles, strict=False)
-    ]
+    values, kind = _labels(tables, wanted, name, targets)
+    split = [slice(0, len(first)), slice(len(first), None)][: len(inputs)]
+    if isinstance(values, dict):
+        given: list[Any] = [{key: own[part] for key, own in values.items()} for part in split]
+    else:
+        given = [values[part] for part in split]
     # They are checked under their own names before the arrays are.
-    labels = as_labels(*[given for given, _ in found], targets=kind, names=titles)
+    labels = known(given, _titles(name, wanted), targets=kind)
+    if not labels.tasks:
+        kind = "real" if labels.real_targets else "classes"
     data = Dataset.from_arrays(
         first,
-        split[0],
+        given[0],
         x_test,
-        None if x_test is None else split[1],
+        given[1] if len(given) > 1 else None,
         name=name,
-        targets="real" if labels.real_targets else "classes",
+        targets=kind,
     )
-    return _noted(_called(data, features, target), notes, labels.note)
+    return _noted(_called(data, features, wanted), notes, labels.note)
 
 
 def _noted(data: Dataset, notes: list[str], guess: str = "") -> Dataset:
@@ -358,35 +383,3 @@ def _kinds(path: Path) -> set[str]:
 def _suffix(path: Path) -> str:
     kinds = _kinds(path)
     return next(suffix for suffix in TABLES if suffix in kinds)
-
-
-def datasets_package(what: str) -> Any:
-    """The package `datasets`. Raises ImportError that says that `what` needs it."""
-    try:
-        import datasets
-    except ImportError:
-        raise ImportError(f"{what} needs datasets: pip install 'reconjax[hf]'") from None
-    return datasets
-
-
-@contextlib.contextmanager
-def quiet(package: Any) -> Iterator[None]:
-    """Without bars and advice of the package."""
-    shown = not package.are_progress_bars_disabled()
-    level = package.logging.get_verbosity()
-    package.disable_progress_bars()
-    package.logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        package.logging.set_verbosity(level)
-        if shown:
-            package.enable_progress_bars()
-
-
-def cause(error: Exception) -> str:
-    """The first line of the error that another was raised for."""
-    while isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    first, *_ = str(error).strip().splitlines() or [type(error).__name__]
-    return first if len(first) <= 200 else f"{first[:200]}..."

@@ -44,7 +44,7 @@ def load_tars(
     geometry: Geometry | None = None,
     skip_corrupt: bool = False,
     image_key: str | None = None,
-    target_key: str | None = None,
+    target_key: str | Sequence[str] | None = None,
     targets: str | None = None,
 ) -> Dataset:
     """Opens a tar file, or the tar files of a folder: train-000.tar, ..., perhaps test-000.tar.
@@ -54,7 +54,8 @@ def load_tars(
       geometry: see `reconjax.data.geometry`.
       skip_corrupt: leave images out that cannot be decoded.
       image_key: the ending of images, such as "jpg", where there are several.
-      target_key: the ending of targets, such as "cls", or a field as in "json.label".
+      target_key: the ending of targets, such as "cls", or a field as in "json.label"; several are
+        several tasks.
       targets: as in `Dataset.from_arrays`.
 
     Raises:
@@ -67,18 +68,20 @@ def load_tars(
     shards = [[path]] if path.is_file() else _shards(path)
     name = path.stem if path.is_file() else path.resolve().name
     splits = [_examples(tars) for tars in shards]
+    several = target_key is not None and not isinstance(target_key, str)
+    keys: list[str | None] = list(target_key or ()) if several else [target_key]  # type: ignore[list-item]
     members: list[_Member] = []
     titles: list[str] = []
-    values: list[list[Any]] = []
+    values: list[list[list[Any]]] = []
     for examples in splits:
         own = []
-        for key, files in examples.items():
-            ending = _image_ending(files, image_key, f"{name}: {key}")
+        for title, files in examples.items():
+            ending = _image_ending(files, image_key, f"{name}: {title}")
             if ending is None:
                 continue
             members.append(files[ending])
-            titles.append(f"{key}.{ending}")
-            own.append(_target(files, target_key, ending))
+            titles.append(f"{title}.{ending}")
+            own.append([_target(files, one, ending) for one in keys])
         if not own:
             listed = sorted({ending for files in examples.values() for ending in files})
             raise ValueError(f"{name} holds no images: it holds {', '.join(listed) or 'nothing'}")
@@ -88,20 +91,25 @@ def load_tars(
     notes = list(layout.notes)
     if bad := len(members) - len(numbers):
         notes.append(f"{bad} corrupt images of {len(members)} are left out")
-    wanted = target_key or "cls or json"
+    wanted = "cls or json" if target_key is None else " and ".join(map(str, keys))
     images = Images(files_of_all, layout)
     first, every = len(values[0]), [value for own in values for value in own]
     parts = [numbers[numbers < first], numbers[numbers >= first]][: len(values)]
-    known = any(value is not None for value in every)
-    if not known and target_key is not None:
-        raise ValueError(f"{name}: none of {len(every)} images has a target ({wanted})")
-    if not known:
+    columns = {key: [row[place] for row in every] for place, key in enumerate(keys)}
+    for key, column in columns.items():
+        if key is not None and not any(value is not None for value in column):
+            raise ValueError(f"{name}: none of {len(every)} images has a target ({key})")
+    labels = {
+        key: _with_gaps(own) for key, own in columns.items() if any(v is not None for v in own)
+    }
+    if not labels:
         notes.append("no targets are known (--target-key names their ending)")
+    tasks = {str(key): own for key, own in labels.items()}
     return encoded_dataset(
         name,
         images,
         parts,
-        _with_gaps(every) if known else None,
+        tasks if several else next(iter(labels.values()), None),
         titles=(f"{name}: {wanted} of the training split", f"{name}: {wanted} of the test split"),
         targets=targets,
         notes=notes,

@@ -8,7 +8,7 @@ from jax import Array
 
 from reconjax.grid.ray import Ray, inverse_deviation
 from reconjax.noise import RayPoint
-from reconjax.theory.held_out import HeldOut, held_out_curves
+from reconjax.theory.held_out import HeldOut, explained_by_task, held_out_curves
 from reconjax.theory.optimum import Optimum
 
 
@@ -20,7 +20,8 @@ class TestMoments(NamedTuple):
       noise: (m, m) that of B on the test split; None where the read-out is clean.
       cross: (m, C) with the labels.
       folds: (m, Fn, C) the same of each fold.
-      label_variance: as in `HeldOut`.
+      label_variance: as in `HeldOut`, like `target_variances`.
+      target_variances: see label_variance.
     """
 
     clean: Array
@@ -28,6 +29,7 @@ class TestMoments(NamedTuple):
     cross: Array
     folds: Array
     label_variance: Array
+    target_variances: Array | None = None
 
 
 def test_moments(held_out: HeldOut, transform: Array, noise: Array | None) -> TestMoments:
@@ -38,6 +40,7 @@ def test_moments(held_out: HeldOut, transform: Array, noise: Array | None) -> Te
         cross=transform.T @ held_out.cross_moment,
         folds=jnp.einsum("dm,bdc->mbc", transform, held_out.folds),
         label_variance=held_out.label_variance,
+        target_variances=held_out.target_variances,
     )
 
 
@@ -58,12 +61,15 @@ def test_split(held_out: HeldOut, ray: Ray, noise: Array | None) -> TestSplit:
     return TestSplit(noisy, noiseless)
 
 
-def held_out_at(split: TestSplit, ray: Ray, point: RayPoint, best: Optimum) -> tuple[Array, Array]:
+def held_out_at(
+    split: TestSplit, ray: Ray, point: RayPoint, best: Optimum, tasks: tuple[int, ...] = ()
+) -> tuple[Array, ...]:
     """What the test split says of the optimum at a point of a ray, for every K.
 
     Returns:
       (K,) the share of the label variance that encoder and head explain there, and (K, Fn) the
-      agreement of their prediction with the labels of each fold, as a share of it.
+      agreement of their prediction with the labels of each fold, as a share of it; with `tasks`,
+      (K, T) the share of each task too.
     """
     share, scale, keep = (value.astype(ray.clean.dtype) for value in point[1:])
     test: TestMoments = jax.tree.map(lambda a, b: jnp.where(share > 0, a, b), *split)
@@ -85,4 +91,8 @@ def held_out_at(split: TestSplit, ray: Ray, point: RayPoint, best: Optimum) -> t
         gram = whiten(whiten(unit**2 * gram).T)
         cross = whiten(cross)
         folds = whiten(folds.reshape(len(folds), -1)).reshape(folds.shape)
-    return held_out_curves(best.coordinates, cross, gram, folds, test.label_variance)
+    curves = held_out_curves(best.coordinates, cross, gram, folds, test.label_variance)
+    if not tasks or test.target_variances is None:
+        return curves
+    variances = test.target_variances
+    return *curves, explained_by_task(best.coordinates, cross, gram, variances, tasks)

@@ -38,6 +38,7 @@ from reconjax.grid.sweep import (
     Sweep,
     checked,
     checked_targets,
+    checked_tasks,
     points_dtype,
     result_of,
 )
@@ -61,6 +62,7 @@ def sweep_samples(
     target: Target | None = None,
     precision: str | None = None,
     batch_size: int = 1,
+    tasks: Sequence[int] | None = None,
     progress: Callable[[], None] | None = None,
     columns: Callable[[int], None] | None = None,
 ) -> Sweep:
@@ -80,6 +82,7 @@ def sweep_samples(
       target: as in `sweep`; one that is not whitened or an embedding costs N² D once.
       precision: as in `sweep`.
       batch_size: as in `sweep`.
+      tasks: as in `sweep`.
       progress: called once for every finished point.
       columns: called with the number of columns of E that are done, D in all for each ray.
 
@@ -105,6 +108,7 @@ def sweep_samples(
         readout=readout,
         precision=precision,
         batch_size=batch_size,
+        tasks=tasks,
         progress=progress,
         columns=columns,
     )[0]
@@ -120,6 +124,7 @@ def sweep_samples_targets(
     readout: str = "clean",
     precision: str | None = None,
     batch_size: int = 1,
+    tasks: Sequence[int] | None = None,
     progress: Callable[[], None] | None = None,
     columns: Callable[[int], None] | None = None,
 ) -> list[Sweep]:
@@ -134,6 +139,7 @@ def sweep_samples_targets(
       readout: see `data`.
       precision: see `data`.
       batch_size: see `data`.
+      tasks: see `data`.
       progress: see `data`.
       columns: see `data`.
 
@@ -154,7 +160,8 @@ def sweep_samples_targets(
         features, reconstruction_weights, latent_dims, readout, batch_size, tolerance=0.0
     )
     dtype = points_dtype(data.vectors.dtype, precision)
-    options = Options(readout == "clean", batch_size, dtype, progress, 0)
+    own = checked_tasks(tasks, data.spectrum.mean_y.shape[0])
+    options = Options(readout == "clean", batch_size, dtype, progress, 0, own)
     if not options.clean:
         data = data._replace(rows=data.rows._replace(test=data.rows.test[:0]), test=None)
     aims = [_aim(data, target) for target in checked_targets(targets, features)]
@@ -314,4 +321,5 @@ def _test_moments(codes: Array, test: NewSamples, folds: int) -> TestMoments:
         cross=codes @ labels / count,
         folds=jnp.einsum("mn,nb,nc->mbc", apart, share, about),
         label_variance=jnp.sum(labels**2) / count,
+        target_variances=jnp.sum(labels**2, axis=0) / count,
     )

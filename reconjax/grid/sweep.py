@@ -53,6 +53,8 @@ class Sweep(NamedTuple):
         being the prediction of encoder and head (of x' for "noisy"); see `search_p_values`.
       target_loss: (P, R, L, Kn) E‖t̂ − t‖² of a target t, in its own units; for joint embedding
         E‖Vᵀ x'₁ − Vᵀ x'₂‖², of features of variance 1. None where x is predicted.
+      r2_by_task: (P, R, L, Kn, T) what is explained of each task's own variance, with `tasks`.
+      held_out_by_task: (P, R, L, Kn, T) the same on the test split, with `tasks` and `held_out`.
     """
 
     latent_dim: Array
@@ -67,6 +69,8 @@ class Sweep(NamedTuple):
     held_out: Array | None = None
     agreement: Array | None = None
     target_loss: Array | None = None
+    r2_by_task: Array | None = None
+    held_out_by_task: Array | None = None
 
 
 def sweep(
@@ -83,6 +87,7 @@ def sweep(
     tolerance: float = 0.0,
     batch_size: int = 1,
     mesh: Mesh | None = None,
+    tasks: Sequence[int] | None = None,
     progress: Callable[[], None] | None = None,
 ) -> Sweep:
     """Theorem 3 (and Theorem 1's λ) on a grid, in one compiled call with one trace per grid shape.
@@ -118,6 +123,7 @@ def sweep(
       mesh: devices that share the grid, for one call over all of them, also of several hosts. Their
         number must be a x b with a a divisor of P and b one of R. Every process passes the same
         arguments and gets the whole result.
+      tasks: (C,) the task of each target, 0 .. T - 1, for what is explained of each.
       progress: called once for every finished point (in any order); use one function for all
         calls, since it is part of what is compiled.
 
@@ -129,7 +135,7 @@ def sweep(
         lengths, an empty grid; a noise that moves the mean of inputs whose moments are uncentered;
         λ, K, batch_size, tolerance or precision out of range; a mesh that does not divide the
         grid; a test split of other sizes; an encoder of other features, with a finite λ or with
-        a noisy read-out.
+        a noisy read-out; tasks that are not 0 .. T - 1, one for each target.
 
     Example:
       >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 2
@@ -152,6 +158,7 @@ def sweep(
         tolerance=tolerance,
         batch_size=batch_size,
         mesh=mesh,
+        tasks=tasks,
         progress=progress,
     )[0]
 
@@ -170,6 +177,7 @@ def sweep_targets(
     tolerance: float = 0.0,
     batch_size: int = 1,
     mesh: Mesh | None = None,
+    tasks: Sequence[int] | None = None,
     progress: Callable[[], None] | None = None,
 ) -> list[Sweep]:
     """`sweep` for several targets, by one factorization of each ray.
@@ -187,6 +195,7 @@ def sweep_targets(
       tolerance: see `moments`.
       batch_size: see `moments`.
       mesh: see `moments`.
+      tasks: see `moments`.
       progress: called once for every finished point of every target.
 
     Raises:
@@ -232,7 +241,8 @@ def sweep_targets(
     shared = rays_and_strengths[1] * weights.size  # points of a ray
     in_full = host is not None or None not in wanted or labeled is not None
     leading = 0 if in_full else _leading(int(dims.max()), moments, shared, tolerance)
-    options = Options(readout == "clean", batch_size, dtype, progress, leading)
+    own = checked_tasks(tasks, moments.targets)
+    options = Options(readout == "clean", batch_size, dtype, progress, leading, own)
     rays = None
     if host is not None:
         with jax.default_device(host):
@@ -264,6 +274,16 @@ def checked_targets(targets: Sequence[Target | None], features: int) -> Targets:
         if target is not None:
             check_target(target, features)
     return tuple(None if isinstance(target, Pixels) else target for target in targets)
+
+
+def checked_tasks(tasks: Sequence[int] | None, targets: int) -> tuple[int, ...]:
+    """(C,) the task of each target; () for none."""
+    if tasks is None:
+        return ()
+    own = tuple(int(task) for task in tasks)
+    if len(own) != targets or set(own) != set(range(max(own, default=0) + 1)):
+        raise ValueError(f"tasks: {list(tasks)}; 0 .. T - 1, one for each of {targets} targets")
+    return own
 
 
 def checked(

@@ -5,6 +5,7 @@ from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
@@ -34,6 +35,8 @@ class Curves(NamedTuple):
       held_out: (P, R, L, Kn) r2 on the test split, or None.
       agreement: (P, R, L, Kn, Fn) by folds of the test split, or None; see `Sweep`.
       target_loss: (P, R, L, Kn), or None; see `Sweep`.
+      r2_by_task: (P, R, L, Kn, T), or None; see `Sweep`.
+      held_out_by_task: (P, R, L, Kn, T), or None; see `Sweep`.
     """
 
     supervised_loss: Array
@@ -45,6 +48,8 @@ class Curves(NamedTuple):
     held_out: Array | None = None
     agreement: Array | None = None
     target_loss: Array | None = None
+    r2_by_task: Array | None = None
+    held_out_by_task: Array | None = None
 
 
 class Options(NamedTuple):
@@ -56,6 +61,7 @@ class Options(NamedTuple):
       dtype: of the points.
       progress: called for every finished point.
       leading: the latent dimensions that a subspace must serve; 0: none, solve in full.
+      tasks: the task of each target, 0 .. T - 1; () where nobody asks.
     """
 
     clean: bool
@@ -63,6 +69,7 @@ class Options(NamedTuple):
     dtype: DTypeLike
     progress: Callable[[], None] | None
     leading: int
+    tasks: tuple[int, ...] = ()
 
 
 class Task(NamedTuple):
@@ -107,6 +114,11 @@ class Task(NamedTuple):
         }
         if best.target_loss is not None:
             curves["target_loss"] = best.target_loss
+        if tasks := self.options.tasks:
+            member = np.asarray(tasks)[:, None] == np.arange(max(tasks) + 1)
+            of_task = jnp.asarray(member, alignment.dtype)
+            explained = jnp.cumsum(best.coordinates**2 @ of_task, axis=0)
+            curves["r2_by_task"] = explained / (label_moment.diagonal() @ of_task)
         return {name: curve[self.latent_dims - 1] for name, curve in curves.items()}
 
     def error(self, ray: Ray, best: Optimum, uncertain: Uncertain, index: Array) -> Array:
@@ -146,9 +158,9 @@ class Task(NamedTuple):
         """Explained share and agreement on the test split, where there is one."""
         if test is None:
             return {}
-        curves = held_out_at(test, ray, self.point(index)[0], best)
-        names = "held_out", "agreement"
-        return {n: c[self.latent_dims - 1] for n, c in zip(names, curves, strict=True)}
+        curves = held_out_at(test, ray, self.point(index)[0], best, self.options.tasks)
+        names = "held_out", "agreement", "held_out_by_task"
+        return {n: c[self.latent_dims - 1] for n, c in zip(names, curves, strict=False)}
 
     def finished(self, index: Array) -> None:
         """Reports a point."""

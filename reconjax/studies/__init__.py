@@ -5,7 +5,8 @@ source            what a study works on: the data, their moments, folds and test
 labeled           results as `xarray.Dataset`, written as NetCDF and opened again
 progress          a bar for long work
 alignment         `align`
-sweeps            `sweep`, and the `best` of its grid
+sweeps            `sweep`
+choice            the `best` of its grid, and that of each task
 rays              the grid of a sweep, solved ray by ray
 axes              the axes of a grid, as users write them
 families          `compare`, and its `ranking`
@@ -18,12 +19,13 @@ subspaces         `project`
 from reconjax.studies.advice import Recipe, advise, recipes
 from reconjax.studies.alignment import align
 from reconjax.studies.certificates import detect
+from reconjax.studies.choice import best, of_task
 from reconjax.studies.families import compare, ranking
 from reconjax.studies.labeled import open_result as open
 from reconjax.studies.objective_choice import objectives
 from reconjax.studies.reading import Reading
 from reconjax.studies.subspaces import project
-from reconjax.studies.sweeps import best, sweep
+from reconjax.studies.sweeps import sweep
 
 __all__ = [
     "Reading",
@@ -34,6 +36,7 @@ __all__ = [
     "compare",
     "detect",
     "objectives",
+    "of_task",
     "open",
     "project",
     "ranking",

@@ -167,11 +167,14 @@ def told_from_chance(result: xarray.Dataset, r2: str) -> bool:
     about = result.attrs
     if json.loads(about["settings"]).get("class_weight") is not None:
         return True  # chance is another then
-    targets = about["classes"] or int(str(about["targets"]).split()[0])
-    dims = result.latent_dim.values
-    return bool(
-        beyond_chance(result[r2].values, dims, about["rank"], about["samples"], targets).any()
+    told = beyond_chance(
+        result[r2].values,
+        result.latent_dim.values,
+        about["rank"],
+        about["samples"],
+        about["columns"],
     )
+    return bool(told.any())
 
 
 def _recipe(place: Place) -> Recipe:

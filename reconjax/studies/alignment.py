@@ -1,6 +1,7 @@
 """How misaligned reconstruction is with a task (Theorem 1, Eq. 7), for every K."""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -17,10 +18,10 @@ from reconjax.studies.reading import Reading
 from reconjax.studies.source import Source
 from reconjax.summary import hosts
 from reconjax.summary.moments import Moments
-from reconjax.theory.alignment import alignment, r2_by_target
+from reconjax.theory.alignment import alignment, of_targets, r2_by_target
 from reconjax.theory.chance import chance_curves
 from reconjax.theory.held_out import held_out_r2
-from reconjax.theory.spectrum import spectrum
+from reconjax.theory.spectrum import Spectrum, spectrum
 
 # Up to so many features, the spectra of all folds take a few seconds.
 CHEAP = 1024
@@ -66,7 +67,9 @@ def align(
       `supervised_loss`, `reconstruction_loss`, `eigenvalues`, `error`; where there are folds,
       `alignment_standard_error`, `alignment_corrected`, `r2_standard_error`, `r2_corrected`; where
       there is a test split, `held_out`. For 2 to 100 targets or classes, over `target` too,
-      `r2_by_target`: which of them reconstruction is misaligned with. Its attributes say how many
+      `r2_by_target`: which of them reconstruction is misaligned with. For several tasks, over
+      `task`: `alignment_by_task`, `r2_by_task`, `held_out_by_task` and standard errors; chance is
+      the same for all, and r2 the mean over tasks. Its attributes say how many
       samples, features and classes there are, and the rank.
 
     Raises:
@@ -95,7 +98,8 @@ def align(
         moments, parts = source.folded_moments(bootstrap, CHEAP)
         principal = spectrum(moments)
         if parts is not None:
-            estimates = source.bootstrap(parts, lambda part: _bootstrapped(part, convention))
+            tasks = source.tasks
+            estimates = source.bootstrap(parts, lambda part: _bootstrapped(part, convention, tasks))
             for name, estimate in estimates.items():
                 folds = estimate.folds
                 errors[f"{name}_standard_error"] = estimate.standard_error
@@ -103,18 +107,20 @@ def align(
         test = source.held_out(moments)
         if test is not None:
             errors["held_out"] = held_out_r2(principal, test)
+            if source.tasks:
+                errors["held_out_by_task"] = held_out_r2(principal, test, source.tasks).T
     curve = alignment(principal, convention=convention, rows=source.rows(principal))
     curves = {name: getattr(curve, name) for name in CURVES}
-    variables = {name: (["latent_dim"], values) for name, values in {**curves, **errors}.items()}
-    coordinates: dict[str, Any] = {"latent_dim": np.asarray(curve.latent_dim)}
+    if source.tasks:
+        curves |= _by_task(principal, convention, source.tasks)
+    variables = _with_axes({**curves, **errors})
     if 1 < source.num_targets <= TARGETS:
         variables["r2_by_target"] = (["target", "latent_dim"], r2_by_target(principal))
-        coordinates["target"] = _target_names(source)
     result = labeled(
         "align",
         source,
         variables,
-        coordinates,
+        {"latent_dim": np.asarray(curve.latent_dim)},
         {
             "samples": int(principal.samples),
             "features": principal.features,
@@ -132,10 +138,26 @@ def align(
     return result
 
 
-def _target_names(source: Source) -> list[str]:
-    """What classes are called, or the numbers of targets."""
-    names = () if source.dataset is None else source.dataset.class_names
-    return list(names or map(str, range(source.num_targets)))
+def _by_task(principal: Spectrum, convention: str, tasks: Sequence[int]) -> dict[str, np.ndarray]:
+    """(T, D) alignment and r2 of each task alone."""
+    each = [
+        alignment(
+            of_targets(principal, np.flatnonzero(np.asarray(tasks) == task)), convention=convention
+        )
+        for task in range(max(tasks) + 1)
+    ]
+    return {
+        f"{name}_by_task": np.stack([np.asarray(getattr(curve, name)) for curve in each])
+        for name in BOOTSTRAPPED
+    }
+
+
+def _with_axes(curves: Mapping[str, Any]) -> dict[str, Any]:
+    """Curves with the names of their axes: `latent_dim`, or `task` too."""
+    return {
+        name: (["task", "latent_dim"] if np.ndim(values) == 2 else ["latent_dim"], values)
+        for name, values in curves.items()
+    }
 
 
 def _of_few_labels(
@@ -152,7 +174,7 @@ def _of_few_labels(
     labeled_ones = source.moments()
     encoder, test = source.encoder(labeled_ones), source.held_out(labeled_ones)
     assert encoder is not None
-    found = sweep(labeled_ones, [[identity()]], encoder=encoder, held_out=test)
+    found = sweep(labeled_ones, [[identity()]], encoder=encoder, held_out=test, tasks=source.tasks)
     rank = int(found.rank)
     dims = np.asarray(found.latent_dim)
     chance, r2_chance = chance_curves(labeled_ones, rank, dims)
@@ -160,12 +182,15 @@ def _of_few_labels(
     if test is not None:
         assert found.held_out is not None
         curves["held_out"] = np.asarray(found.held_out)[0, 0, 0]
+    for name in ("r2_by_task", "held_out_by_task"):
+        if (of_tasks := getattr(found, name)) is not None:
+            curves[name] = np.asarray(of_tasks)[0, 0, 0].T
     curves |= {"chance": chance, "r2_chance": r2_chance}
     curves["eigenvalues"] = np.asarray(spectrum(encoder).eigenvalues)
     result = labeled(
         "align",
         source,
-        {name: (["latent_dim"], values) for name, values in curves.items()},
+        _with_axes(curves),
         {"latent_dim": dims},
         {
             "samples": int(labeled_ones.samples),
@@ -184,6 +209,8 @@ def _of_few_labels(
     return result
 
 
-def _bootstrapped(moments: Moments, convention: str) -> dict[str, Any]:
-    curve = alignment(spectrum(moments), convention=convention, with_chance=False)
-    return {name: getattr(curve, name) for name in BOOTSTRAPPED}
+def _bootstrapped(moments: Moments, convention: str, tasks: Sequence[int] | None) -> dict[str, Any]:
+    principal = spectrum(moments)
+    curve = alignment(principal, convention=convention, with_chance=False)
+    curves = {name: getattr(curve, name) for name in BOOTSTRAPPED}
+    return curves if tasks is None else curves | _by_task(principal, convention, tasks)

@@ -18,6 +18,8 @@ from reconjax.theory.targets import Target, check_target, joint_embedding, parse
 NOISES = ("mask", "exact", "pixel", "gaussian")
 RATIOS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99)
 STDS = (0.0, 0.1, 0.25, 0.5, 1.0)
+# What the axes of strength are called in the arrays of sweep.npz.
+STRENGTHS = {"ratio": "mask_ratio", "std": "noise_std"}
 OBJECTIVES = ("reconstruction", "joint-embedding")
 
 Patch = int | str | Sequence[int]

@@ -28,6 +28,11 @@ LONG_NAMES = {
     "r2": "share of the label variance that a linear head explains",
     "r2_by_target": "share of the variance of each target that a linear head explains",
     "target": "target, or class against all others",
+    "task": "task",
+    "alignment_by_task": "alignment of each task alone",
+    "r2_by_task": "share of the variance of each task that a linear head explains",
+    "held_out_by_task": "r2 of each task on the test split",
+    "gain_by_task": "gain in r2 of each task over no noise",
     "alignment": "alignment, Eq. 7",
     "chance": "alignment of permuted labels",
     "r2_chance": "r2 of permuted labels",
@@ -88,7 +93,7 @@ def labeled(
       study: its name.
       source: the data.
       variables: name -> (dimensions, array).
-      coordinates: dimension -> values.
+      coordinates: dimension -> values; `task` and `target` are named by the data.
       facts: what the study says of the whole: numbers, texts, lists of them.
       settings: its arguments; kept as JSON in the attribute `settings`.
     """
@@ -105,6 +110,7 @@ def labeled(
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - source.started, 3),
     }
+    coordinates = {**coordinates, **_named_by_data(source, variables)}
     dataset = xarray.Dataset(
         {name: (tuple(dims), np.asarray(values)) for name, (dims, values) in variables.items()},
         coords={name: np.asarray(values) for name, values in coordinates.items()},
@@ -117,6 +123,18 @@ def labeled(
         if name in UNITS:
             array.attrs["units"] = UNITS[str(name)]
     return dataset
+
+
+def _named_by_data(source: Source, variables: Variables) -> dict[str, list[str]]:
+    """What the tasks and the targets are called, where a variable has them for an axis."""
+    data = source.dataset
+    numbers = list(map(str, range(source.num_targets)))
+    names = {
+        "task": [] if data is None else [task.name for task in data.tasks],
+        "target": numbers if data is None else data.target_names,
+    }
+    axes = {axis for dims, _ in variables.values() for axis in dims}
+    return {axis: own for axis, own in names.items() if axis in axes}
 
 
 def settings_text(source: Source, settings: Mapping[str, Any]) -> str:

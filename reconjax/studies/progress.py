@@ -2,8 +2,10 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+
+import numpy as np
 
 from reconjax.summary import hosts
 
@@ -48,6 +50,16 @@ def progress_bar(label: str, total: int, shown: bool = True) -> Iterator[Callabl
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+def counted(
+    batches: Iterable[tuple[np.ndarray, np.ndarray]], count: Callable[[int], None], labeled: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches whose examples are counted; without labels, with any that there are."""
+    for images, labels in batches:
+        # 8-bit images with labels are summed without rounding: any two classes will do.
+        yield images, labels if labeled else np.arange(len(images)) % 2
+        count(len(labels))
 
 
 def say(line: str) -> None:

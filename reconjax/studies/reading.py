@@ -1,5 +1,6 @@
 """How a study reads its data."""
 
+from collections.abc import Sequence
 from typing import Literal, TypedDict
 
 from reconjax.data import Dataset
@@ -23,7 +24,8 @@ class Reading(TypedDict, total=False):
       test_share: the share of each class that becomes the test split, where there is none.
       skip_corrupt: leave out images that cannot be decoded.
       image_key: the column of a table, or the ending in a tar file, that holds images.
-      target_key: the same for targets.
+      target_key: the same for targets, and the name of targets among arrays; a list of several is
+        several tasks, see `reconjax.data.tasks`.
       unlabeled: more data, whose examples the encoder learns from too: a name, or a data set.
       progress: show bars on a terminal (True).
     """
@@ -42,6 +44,6 @@ class Reading(TypedDict, total=False):
     test_share: float | None
     skip_corrupt: bool | None
     image_key: str | None
-    target_key: str | None
+    target_key: str | Sequence[str] | None
     unlabeled: str | Dataset | None
     progress: bool

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from reconjax.data.unlabeled import count as unlabeled_count
 from reconjax.data.unlabeled import with_unlabeled
 from reconjax.evidence.bootstrap import BALANCED, bootstrap
 from reconjax.studies.limits import check_whole, device_memory
-from reconjax.studies.progress import progress_bar, say
+from reconjax.studies.progress import counted, progress_bar, say
 from reconjax.studies.reading import Reading
 from reconjax.summary import hosts
 from reconjax.summary.few_labels import without_labels
@@ -98,14 +98,21 @@ class Source:
     def facts(self) -> dict[str, Any]:
         """What every result says of the arrays: how they were understood."""
         if self.dataset is None:
-            return {"classes": 0, "targets": f"{self.num_targets} targets", "example_shape": []}
+            what = {"targets": f"{self.num_targets} targets", "columns": self.num_targets}
+            return {"classes": 0, **what, "example_shape": []}
         return {
             "classes": self.dataset.num_classes,
             "targets": self.dataset.targets_text,
+            "columns": self.num_targets,
             "example_shape": list(self.dataset.example_shape),
             "notes": "\n".join(self.dataset.notes),
             "unlabeled": unlabeled_count(self.unlabeled),
         }
+
+    @property
+    def tasks(self) -> tuple[int, ...] | None:
+        """(C,) the task of each target, where there are several tasks; else None."""
+        return None if self.dataset is None else self.dataset.task_of_target or None
 
     @property
     def num_classes(self) -> int | None:
@@ -249,7 +256,7 @@ class Source:
         with self.progress(name, len(mine)) as count:
             local = jax.local_devices()
             own = moments_from_batches(
-                _counted(mine.batches(), count, labels),
+                counted(mine.batches(), count, labels),
                 num_classes=self.num_classes if labels else 2,
                 class_weight=self._weight(split) if labels else None,
                 devices=local if len(local) > 1 else None,
@@ -389,12 +396,3 @@ class Source:
                 "devices": local if len(local) > 1 else None,
                 "progress": count,
             }
-
-
-def _counted(
-    batches: Iterable[Batch], count: Callable[[int], None], labeled: bool
-) -> Iterator[Batch]:
-    for images, labels in batches:
-        # 8-bit images with labels are summed without rounding: any two classes will do.
-        yield images, labels if labeled else np.arange(len(images)) % 2
-        count(len(labels))

@@ -18,6 +18,7 @@ from reconjax.noise.base import check
 from reconjax.storage.files import output_folder, replacing
 from reconjax.storage.parts import Parts
 from reconjax.studies.axes import (
+    STRENGTHS,
     Patch,
     latent_dims_axis,
     names_of_target,
@@ -41,10 +42,6 @@ from reconjax.theory.spectrum import Spectrum
 from reconjax.theory.targets import Target
 
 CURVES = ("r2", "supervised_loss", "reconstruction_loss", "alignment")
-# What the axes of strength are called in the arrays of sweep.npz.
-STRENGTHS = {"ratio": "mask_ratio", "std": "noise_std"}
-# Up to so many latent dimensions, `best` gives all of them.
-FEW = 12
 
 
 def sweep(
@@ -119,7 +116,8 @@ def sweep(
       which patch shapes were solved in a subspace. Where there are folds:
       `r2_standard_error`, `r2_corrected`, `gain_standard_error`, `gain_corrected`. Where
       there is a test split: `held_out`, `agreement` (over `fold` too) and `p_value`, that of
-      a gain on new data for having searched the whole grid. Its attributes name the data,
+      a gain on new data for having searched the whole grid. For several tasks, over `task` too:
+      `r2_by_task`, `gain_by_task`, `held_out_by_task`, see `of_task`. Its attributes name the data,
       noise, read-out, precision and rank.
 
     Raises:
@@ -146,6 +144,7 @@ def sweep(
     dims = latent_dims_axis(latent_dims, max_latent_dim, source.features)
     wanted = (predicted(source, target, objective, image_shape),)
     options = {
+        "tasks": source.tasks,
         "reconstruction_weights": levels,
         "latent_dims": dims,
         "readout": readout,
@@ -182,57 +181,6 @@ def sweep(
         save(result, folder / "sweep.nc")
         parts.clear()
     return result
-
-
-def best(
-    result: xarray.Dataset, latent_dims: Sequence[int] | None = None, *, by: str = "r2"
-) -> xarray.Dataset:
-    """For each weight and some K, the noise with the largest r2, and what is known of it.
-
-    The noise is chosen after the fact: `p_value` accounts for that.
-
-    Args:
-      result: from `sweep`, or a part of it by `.sel`.
-      latent_dims: K; by default all where there are up to 12, else 1, 2, 4, ... and the rank.
-      by: "r2", on the training split, or "held_out", on the test split, which is to be preferred
-        where there are fewer samples than features: r2 ends at 1 there, whatever the noise.
-
-    Returns:
-      The variables of the result at that noise, over `weight` and `latent_dim`, and which it is:
-      `patch` and `ratio`, or `std`.
-
-    Raises:
-      ValueError: it is no result of `sweep`, or lacks one of the K or what to choose by.
-
-    Example:
-      >>> grid = dict(patches=[2, 4], ratios=[0.25, 0.75], precision="float32", bootstrap=0)
-      >>> table = reconjax.studies.best(reconjax.studies.sweep("digits", **grid), [16])
-      >>> table.patch.item(), table.ratio.item()
-      ('4x4', 0.25)
-    """
-    if result.attrs.get("study") != "sweep":
-        raise ValueError(f"result: of the study {result.attrs.get('study')!r}; 'sweep' is needed")
-    if by not in ("r2", "held_out") or by not in result:
-        allowed = " or ".join(name for name in ("r2", "held_out") if name in result)
-        raise ValueError(f"by: {by!r}; {allowed} is there")
-    if "latent_dim" in result.dims:
-        there = result.latent_dim.values.tolist()
-        wanted = _some(there, result.attrs["rank"]) if latent_dims is None else list(latent_dims)
-        missing = [k for k in wanted if k not in there]
-        if missing:
-            raise ValueError(f"latent_dims: {missing[0]}; {there[0]} .. {there[-1]} are there")
-        result = result.sel(latent_dim=wanted)
-    result = result.drop_dims("fold", errors="ignore")
-    noises = [name for name in ("patch", *STRENGTHS) if name in result.r2.dims]
-    return result.isel(result[by].argmax(noises)) if noises else result
-
-
-def _some(there: Sequence[int], rank: int) -> list[int]:
-    """All of a few K; of many, 1, 2, 4, ... up to the rank, and the rank or the largest K."""
-    if len(there) <= FEW:
-        return list(there)
-    last = min(rank, there[-1])
-    return [k for k in there if k == last or (k < last and k & (k - 1) == 0)]
 
 
 def _say_replaced(path: Path, source: Source, settings: Mapping[str, Any]) -> None:
@@ -296,18 +244,22 @@ def _labeled(
         of_grid["target_loss"] = curves["target_loss"]
     of_grid["gain"] = curves["r2"] - without["r2"]
     of_none = {f"{name}_without": without[name] for name in (*CURVES, "error")}
+    for name in ("r2_by_task", "held_out_by_task"):
+        if name in curves:
+            of_grid[name], of_none[f"{name}_without"] = curves[name], without[name]
+    if "r2_by_task" in curves:
+        of_grid["gain_by_task"] = curves["r2_by_task"] - without["r2_by_task"]
     if "agreement" in curves:
         of_grid["agreement"] = curves["agreement"]
         of_none["agreement_without"] = without["agreement"]
     for name, array in statistics.items():
         (of_none if name.endswith("_without") else of_grid)[name] = array
-    names = ["weight", "latent_dim", "fold"]
     variables: dict[str, tuple[Sequence[str], Any]] = {}
     for name, array in of_grid.items():
         values = array if "patch" in axes else array[0]
-        variables[name] = ([*axes, *names][: values.ndim], values)
+        variables[name] = ([*axes, *_names(name)][: values.ndim], values)
     for name, array in of_none.items():
-        variables[name] = (names[: array.ndim], array)
+        variables[name] = (_names(name)[: array.ndim], array)
     chance, r2_chance = chance_curves(moments, rank, dims, source.rows(moments))
     variables["chance"] = (["latent_dim"], chance)
     variables["r2_chance"] = (["latent_dim"], r2_chance)
@@ -335,6 +287,11 @@ def _labeled(
     )
 
 
+def _names(variable: str) -> list[str]:
+    """The axes of a variable past those of the noises."""
+    return ["weight", "latent_dim", "task" if "_by_task" in variable else "fold"]
+
+
 def _plain(
     axes: Arrays, weights: Sequence[float], solution: GridSolution, statistics: Arrays
 ) -> Arrays:
@@ -346,5 +303,6 @@ def _plain(
         if name in axes:
             arrays[plain] = axes[name]
     arrays["reconstruction_weight"] = np.asarray(weights)
-    names = ("latent_dim", *CURVES, "error", "reduced")
+    by_task = [name for name in solution.curves if name.endswith("_by_task")]
+    names = ("latent_dim", *CURVES, "error", "reduced", *by_task)
     return {**arrays, **{name: solution.curves[name] for name in names}, **statistics}

@@ -19,7 +19,13 @@ uncertainty    what rounding leaves open of a curve
 checks         of arguments
 """
 
-from reconjax.theory.alignment import Alignment, Proposition1, proposition1, r2_by_target
+from reconjax.theory.alignment import (
+    Alignment,
+    Proposition1,
+    of_targets,
+    proposition1,
+    r2_by_target,
+)
 from reconjax.theory.certificate import Certificate
 from reconjax.theory.codes import optimal_codes
 from reconjax.theory.commuting import CertificateArrays, certificate_arrays
@@ -44,6 +50,7 @@ __all__ = [
     "certificate_arrays",
     "held_out_r2",
     "learned_mask",
+    "of_targets",
     "optimal_codes",
     "problem",
     "project",

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -165,6 +166,33 @@ def r2_by_target(spectrum: Spectrum) -> Array:
     explained = jax.vmap(lambda row: _curve(row, spectrum.features))(spectrum.labels**2)
     there = variance > 0
     return jnp.where(there[:, None], explained / jnp.where(there, variance, 1.0)[:, None], 0.0)
+
+
+def of_targets(spectrum: Spectrum, targets: ArrayLike) -> Spectrum:
+    """The spectrum with some targets alone: its alignment is with these.
+
+    Args:
+      spectrum: with labels, and without class weights.
+      targets: (n,) which of its targets.
+
+    Raises:
+      ValueError: class weights, which are of all classes.
+
+    Example:
+      >>> x, y = np.random.default_rng(0).normal(size=(50, 6)), np.eye(3)[np.arange(50) % 3]
+      >>> second = reconjax.theory.of_targets(reconjax.spectrum(reconjax.moments(x, y)), [1])
+      >>> second.labels.shape
+      (1, 6)
+    """
+    if spectrum.unweighted is not None:
+        raise ValueError("spectrum: class weights; they are of all targets together")
+    own = np.asarray(targets)
+    moment = dense(spectrum.label_moment)
+    return spectrum._replace(
+        labels=spectrum.labels[own],
+        label_moment=moment[own][:, own],
+        mean_y=spectrum.mean_y[own],
+    )
 
 
 def direction_weights(labels: Array, label_moment: Array | ClassMoment) -> tuple[Array, Array]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from reconjax.linalg.eigen import inverse_root
@@ -23,12 +24,15 @@ class HeldOut(NamedTuple):
       cross_moment: (D, C) E[x yᵀ], about the means of the training split.
       label_variance: tr E[y yᵀ] about the mean of the training split: the loss without inputs.
       folds: (Fn, D, C) E[x yᵀ] of each fold of the test split, about the means of the test split.
+      target_variances: (C,) the parts of `label_variance` that are of each target; None where
+        nobody asks for them.
     """
 
     second_moment: Array
     cross_moment: Array
     label_variance: Array
     folds: Array
+    target_variances: Array | None = None
 
 
 def held_out(folds: Iterable[Moments], training: Moments) -> HeldOut:
@@ -78,6 +82,7 @@ def _held_out(
         cross_moment=whole.cross_moment * unit[:, None] + jnp.outer(dx, dy),
         label_variance=whole.label_moment.trace() + dy @ dy,
         folds=cross * unit[:, None] + apart[0][:, :, None] * apart[1][:, None],
+        target_variances=whole.label_moment.diagonal() + dy**2,
     )
 
 
@@ -116,9 +121,30 @@ def held_out_curves(
     return 1 - nested_loss(coordinates, cross, gram, total) / total, agreement / total
 
 
-@jax.jit
-@highest
-def held_out_r2(spectrum: Spectrum, held_out: HeldOut) -> Array:
+def explained_by_task(
+    coordinates: Array, cross: Array, gram: Array, variances: Array, tasks: tuple[int, ...]
+) -> Array:
+    """(R, T) the share of each task's variance that is explained, for every K = 1 .. R.
+
+    Args:
+      coordinates: as in `nested_loss`, like `cross` and `gram`.
+      cross: see coordinates.
+      gram: see coordinates.
+      variances: (C,) of the targets where the loss is taken.
+      tasks: (C,) the task of each target, 0 .. T - 1.
+    """
+    curves = []
+    for task in range(max(tasks) + 1):
+        own = np.flatnonzero(np.asarray(tasks) == task)
+        total = jnp.sum(variances[own])
+        loss = nested_loss(coordinates[:, own], cross[:, own], gram, total)
+        curves.append(1 - loss / total)
+    return jnp.stack(curves, axis=1)
+
+
+def held_out_r2(
+    spectrum: Spectrum, held_out: HeldOut, tasks: tuple[int, ...] | None = None
+) -> Array:
     """(D,) 1 − loss / variance on the test split, of heads on K principal directions for every K.
 
     Directions and heads are the training split's, so this falls where K overfits, and may be
@@ -127,6 +153,7 @@ def held_out_r2(spectrum: Spectrum, held_out: HeldOut) -> Array:
     Args:
       spectrum: of the training split, with all of its directions (by the D-side).
       held_out: from `held_out`.
+      tasks: (C,) the task of each target, 0 .. T - 1: then (D, T), of each task's own variance.
 
     Raises:
       ValueError: the spectrum keeps too few directions.
@@ -139,7 +166,17 @@ def held_out_r2(spectrum: Spectrum, held_out: HeldOut) -> Array:
       (6,)
     """
     spectrum.check_kept(spectrum.eigenvalues.shape[0], "the held-out curve")
+    return _held_out_r2(spectrum, held_out, tasks)
+
+
+@jax.jit(static_argnames="tasks")
+@highest
+def _held_out_r2(spectrum: Spectrum, held_out: HeldOut, tasks: tuple[int, ...] | None) -> Array:
     features = spectrum.eigenvectors * inverse_root(spectrum.eigenvalues)
     gram = features.T @ held_out.second_moment @ features
     cross, total = features.T @ held_out.cross_moment, held_out.label_variance
+    if tasks is not None:
+        assert held_out.target_variances is not None
+        variances = held_out.target_variances
+        return explained_by_task(spectrum.labels.T, cross, gram, variances, tasks)
     return 1 - nested_loss(spectrum.labels.T, cross, gram, total) / total
