@@ -66,6 +66,8 @@ class ReadOptions:
     """Column that holds the images."""
     target_key: list[str] | None = None
     """Of the targets; several: several tasks."""
+    target_patch: str | None = None
+    """Masks are averaged over (4 x 4 patches)."""
 
     def keywords(self) -> dict[str, Any]:
         """The keywords of a study; see `reconjax.studies.Reading`."""

@@ -7,10 +7,11 @@ image_folder   class folders of images; encoded, images: how they are decoded
 geometry       images resized, cropped, gray
 keys, stored   arrays: the names under which others keep them; .npy, HDF5, Zarr
 npz            arrays in one .npz
-tables, hub    parquet, Arrow, CSV, the Hugging Face Hub
+tables, hub    parquet, Arrow, CSV, the Hugging Face Hub; hf, table_files
 tars           WebDataset shards
 tfds           TensorFlow Datasets; records, tfds_folders
 labels         classes and real targets; targets: the same for moments
+tasks          one task or several; regions, masks: segmentation, averaged over patches
 batched        loaders
 changed        a data set made of another
 """

@@ -72,6 +72,15 @@ def with_geometry(data: Dataset, geometry: Geometry) -> Dataset:
     """The data set with every image changed. Raises ValueError where that does not apply."""
     if not geometry:
         return data
+    if data.masks:
+        height, width = data.example_shape[:2]
+        wanted = geometry.resize or (height, width)
+        if geometry.crop or wanted[0] * width != wanted[1] * height:
+            raise ValueError(
+                f"{'crop' if geometry.crop else 'resize'}: it would move the images of {data.name}"
+                f" against their masks; a --resize with the proportions of {height} x {width} is"
+                " allowed"
+            )
 
     def of(split: Split) -> Split:
         made = ChangedSplit(split, geometry, data.name)

@@ -32,6 +32,7 @@ class Dataset:
             labels mean nothing.
         tasks: where there are several, whose targets are the columns of real targets, side by
             side, see `reconjax.data.tasks`; else ().
+        masks: whether targets are averages of masks, which images must not be moved against.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     unlabeled: tuple[Split, ...] = ()
     tasks: tuple[Task, ...] = ()
+    masks: bool = False
 
     def __repr__(self) -> str:
         """In a line, without the arrays."""
@@ -113,6 +115,7 @@ class Dataset:
         *,
         channels_first: bool | None = None,
         targets: str | None = None,
+        target_patch: int | str | Sequence[int] | None = None,
     ) -> "Dataset":
         """Make a data set of arrays in memory.
 
@@ -125,7 +128,8 @@ class Dataset:
             y_train: (N,) or (N, 1) whole numbers, truth values or texts, at least two classes, or
                 one-hot (N, C); or real values, (N,) or (N, C), see `reconjax.data.labels`. -1, NaN
                 or None for an example without a label; None for no labels at all. Several tasks
-                are a mapping of their names to such labels.
+                are a mapping of their names to such labels. A mask for each image, (N, H, W) or
+                (N, H, W, C), is averaged over patches, see `reconjax.data.regions`.
             x_test: like `x_train`, with examples of the same shape; None for no test split.
             y_test: like `y_train`; given with `x_test` and `y_train` or not at all.
             class_names: of labels 0, 1, ..., one for each at least; by default classes are called
@@ -135,6 +139,8 @@ class Dataset:
                 None: the latter, unless the shape looks like the former, see
                 `reconjax.data.layout`.
             targets: "classes" or "real"; None: as `reconjax.data.targets` decides.
+            target_patch: of masks, the size of a patch in pixels, 8 or "8x16"; 4 x 4 patches by
+                default.
 
         Raises:
             ValueError: one line that names the argument, what is wrong with it and what is
@@ -158,6 +164,7 @@ class Dataset:
             counts=list(map(len, inputs)),
             class_names=class_names,
             targets=targets,
+            target_patch=target_patch,
         )
         guessed = targets is None and class_names is None and not labels.note
         if guessed and labels.class_names and np.asarray(y_train).dtype.kind in "iuf":

@@ -234,6 +234,7 @@ def encoded_dataset(
     *,
     titles: tuple[str, str],
     targets: str | None = None,
+    target_patch: str | int | Sequence[int] | None = None,
     notes: Sequence[str] = (),
 ) -> Dataset:
     """A data set of stored images, with labels as in `Dataset.from_arrays`.
@@ -246,6 +247,7 @@ def encoded_dataset(
         labels; None: no image has one.
       titles: what messages call the labels of both splits.
       targets: "classes" or "real"; None: as `reconjax.data.targets` decides.
+      target_patch: as in `Dataset.from_arrays`.
       notes: lines about how it was read.
 
     Raises:
@@ -255,7 +257,7 @@ def encoded_dataset(
         made = [EncodedSplit(images, part, np.zeros(len(part), np.int64)) for part in parts]
         return Dataset(name, (), made[0], made[1] if len(made) > 1 else None, notes=tuple(notes))
     given = [_of_part(values, part) for part in parts]
-    labels = known(given, titles, targets=targets)
+    labels = known(given, titles, targets=targets, target_patch=target_patch)
     made = [
         EncodedSplit(images, part[there], own)
         for part, there, own in zip(parts, labels.there, labels.labels, strict=True)

@@ -112,10 +112,14 @@ def geometry(resize: Size | None, crop: Size | None, gray: bool | None) -> Geome
         resize, _, resampling = resize.partition(":")
         if resampling not in FILTERS:
             raise ValueError(f"resize: filter {resampling!r}; {', '.join(FILTERS)} are allowed")
-    return Geometry(_size(resize, "resize"), _size(crop, "crop"), bool(gray), resampling)
+    return Geometry(size(resize, "resize"), size(crop, "crop"), bool(gray), resampling)
 
 
-def _size(value: Size | None, name: str) -> tuple[int, int] | None:
+def size(value: Size | None, name: str) -> tuple[int, int] | None:
+    """(height, width) of 32, (48, 64) or "48x64"; None of None.
+
+    Raises ValueError for what is no size.
+    """
     if value is None:
         return None
     parts: list[Any] = list(value.split("x")) if isinstance(value, str) else [value]

@@ -19,6 +19,7 @@ def load_npz(
     channels_first: bool | None = None,
     targets: str | None = None,
     target_key: str | Sequence[str] | None = None,
+    target_patch: str | int | Sequence[int] | None = None,
 ) -> Dataset:
     """Read x_train and, if there, y_train, x_test, y_test and class_names from a .npz file.
 
@@ -45,7 +46,11 @@ def load_npz(
         raise FileNotFoundError(f"{path}: no such file")
     arrays = _read(path, target_key)
     return Dataset.from_arrays(
-        **arrays, name=path.stem, channels_first=channels_first, targets=targets
+        **arrays,
+        name=path.stem,
+        channels_first=channels_first,
+        targets=targets,
+        target_patch=target_patch,
     )
 
 

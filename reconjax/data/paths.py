@@ -16,8 +16,8 @@ from reconjax.data.tars import is_tar_folder, load_tars
 from reconjax.data.tfds import load_tfds
 from reconjax.data.tfds_folders import described, is_prepared, versions_in
 
-_ARRAYS = ("channels_first", "targets", "target_key")
-_COLUMNS = ("targets", "skip_corrupt", "image_key", "target_key")
+_ARRAYS = ("channels_first", "targets", "target_key", "target_patch")
+_COLUMNS = ("targets", "skip_corrupt", "image_key", "target_key", "target_patch")
 # How to bring other files to a form that is read.
 _CONVERT = {
     ".mat": "scipy.io.loadmat, then numpy.savez",

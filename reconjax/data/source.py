@@ -52,6 +52,7 @@ def load(
     skip_corrupt: bool | None = False,
     image_key: str | None = None,
     target_key: str | Sequence[str] | None = None,
+    target_patch: Size | None = None,
     seed: int = 0,
 ) -> Dataset:
     """Open the data set that `data` names in one of the ways listed in `SOURCES`.
@@ -74,6 +75,8 @@ def load(
         image_key: the column of a table, or the ending in a tar file, that holds images.
         target_key: the same for targets, and the names of targets among arrays; several are
             several tasks, see `reconjax.data.tasks`.
+        target_patch: of masks in arrays and tables, the size of a patch, as in
+            `Dataset.from_arrays`.
         seed: of the test split that `test_share` draws.
 
     Raises:
@@ -97,6 +100,7 @@ def load(
         "skip_corrupt": skip_corrupt or None,
         "image_key": image_key,
         "target_key": _keys(target_key),
+        "target_patch": target_patch,
     }
     given = {key: value for key, value in options.items() if value is not None}
     opened = _opened(fspath(data), size, given, data_dir, download)
@@ -145,6 +149,7 @@ def _check_options(data: str, given: dict[str, Any], door: Door | None) -> None:
         if name not in allowed and not plain:
             where = {
                 "channels_first": "arrays in a file",
+                "target_patch": "masks in arrays and tables",
                 "targets": "arrays in a file, and to tables",
                 "skip_corrupt": "images that are stored as files",
                 "target_key": "arrays in a file, to tables, and to tar files",

@@ -13,6 +13,7 @@ import numpy as np
 from reconjax.data.dataset import Dataset
 from reconjax.data.keys import roles
 from reconjax.data.layout import check_channels
+from reconjax.data.regions import is_mask
 from reconjax.data.split import Split
 from reconjax.data.targets import warn_of_many_classes
 from reconjax.data.tasks import Known, known
@@ -97,6 +98,7 @@ def from_stored(
     channels_first: bool | None = None,
     targets: str | None = None,
     target_key: str | Sequence[str] | None = None,
+    target_patch: str | int | Sequence[int] | None = None,
 ) -> Dataset:
     """A data set of arrays on disk.
 
@@ -107,6 +109,7 @@ def from_stored(
       channels_first: as in `Dataset.from_arrays`.
       targets: as in `Dataset.from_arrays`.
       target_key: the names of targets, see `roles`.
+      target_patch: as in `Dataset.from_arrays`.
 
     Raises:
       ValueError: one line, as `Dataset.from_arrays` has, or names that do not fit.
@@ -143,6 +146,7 @@ def from_stored(
             counts=counts,
             class_names=None if called is None else _texts(called),
             targets=targets,
+            target_patch=target_patch,
         )
         numbers = not labels.tasks and given[0].dtype.kind in "iuf" and not labels.note
         if labels.class_names and called is None and targets is None and numbers:
@@ -167,10 +171,10 @@ def from_stored(
 
 
 def _values(arrays: Mapping[str, Any], names: str | Mapping[str, str]) -> Any:
-    """Labels, whole, or task -> labels."""
-    if isinstance(names, str):
-        return np.asarray(arrays[names][...])
-    return {task: np.asarray(arrays[name][...]) for task, name in names.items()}
+    """Labels, whole but for masks, or task -> labels."""
+    if not isinstance(names, str):
+        return {task: _values(arrays, name) for task, name in names.items()}
+    return arrays[names] if is_mask(arrays[names]) else np.asarray(arrays[names][...])
 
 
 def _listed(names: str | Mapping[str, str]) -> str:
@@ -182,7 +186,7 @@ def load_npy(path: str | PathLike[str], **options: Any) -> Dataset:
 
     Args:
       path: the folder, or its file of training inputs.
-      **options: channels_first, targets and target_key, as in `Dataset.from_arrays`.
+      **options: channels_first, targets, target_key and target_patch, as in `Dataset.from_arrays`.
 
     Raises:
       FileNotFoundError: there is no such file.

@@ -20,7 +20,8 @@ from reconjax.data.dataset import Dataset
 from reconjax.data.encoded import Images, encoded_dataset, surveyed
 from reconjax.data.geometry import Geometry
 from reconjax.data.hf import cause, datasets_package, quiet
-from reconjax.data.images import Encoded
+from reconjax.data.masks import decoded_mask
+from reconjax.data.table_files import TableFiles
 from reconjax.data.tasks import known
 
 TABLES = (".parquet", ".arrow", ".csv")
@@ -69,6 +70,7 @@ def from_tables(
     image_key: str | None = None,
     target_key: str | Sequence[str] | None = None,
     targets: str | None = None,
+    target_patch: str | int | Sequence[int] | None = None,
 ) -> Dataset:
     """A data set of a `datasets.Dataset` or `DatasetDict`; see the module's text.
 
@@ -92,9 +94,9 @@ def from_tables(
     notes: list[str] = []
     size = geometry or Geometry()
     if images is None:
-        data = _numbers(tables, features, wanted, name, targets, notes)
+        data = _numbers(tables, features, wanted, name, targets, notes, target_patch)
         return with_geometry(data, size)
-    files = _TableFiles(name, tables, images)
+    files = TableFiles(name, tables, images)
     layout, numbers = surveyed(files, size, skip_corrupt)
     notes += layout.notes
     if bad := len(files) - len(numbers):
@@ -105,7 +107,7 @@ def from_tables(
     if not wanted:
         notes.append(_no_target(features, images))
     else:
-        values, kind = _labels(tables, wanted, name, targets)
+        values, kind = _labels(tables, wanted, name, targets, size)
     data = encoded_dataset(
         name,
         decoded,
@@ -113,6 +115,7 @@ def from_tables(
         values,
         titles=_titles(name, wanted),
         targets=kind,
+        target_patch=target_patch,
         notes=[note for note in notes if note],
     )
     return _called(data, features, wanted)
@@ -133,46 +136,6 @@ def is_table_folder(path: Path) -> bool:
         return True
     others = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
     return ".csv" in kinds and all(one.suffix.lower() in (".csv", ".md", ".txt") for one in others)
-
-
-class _TableFiles:
-    """The images of a column, of both splits one after the other, for `Images`."""
-
-    def __init__(self, name: str, tables: Sequence[Any], column: str) -> None:
-        import datasets
-
-        self.name = name
-        self._column = column
-        self._tables = [
-            table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-            for table in tables
-        ]
-        self._first = len(tables[0])
-
-    def __len__(self) -> int:
-        return sum(map(len, self._tables))
-
-    def read(self, numbers: Sequence[int]) -> list[Encoded]:
-        split = [int(number >= self._first) for number in numbers]
-        rows: dict[int, Any] = {}
-        for place, table in enumerate(self._tables):
-            wanted = [n for n, s in zip(numbers, split, strict=True) if s == place]
-            if wanted:
-                stored = table[[n - place * self._first for n in wanted]][self._column]
-                rows.update(zip(wanted, stored, strict=True))
-        return [_encoded(rows[number]) for number in numbers]
-
-    def title(self, number: int) -> str:
-        if number < self._first:
-            return f"row {number} of the training split"
-        return f"row {number - self._first} of the test split"
-
-
-def _encoded(row: Any) -> Encoded:
-    if not row:
-        return b""
-    stored: Encoded | None = row["bytes"]
-    return stored if stored is not None else str(row["path"])
 
 
 def _splits(opened: Any, name: str) -> list[Any]:
@@ -236,14 +199,18 @@ def _no_target(features: Any, images: str) -> str:
 
 
 def _labels(
-    tables: Sequence[Any], wanted: Sequence[str], name: str, targets: str | None
+    tables: Sequence[Any],
+    wanted: Sequence[str],
+    name: str,
+    targets: str | None,
+    size: Geometry,
 ) -> tuple[Any, str | None]:
     """The targets of one task as `_targets`, or task -> targets."""
     if len(wanted) == 1:
-        return _targets(tables, wanted[0], name, targets)
+        return _targets(tables, wanted[0], name, targets, size)
     every: dict[str, np.ndarray] = {}
     for key in wanted:
-        values, _ = _targets(tables, key, name, None)
+        values, _ = _targets(tables, key, name, None, size)
         feature = tables[0].features[key]
         if type(feature).__name__ == "ClassLabel":
             named = [None if np.isnan(number) else feature.names[int(number)] for number in values]
@@ -253,9 +220,11 @@ def _labels(
 
 
 def _targets(
-    tables: Sequence[Any], target: str, name: str, targets: str | None
+    tables: Sequence[Any], target: str, name: str, targets: str | None, size: Geometry
 ) -> tuple[np.ndarray, str | None]:
     """The targets of all splits, NaN or None where there is none, and what they are."""
+    if _is_image(tables[0].features[target]):
+        return _masks(tables, target, name, size), targets
     values = [_column(table, target) for table in tables]
     feature = tables[0].features[target]
     if type(feature).__name__ != "ClassLabel":
@@ -265,6 +234,21 @@ def _targets(
     numbers = np.concatenate(values).astype(float)
     # As test splits of public sets have it whose labels are kept back.
     return np.where(numbers >= 0, numbers, np.nan), "classes"
+
+
+def _masks(tables: Sequence[Any], target: str, name: str, size: Geometry) -> np.ndarray:
+    """(N, H, W) masks of a column of images, changed as images are, without mixing values."""
+    files = TableFiles(name, tables, target)
+    every: list[np.ndarray] = []
+    for number, encoded in enumerate(files.read(range(len(files)))):
+        mask = decoded_mask(encoded, size, f"{name}: {target} of {files.title(number)}")
+        if every and mask.shape != every[0].shape:
+            raise ValueError(
+                f"{name}: {target} of {files.title(number)} is {mask.shape[0]} x {mask.shape[1]},"
+                f" the first {every[0].shape[0]} x {every[0].shape[1]}: --resize makes them alike"
+            )
+        every.append(mask)
+    return np.stack(every)
 
 
 def _titles(name: str, wanted: Sequence[str]) -> tuple[str, str]:
@@ -301,6 +285,7 @@ def _numbers(
     name: str,
     targets: str | None,
     notes: list[str],
+    target_patch: str | int | Sequence[int] | None,
 ) -> Dataset:
     """A data set of columns of numbers, in memory."""
     lists = [k for k, v in features.items() if k not in wanted and _is_list(v)]
@@ -322,15 +307,15 @@ def _numbers(
     first, x_test = inputs[0], inputs[1] if len(inputs) > 1 else None
     if not wanted:
         return _noted(Dataset.from_arrays(first, None, x_test, name=name), notes)
-    values, kind = _labels(tables, wanted, name, targets)
+    values, kind = _labels(tables, wanted, name, targets, Geometry())
     split = [slice(0, len(first)), slice(len(first), None)][: len(inputs)]
     if isinstance(values, dict):
         given: list[Any] = [{key: own[part] for key, own in values.items()} for part in split]
     else:
         given = [values[part] for part in split]
     # They are checked under their own names before the arrays are.
-    labels = known(given, _titles(name, wanted), targets=kind)
-    if not labels.tasks:
+    labels = known(given, _titles(name, wanted), targets=kind, target_patch=target_patch)
+    if not labels.tasks and not labels.about_masks:
         kind = "real" if labels.real_targets else "classes"
     data = Dataset.from_arrays(
         first,
@@ -339,6 +324,7 @@ def _numbers(
         given[1] if len(given) > 1 else None,
         name=name,
         targets=kind,
+        target_patch=target_patch,
     )
     return _noted(_called(data, features, wanted), notes, labels.note)
 

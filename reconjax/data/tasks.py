@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from reconjax.data.geometry import size
 from reconjax.data.labels import Labels, absent_note, as_labels, present
+from reconjax.data.regions import averaged
 from reconjax.data.targets import targets_text
 
 
@@ -52,6 +54,7 @@ class Known(NamedTuple):
       real_targets: see class_names.
       note: see class_names.
       tasks: see class_names.
+      about_masks: a line about masks that were averaged.
     """
 
     labels: list[np.ndarray]
@@ -60,12 +63,14 @@ class Known(NamedTuple):
     real_targets: int
     note: str
     tasks: tuple[Task, ...] = ()
+    about_masks: str = ""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Lines about examples without a label."""
         absent, *of_test = (int((~there).sum()) for there in self.there)
-        notes: tuple[str, ...] = (absent_note(absent),) if absent else ()
+        notes: tuple[str, ...] = (self.about_masks,) if self.about_masks else ()
+        notes += (absent_note(absent),) if absent else ()
         if left_out := sum(of_test):
             notes += (f"{left_out} test examples without a label are left out",)
         return notes
@@ -78,6 +83,7 @@ class Known(NamedTuple):
             "real_targets": self.real_targets,
             "targets_note": self.note,
             "tasks": self.tasks,
+            "masks": bool(self.about_masks),
         }
 
 
@@ -88,6 +94,7 @@ def known(
     counts: Sequence[int] | None = None,
     class_names: Sequence[str] | None = None,
     targets: str | None = None,
+    target_patch: int | Sequence[int] | str | None = None,
 ) -> Known:
     """The labels of the training split and, if there is one, the test split.
 
@@ -97,10 +104,28 @@ def known(
       counts: of each split's examples, to be checked.
       class_names: as in `Dataset.from_arrays`.
       targets: as in `Dataset.from_arrays`.
+      target_patch: as in `Dataset.from_arrays`.
 
     Raises:
-      ValueError: one line, as `present` and `as_labels`; splits with other tasks.
+      ValueError: one line, as `averaged`, `present` and `as_labels`; splits with other tasks.
     """
+    given, line = averaged(given, titles, size(target_patch, "target_patch"))
+    if line:
+        if class_names is not None or targets == "classes":
+            name = "targets: 'classes'" if class_names is None else "class_names"
+            raise ValueError(f"{name}: it does not apply to masks, whose averages are real values")
+        targets = "real"
+        return _known(given, titles, counts, None, targets)._replace(about_masks=line)
+    return _known(given, titles, counts, class_names, targets)
+
+
+def _known(
+    given: Sequence[Any],
+    titles: Sequence[str],
+    counts: Sequence[int] | None,
+    class_names: Sequence[str] | None,
+    targets: str | None,
+) -> Known:
     sizes: list[int | None] = [None] * len(given) if counts is None else list(counts)
     if not any(isinstance(one, Mapping) for one in given):
         labels, there = _one_task(given, titles, sizes, class_names, targets)

@@ -26,6 +26,7 @@ class Reading(TypedDict, total=False):
       image_key: the column of a table, or the ending in a tar file, that holds images.
       target_key: the same for targets, and the name of targets among arrays; a list of several is
         several tasks, see `reconjax.data.tasks`.
+      target_patch: of masks, the size of the patches that they are averaged over.
       unlabeled: more data, whose examples the encoder learns from too: a name, or a data set.
       progress: show bars on a terminal (True).
     """
@@ -45,5 +46,6 @@ class Reading(TypedDict, total=False):
     skip_corrupt: bool | None
     image_key: str | None
     target_key: str | Sequence[str] | None
+    target_patch: int | str | None
     unlabeled: str | Dataset | None
     progress: bool

@@ -38,7 +38,7 @@ FOLDS = 19
 TEST_FOLDS = 20
 TEST_FOLDS_BYTES = 2**30
 # Options for what lies in files, and those for any data.
-FILES = ("channels_first", "targets", "skip_corrupt", "image_key", "target_key")
+FILES = ("channels_first", "targets", "skip_corrupt", "image_key", "target_key", "target_patch")
 CHANGES = ("resize", "crop", "gray", "test_share")
 
 Batch = tuple[np.ndarray, np.ndarray]
