@@ -50,6 +50,8 @@ class ReadOptions:
     """Of the random numbers."""
     channels_first: Annotated[bool | None, Parameter(negative="--no-channels-first")] = None
     """Images in arrays are (N, C, H, W)."""
+    axes: str | None = None
+    """Of arrays: TC sequences, DHW volumes, ..."""
     targets: Literal["classes", "real"] | None = None
     """What y_train holds."""
     resize: str | None = None

@@ -103,7 +103,7 @@ def sweep(
     noise
         Masks (exact: MAE's) or added noise.
     patches
-        Sizes like 4 or 4x2, height x width (1 2 4).
+        Sizes like 4, 4x2 or 1x*, a side an axis (1 2 4).
     ratios
         Shares dropped, in [0, 1) (0 0.25 0.5 0.75 0.9 0.99).
     stds
@@ -244,8 +244,9 @@ def _cut(result: "xarray.Dataset") -> str:
     """The patch shapes that do not divide the images."""
     shape = example_shape(result)
     sizes = [[int(side) for side in text.split("x")] for text in result.patch.values]
-    cut = [(h, w) for h, w in sizes if len(shape) > 1 and (shape[0] % h or shape[1] % w)]
-    return ", ".join(f"{h}x{w}" for h, w in cut)
+    from reconjax.noise.groups import cut_at_edges
+
+    return ", ".join("x".join(map(str, size)) for size in sizes if cut_at_edges(size, shape[:-1]))
 
 
 def _strength(result: "xarray.Dataset") -> tuple[str, str]:

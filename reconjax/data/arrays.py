@@ -4,32 +4,31 @@ from typing import Any
 
 import numpy as np
 
-from reconjax.data.layout import channels_last
+from reconjax.data.layout import layout
 
 # float32 holds whole numbers up to here.
 _EXACT = 2**24
 
 
-def as_images(value: Any, name: str, channels_first: bool | None = None) -> np.ndarray:
-    """Check images and bring them to (N, H, W, C) or (N, D), uint8 or float.
+def as_images(
+    value: Any, name: str, channels_first: bool | None = None, axes: str | None = None
+) -> np.ndarray:
+    """Check images and bring them to (N, H, W, C), (N, D, H, W, C) or (N, D), uint8 or float.
 
     (N, H, W) gets a channel. uint8 stays, for it alone is an image of 255 steps; other integers and
     truth values become floats of the same value: float32 where it holds them exactly, else float64.
-    Which axis holds the channels is decided by `reconjax.data.layout`. Raises a ValueError of one
+    Which axis is which is decided by `reconjax.data.layout`. Raises a ValueError of one
     line that calls the argument `name`.
     """
     images = _as_array(value, name)
-    if images.ndim not in (2, 3, 4):
-        raise ValueError(
-            f"{name} has shape {images.shape}: it must be (N, H, W, C), (N, H, W) or (N, D)"
-        )
-    if images.size == 0:
+    if images.size == 0 and images.ndim > 1:
         raise ValueError(f"{name} is empty (shape {images.shape}): it must hold some examples")
-    images = channels_last(images, name, channels_first)
+    how = layout(images.shape, name, channels_first, axes, images.dtype)
+    images = how.apply(images)
     images = _as_uint8_or_float(images, name)
     if images.dtype.kind == "f":
         _check_finite(images, name)
-    return images[..., None] if images.ndim == 3 else images
+    return images
 
 
 def one_scale(train: Any, test: Any, x_train: np.ndarray, x_test: np.ndarray) -> np.ndarray:

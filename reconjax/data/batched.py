@@ -82,8 +82,10 @@ class LoaderSplit(Split):
 class _Loader:
     """Passes over an iterable of batches, whose targets are those of the first pass."""
 
-    def __init__(self, batches: Iterable[Any], name: str, channels_first: bool | None) -> None:
-        self._batches, self._name, self._first = batches, name, channels_first
+    def __init__(
+        self, batches: Iterable[Any], name: str, channels_first: bool | None, axes: str | None
+    ) -> None:
+        self._batches, self._name, self._how = batches, name, (channels_first, axes)
         self._targets = np.zeros(0)
 
     def first_pass(self) -> tuple[np.ndarray | None, np.ndarray, tuple[int, ...], int]:
@@ -130,7 +132,7 @@ class _Loader:
         for batch in self._batches:
             if not isinstance(batch, tuple | list) or len(batch) != 2:
                 raise ValueError(f"{self._name}: pairs (x, y) of a batch each are needed")
-            x = as_images(batch[0], self._name, self._first)
+            x = as_images(batch[0], self._name, *self._how)
             y = np.asarray(batch[1])
             if len(y) != len(x):
                 raise ValueError(f"{self._name}: a batch of {len(y)} targets for {len(x)} examples")
@@ -143,12 +145,13 @@ def dataset_of_batches(
     class_names: Any,
     name: str,
     channels_first: bool | None,
+    axes: str | None,
     targets: str | None,
 ) -> Dataset:
     """`Dataset.from_batches`."""
-    loaders = [_Loader(train, "train", channels_first)]
+    loaders = [_Loader(train, "train", channels_first, axes)]
     if test is not None:
-        loaders.append(_Loader(test, "test", channels_first))
+        loaders.append(_Loader(test, "test", channels_first, axes))
     passes = [loader.first_pass() for loader in loaders]
     if len(passes) > 1 and passes[0][2] != passes[1][2]:
         raise ValueError(f"test: examples of shape {passes[1][2]}; train has {passes[0][2]}")

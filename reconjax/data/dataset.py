@@ -54,19 +54,18 @@ class Dataset:
 
     @property
     def example_shape(self) -> tuple[int, ...]:
-        """(H, W, C) for images, (D,) for vectors."""
+        """(H, W, C) for images, (D,) for vectors; see `reconjax.data.layout`."""
         return self.train.example_shape
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(H, W, C). Raises ValueError if the set holds vectors."""
-        if len(self.example_shape) != 3:
+    def image_shape(self) -> tuple[int, ...]:
+        """(H, W, C), or (D, H, W, C) of volumes. Raises ValueError if the set holds vectors."""
+        if len(self.example_shape) < 3:
             raise ValueError(
                 f"{self.name} holds vectors of length {self.features}; "
-                "this needs images (N, H, W, C)"
+                "this needs images (N, H, W, C), or sequences (--axes T)"
             )
-        height, width, channels = self.example_shape
-        return height, width, channels
+        return self.example_shape
 
     @property
     def features(self) -> int:
@@ -114,6 +113,7 @@ class Dataset:
         name: str = "arrays",
         *,
         channels_first: bool | None = None,
+        axes: str | None = None,
         targets: str | None = None,
         target_patch: int | str | Sequence[int] | None = None,
     ) -> "Dataset":
@@ -138,6 +138,8 @@ class Dataset:
             channels_first: True where images are (N, C, H, W), False where they are (N, H, W, C);
                 None: the latter, unless the shape looks like the former, see
                 `reconjax.data.layout`.
+            axes: in place of `channels_first`, what the axes of an example are: "TC" for sequences,
+                "DHW" for volumes, "TCHW" for clips, see `reconjax.data.layout`.
             targets: "classes" or "real"; None: as `reconjax.data.targets` decides.
             target_patch: of masks, the size of a patch in pixels, 8 or "8x16"; 4 x 4 patches by
                 default.
@@ -147,15 +149,17 @@ class Dataset:
                 allowed, for input that is none of the above or holds NaN or infinity.
         """
         if y_train is None:
-            return cls._without_labels(x_train, x_test, y_test, class_names, name, channels_first)
+            return cls._without_labels(
+                x_train, x_test, y_test, class_names, name, channels_first, axes
+            )
         if (x_test is None) != (y_test is None):
             given, missing = ("y_test", "x_test") if x_test is None else ("x_test", "y_test")
             raise ValueError(f"{given} is given without {missing}: give both or neither")
-        images = as_images(x_train, "x_train", channels_first)
+        images = as_images(x_train, "x_train", channels_first, axes)
         inputs = [images]
         labels_of: list[Any] = [y_train]
         if x_test is not None:
-            test_images = as_images(x_test, "x_test", channels_first)
+            test_images = as_images(x_test, "x_test", channels_first, axes)
             inputs.append(one_scale(x_train, x_test, images, test_images))
             labels_of.append(y_test)
         labels = known(
@@ -192,6 +196,7 @@ class Dataset:
         name: str = "batches",
         *,
         channels_first: bool | None = None,
+        axes: str | None = None,
         targets: str | None = None,
     ) -> "Dataset":
         """Make a data set of a loader: PyTorch's, Grain's, tf.data's, or a list of batches.
@@ -206,6 +211,7 @@ class Dataset:
             class_names: as in `from_arrays`.
             name: what to call the set.
             channels_first: as in `from_arrays`; PyTorch's images are (N, C, H, W).
+            axes: as in `from_arrays`.
             targets: as in `from_arrays`.
 
         Raises:
@@ -219,7 +225,7 @@ class Dataset:
         """
         from reconjax.data.batched import dataset_of_batches
 
-        return dataset_of_batches(train, test, class_names, name, channels_first, targets)
+        return dataset_of_batches(train, test, class_names, name, channels_first, axes, targets)
 
     @classmethod
     def _without_labels(
@@ -230,14 +236,15 @@ class Dataset:
         class_names: Any,
         name: str,
         channels_first: bool | None,
+        axes: str | None,
     ) -> "Dataset":
         for argument, value in (("y_test", y_test), ("class_names", class_names)):
             if value is not None:
                 raise ValueError(f"{argument} is given without y_train: give both or neither")
-        images = as_images(x_train, "x_train", channels_first)
+        images = as_images(x_train, "x_train", channels_first, axes)
         train, test = ArraySplit(images, np.zeros(len(images), np.int64)), None
         if x_test is not None:
-            held_out = as_images(x_test, "x_test", channels_first)
+            held_out = as_images(x_test, "x_test", channels_first, axes)
             held_out = one_scale(x_train, x_test, images, held_out)
             test = ArraySplit(held_out, np.zeros(len(held_out), np.int64))
         return cls(name=name, class_names=(), train=train, test=test)

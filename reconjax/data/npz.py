@@ -17,6 +17,7 @@ def load_npz(
     path: str | PathLike[str],
     *,
     channels_first: bool | None = None,
+    axes: str | None = None,
     targets: str | None = None,
     target_key: str | Sequence[str] | None = None,
     target_patch: str | int | Sequence[int] | None = None,
@@ -49,6 +50,7 @@ def load_npz(
         **arrays,
         name=path.stem,
         channels_first=channels_first,
+        axes=axes,
         targets=targets,
         target_patch=target_patch,
     )

@@ -16,8 +16,9 @@ from reconjax.data.tars import is_tar_folder, load_tars
 from reconjax.data.tfds import load_tfds
 from reconjax.data.tfds_folders import described, is_prepared, versions_in
 
-_ARRAYS = ("channels_first", "targets", "target_key", "target_patch")
+_ARRAYS = ("channels_first", "axes", "targets", "target_key", "target_patch")
 _COLUMNS = ("targets", "skip_corrupt", "image_key", "target_key", "target_patch")
+_TABLE = ("channels_first", "axes", *_COLUMNS)
 # How to bring other files to a form that is read.
 _CONVERT = {
     ".mat": "scipy.io.loadmat, then numpy.savez",
@@ -63,7 +64,7 @@ def door_at(data: str) -> Door | None:
     """
     if data.startswith("hf:"):
         opened = functools.partial(load_hub, data.removeprefix("hf:"))
-        return Door("a set of the Hub", opened, _COLUMNS, images=True, path=False)
+        return Door("a set of the Hub", opened, _TABLE, images=True, path=False)
     path = Path(data).expanduser()
     if path.is_dir():
         return _folder(data, path)
@@ -88,7 +89,7 @@ def _file(path: Path, suffix: str) -> Door | None:
     if suffix == ".zarr":
         return Door("a Zarr store", functools.partial(load_zarr, path), _ARRAYS)
     if suffix in TABLES:
-        return Door("a table", functools.partial(load_table, path), _COLUMNS, images=True)
+        return Door("a table", functools.partial(load_table, path), _TABLE, images=True)
     if suffix == ".tar":
         return Door("a tar file", functools.partial(load_tars, path), _COLUMNS, images=True)
     return None
@@ -98,7 +99,7 @@ def _folder(data: str, path: Path) -> Door:
     doors = []
     if is_saved(path) or is_table_folder(path):
         what = "a saved data set" if is_saved(path) else "a folder of tables"
-        doors.append(Door(what, functools.partial(load_table, path), _COLUMNS, images=True))
+        doors.append(Door(what, functools.partial(load_table, path), _TABLE, images=True))
     elif is_prepared(path):
         return Door("a prepared TFDS set", functools.partial(load_tfds, data))
     if is_zarr(path):

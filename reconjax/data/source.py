@@ -44,6 +44,7 @@ def load(
     data_dir: str | PathLike[str] | None = None,
     download: bool = False,
     channels_first: bool | None = None,
+    axes: str | None = None,
     targets: str | None = None,
     resize: Size | None = None,
     crop: Size | None = None,
@@ -65,6 +66,7 @@ def load(
             ~/tensorflow_datasets.
         download: prepare a TFDS set from the network first, unless it is prepared already.
         channels_first: of images in arrays, as in `Dataset.from_arrays`.
+        axes: what the axes of arrays are, as in `Dataset.from_arrays`.
         targets: of labels in arrays and tables, as in `Dataset.from_arrays`.
         resize: the size of images, 32 or "48x64" (height x width), or "48x64:lanczos" with one of
             Pillow's filters; see `reconjax.data.geometry`.
@@ -96,6 +98,7 @@ def load(
     size = geometry(resize, crop, gray)
     options = {
         "channels_first": channels_first,
+        "axes": axes,
         "targets": targets,
         "skip_corrupt": skip_corrupt or None,
         "image_key": image_key,
@@ -149,6 +152,7 @@ def _check_options(data: str, given: dict[str, Any], door: Door | None) -> None:
         if name not in allowed and not plain:
             where = {
                 "channels_first": "arrays in a file",
+                "axes": "arrays in a file",
                 "target_patch": "masks in arrays and tables",
                 "targets": "arrays in a file, and to tables",
                 "skip_corrupt": "images that are stored as files",

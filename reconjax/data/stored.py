@@ -12,7 +12,7 @@ import numpy as np
 
 from reconjax.data.dataset import Dataset
 from reconjax.data.keys import roles
-from reconjax.data.layout import check_channels
+from reconjax.data.layout import Layout, layout
 from reconjax.data.regions import is_mask
 from reconjax.data.split import Split
 from reconjax.data.targets import warn_of_many_classes
@@ -34,7 +34,7 @@ class StoredSplit(Split):
         numbers: np.ndarray,
         labels: np.ndarray,
         name: str,
-        channels_first: bool = False,
+        how: Layout,
     ) -> None:
         """Nothing is read.
 
@@ -43,10 +43,10 @@ class StoredSplit(Split):
           numbers: (N,) which of its rows.
           labels: (N,) or (N, C).
           name: what messages call it.
-          channels_first: whether rows are (C, H, W).
+          how: how rows become examples.
         """
         self._rows, self._numbers, self._labels = rows, numbers, labels
-        self._name, self._first = name, channels_first
+        self._name, self._how = name, how
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -54,11 +54,8 @@ class StoredSplit(Split):
 
     @property
     def example_shape(self) -> tuple[int, ...]:
-        """(H, W, C) or (D,)."""
-        shape = tuple(self._rows.shape[1:])
-        if len(shape) == 2:
-            return (*shape, 1)
-        return (*shape[1:], shape[0]) if self._first else shape
+        """(H, W, C), (D, H, W, C) or (D,)."""
+        return self._how.example_shape
 
     @property
     def labels(self) -> np.ndarray:
@@ -79,15 +76,12 @@ class StoredSplit(Split):
             raise ValueError(
                 f"{self._name} holds NaN or infinity in row {numbers[bad[0]]}: all must be finite"
             )
-        if self._first:
-            images = np.ascontiguousarray(np.moveaxis(images, 1, -1))
-        images = images.reshape(len(images), *self.example_shape)
-        return images, self._labels[indices]
+        return self._how.apply(images), self._labels[indices]
 
     def subset(self, indices: np.ndarray) -> "StoredSplit":
         """The split of the rows at `indices`; nothing is read."""
         numbers, labels = self._numbers[indices], self._labels[indices]
-        return StoredSplit(self._rows, numbers, labels, self._name, self._first)
+        return StoredSplit(self._rows, numbers, labels, self._name, self._how)
 
 
 def from_stored(
@@ -96,6 +90,7 @@ def from_stored(
     *,
     where: str,
     channels_first: bool | None = None,
+    axes: str | None = None,
     targets: str | None = None,
     target_key: str | Sequence[str] | None = None,
     target_patch: str | int | Sequence[int] | None = None,
@@ -107,6 +102,7 @@ def from_stored(
       name: what to call the set.
       where: what messages call the file.
       channels_first: as in `Dataset.from_arrays`.
+      axes: as in `Dataset.from_arrays`.
       targets: as in `Dataset.from_arrays`.
       target_key: the names of targets, see `roles`.
       target_patch: as in `Dataset.from_arrays`.
@@ -117,7 +113,7 @@ def from_stored(
     role = roles(arrays, where, target_key)
     inputs = {key: arrays[role[key]] for key in ("x_train", "x_test") if key in role}
     first = {
-        key: _check_rows(rows, f"{where}: {role[key]}", channels_first)
+        key: _check_rows(rows, f"{where}: {role[key]}", channels_first, axes)
         for key, rows in inputs.items()
     }
     train, test = inputs["x_train"], inputs.get("x_test")
@@ -186,7 +182,8 @@ def load_npy(path: str | PathLike[str], **options: Any) -> Dataset:
 
     Args:
       path: the folder, or its file of training inputs.
-      **options: channels_first, targets, target_key and target_patch, as in `Dataset.from_arrays`.
+      **options: channels_first, axes, targets, target_key and target_patch, as in
+        `reconjax.data.load`.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -291,19 +288,15 @@ def _mapped(file: Path) -> np.ndarray:
         raise ValueError(f"{file} cannot be read as .npy: {_line(error)}") from None
 
 
-def _check_rows(rows: Any, name: str, channels_first: bool | None) -> bool:
-    """Whether rows have their channels first. Raises ValueError for what are no inputs."""
-    if len(rows.shape) not in (2, 3, 4):
-        raise ValueError(
-            f"{name} has shape {rows.shape}: it must be (N, H, W, C), (N, H, W) or (N, D)"
-        )
+def _check_rows(rows: Any, name: str, channels_first: bool | None, axes: str | None) -> Layout:
+    """How rows become examples. Raises ValueError for what are no inputs."""
     if 0 in rows.shape:
         raise ValueError(f"{name} is empty (shape {rows.shape}): it must hold some examples")
     if np.dtype(rows.dtype).kind not in "biuf":
         raise ValueError(
             f"{name} is of dtype {rows.dtype}: it must be uint8, another integer, float"
         )
-    return check_channels(tuple(rows.shape), name, channels_first)
+    return layout(tuple(rows.shape), name, channels_first, axes, rows.dtype)
 
 
 def _stored_dtype(dtype: np.dtype[Any]) -> Any:

@@ -37,7 +37,7 @@ def load_table(path: str | PathLike[str], **options: Any) -> Dataset:
 
     Args:
       path: the file or folder. Files of a folder are parted into splits by their names.
-      **options: geometry, skip_corrupt, image_key, target_key and targets, as in
+      **options: geometry, skip_corrupt, image_key, target_key, targets and others, as in
         `reconjax.data.load`.
 
     Raises:
@@ -71,8 +71,11 @@ def from_tables(
     target_key: str | Sequence[str] | None = None,
     targets: str | None = None,
     target_patch: str | int | Sequence[int] | None = None,
+    **of_arrays: Any,
 ) -> Dataset:
     """A data set of a `datasets.Dataset` or `DatasetDict`; see the module's text.
+
+    `of_arrays` is `channels_first` or `axes` of a column of arrays, as in `Dataset.from_arrays`.
 
     Raises:
       ValueError: one line: columns that are missing or cannot be used.
@@ -94,8 +97,12 @@ def from_tables(
     notes: list[str] = []
     size = geometry or Geometry()
     if images is None:
-        data = _numbers(tables, features, wanted, name, targets, notes, target_patch)
+        data = _numbers(tables, features, wanted, name, targets, notes, target_patch, of_arrays)
         return with_geometry(data, size)
+    for option, value in of_arrays.items():
+        raise ValueError(
+            f"{option}: {value!r}; it does not apply to {name}, whose images are files"
+        )
     files = TableFiles(name, tables, images)
     layout, numbers = surveyed(files, size, skip_corrupt)
     notes += layout.notes
@@ -286,6 +293,7 @@ def _numbers(
     targets: str | None,
     notes: list[str],
     target_patch: str | int | Sequence[int] | None,
+    of_arrays: dict[str, Any],
 ) -> Dataset:
     """A data set of columns of numbers, in memory."""
     lists = [k for k, v in features.items() if k not in wanted and _is_list(v)]
@@ -306,7 +314,7 @@ def _numbers(
             notes.append(f"left out, for they are no numbers: {_listed(left_out)}")
     first, x_test = inputs[0], inputs[1] if len(inputs) > 1 else None
     if not wanted:
-        return _noted(Dataset.from_arrays(first, None, x_test, name=name), notes)
+        return _noted(Dataset.from_arrays(first, None, x_test, name=name, **of_arrays), notes)
     values, kind = _labels(tables, wanted, name, targets, Geometry())
     split = [slice(0, len(first)), slice(len(first), None)][: len(inputs)]
     if isinstance(values, dict):
@@ -325,6 +333,7 @@ def _numbers(
         name=name,
         targets=kind,
         target_patch=target_patch,
+        **of_arrays,
     )
     return _noted(_called(data, features, wanted), notes, labels.note)
 

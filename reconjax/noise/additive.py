@@ -267,9 +267,9 @@ def smooth_gaussian(std: ArrayLike, length: float, image_shape: Shape) -> Colore
       0.882
     """
     check("length", length, lambda v: np.isfinite(v) & (v > 0), "finite and > 0")
-    height, width, channels = image_size(image_shape)
+    *axes, channels = image_size(image_shape)
     factor: np.ndarray = np.eye(1)
-    for size in (height, width):
+    for size in axes:
         place = np.arange(size)
         values, vectors = np.linalg.eigh(
             np.exp(-((place[:, None] - place) ** 2) / (2 * float(length) ** 2))

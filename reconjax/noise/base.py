@@ -1,7 +1,6 @@
 """What every noise offers, and the checks that they share."""
 
 import dataclasses
-import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, dataclass_transform
@@ -15,6 +14,8 @@ from jax.typing import ArrayLike
 from reconjax.noise.rays import RayPoint
 
 Shape = Sequence[int]
+# A patch: one number, or one for each axis, None for all of an axis.
+Window = int | Sequence[int | None]
 _Class = TypeVar("_Class", bound=type)
 
 
@@ -95,8 +96,8 @@ def per_example(values: Array, x: Array) -> Array:
 
 
 def examples(x: Array) -> tuple[int, ...]:
-    """The shape of the examples: (N,) of images (N, H, W, C), else (...) of (..., D)."""
-    return x.shape[:1] if x.ndim == 4 else x.shape[:-1]
+    """The shape of the examples: (N,) of images (N, H, W, C) or volumes, else (...)."""
+    return x.shape[:1] if x.ndim >= 4 else x.shape[:-1]
 
 
 def random_index(key: Array, probabilities: Array, shape: tuple[int, ...]) -> Array:
@@ -120,41 +121,63 @@ def as_features(name: str, value: ArrayLike, features: int) -> Array:
     return jnp.broadcast_to(array.reshape(-1), (features,))
 
 
-def image_size(image_shape: Shape) -> tuple[int, int, int]:
-    """(H, W, C) of an image shape (H, W) or (H, W, C).
+def image_size(image_shape: Shape) -> tuple[int, ...]:
+    """(H, W, C) of an image shape (H, W) or (H, W, C); (D, H, W, C) of a volume or a clip.
+
+    A sequence is an image that is one pixel wide, (T, 1, C).
 
     Raises:
       ValueError: another number of dimensions.
     """
-    if len(image_shape) not in (2, 3):
-        raise ValueError(f"image_shape: {tuple(image_shape)}; patches need (H, W, C) images")
-    height, width, *channels = (int(size) for size in image_shape)
-    return height, width, math.prod(channels)
+    if len(image_shape) not in (2, 3, 4):
+        raise ValueError(
+            f"image_shape: {tuple(image_shape)}; patches need images (H, W, C), sequences (T, 1, C)"
+            " or volumes (D, H, W, C) (--axes)"
+        )
+    sizes = tuple(int(size) for size in image_shape)
+    return sizes if len(sizes) > 2 else (*sizes, 1)
 
 
 def window_size(
-    name: str, window: int | Shape, image_shape: Shape, smallest: int = 1
-) -> tuple[int, int]:
-    """(height, width) of a patch, one int for a square, that fits in the image.
+    name: str, window: Window, image_shape: Shape, smallest: int = 1
+) -> tuple[int, ...]:
+    """The sides of a patch that fits in the image: (height, width), or one for each axis.
+
+    One number is a square or a cube, cut to 1 along an axis of one pixel. None is a whole axis.
 
     Raises:
-      ValueError: it does not.
+      ValueError: it does not fit, or has another number of axes.
     """
-    height, width, _ = image_size(image_shape)
-    sides = window if isinstance(window, Sequence) else (window, window)
+    *axes, _ = image_size(image_shape)
+    words = {1: "length", 2: "(height, width)", 3: "(depth, height, width)"}[len(axes)]
+    if isinstance(window, Sequence):
+        sides = list(window)
+        if len(sides) == len(axes):
+            sides = [axis if s is None else s for s, axis in zip(sides, axes, strict=True)]
+    else:
+        sides = [min(window, axis) if axis == 1 else window for axis in axes]
     try:
-        size = tuple(operator.index(side) for side in sides)
+        size = tuple(operator.index(side) for side in sides)  # type: ignore[arg-type]
     except TypeError:
         raise ValueError(
-            f"{name}: {window}; (height, width) in whole pixels, or one whole number"
+            f"{name}: {window}; {words} in whole pixels, or one whole number"
         ) from None
-    if len(size) != 2 or not all(
-        smallest <= p <= s for p, s in zip(size, (height, width), strict=True)
+    if len(size) != len(axes) or not all(
+        min(smallest, s) <= p <= s for p, s in zip(size, axes, strict=True)
     ):
-        raise ValueError(
-            f"{name}: {size}; (height, width) from ({smallest}, {smallest}) to ({height}, {width})"
-        )
-    return size[0], size[1]
+        low = ", ".join(str(min(smallest, axis)) for axis in axes)
+        raise ValueError(f"{name}: {size}; {words} from ({low}) to ({', '.join(map(str, axes))})")
+    return size
+
+
+def parse_window(text: str) -> int | list[int | None]:
+    """The sides of a patch that a text names: "4", "4x2", "2x4x4", with * for a whole axis.
+
+    Raises:
+      ValueError: it names none.
+    """
+    sides = [None if side == "*" else int(side) for side in text.strip().lower().split("x")]
+    return sides[0] if len(sides) == 1 and sides[0] is not None else sides
 
 
 def check_ratio(mask_ratio: ArrayLike) -> None:

@@ -107,7 +107,7 @@ class Mixture(Noise):
         """Every noise is drawn, and one is taken for each example."""
         first, *keys = jax.random.split(key, len(self.noises) + 1)
         shape = examples(x)
-        if x.ndim != 4 and self.features not in (None, x.shape[-1]):
+        if x.ndim < 4 and self.features not in (None, x.shape[-1]):
             shape = x.shape[:1]
         which = per_example(random_index(first, self.probabilities, shape), x)
         drawn = x

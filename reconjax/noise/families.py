@@ -8,6 +8,7 @@ import numpy as np
 
 from reconjax.data.layout import shape_text
 from reconjax.noise import Noise, parse_noise
+from reconjax.noise.groups import cut_at_edges
 from reconjax.noise.naming import decimal
 from reconjax.summary.moments import Moments
 
@@ -39,7 +40,11 @@ class _Data(NamedTuple):
     moments: Moments
 
     def images(self) -> bool:
-        return len(self.shape) == 3
+        return len(self.shape) > 2
+
+    def shortest(self) -> int:
+        """Pixels of the shortest axis that has more than one."""
+        return min((axis for axis in self.shape[:-1] if axis > 1), default=1)
 
     def deviations(self) -> list[str]:
         """Of additive noise."""
@@ -59,25 +64,30 @@ class _Data(NamedTuple):
     def patches(self) -> list[str]:
         """Patches of which there are four at least, as texts name them.
 
-        Squares that divide the image, cut to it where it is lower or narrower than they are. Where
-        1 x 1 alone does, as with 11 x 13 pixels, squares of 2, 4, 8, ... with partial patches.
+        Squares, or cubes, that divide the image, cut to it where it is lower or narrower than they
+        are. Where 1 x 1 alone does, as with 11 x 13 pixels, 2, 4, 8, ... with partial patches.
         """
-        height, width, _ = self.shape
-        sides = range(1, max(height, width))
-        sizes = list(dict.fromkeys((min(side, height), min(side, width)) for side in sides))
-        whole = [size for size in sizes if not (height % size[0] or width % size[1])]
-        whole = [size for size in whole if _count(size, self.shape) >= 4 or size == (1, 1)]
-        if len(whole) > 1 or max(height, width) < 4:
-            return [f"{h}x{w}" for h, w in whole]
+        axes = self.shape[:-1]
+        sides = range(1, max(axes))
+        sizes = list(dict.fromkeys(tuple(min(side, axis) for axis in axes) for side in sides))
+        whole = [size for size in sizes if not cut_at_edges(size, axes)]
+        whole = [s for s in whole if _count(s, self.shape) >= 4 or max(s) == 1]
+        if len(whole) > 1 or max(axes) < 4:
+            return [_text(size) for size in whole]
         powers = [size for size in sizes if max(size) in (2, 4, 8, 16, 32, 64, 128, 256)]
         some = [size for size in powers if _count(size, self.shape) >= 4]
-        return [f"{h}x{w}" for h, w in whole] + [f"{h}x{w}:partial" for h, w in some]
+        return [_text(size) for size in whole] + [f"{_text(size)}:partial" for size in some]
 
     def windows(self, shares: Sequence[float]) -> list[str]:
         """Parts of the image."""
-        height, width, _ = self.shape
-        sizes = ((round(share * height), round(share * width)) for share in shares)
-        return [f"{h}x{w}" for h, w in dict.fromkeys(sizes) if 0 < h < height and 0 < w < width]
+        axes = self.shape[:-1]
+        sizes = (tuple(round(share * a) if a > 1 else 1 for a in axes) for share in shares)
+        return [
+            _text(size)
+            for size in dict.fromkeys(sizes)
+            if all(0 < side < axis or axis == 1 for side, axis in zip(size, axes, strict=True))
+            and size != axes
+        ]
 
 
 # The families of one kind: what each is called beside the kind, and the texts of its strengths.
@@ -89,9 +99,13 @@ def _masks(data: _Data) -> Iterator[tuple[str, list[str]]]:
         yield f"mask {size.replace(':', ' ')}", [f"mask:{ratio:g}:{size}" for ratio in RATIOS]
 
 
-def _count(size: tuple[int, int], shape: tuple[int, ...]) -> int:
+def _count(size: tuple[int, ...], shape: tuple[int, ...]) -> int:
     """How many patches an image has, partial ones included."""
-    return math.ceil(shape[0] / size[0]) * math.ceil(shape[1] / size[1])
+    return math.prod(math.ceil(axis / side) for axis, side in zip(shape, size, strict=False))
+
+
+def _text(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))
 
 
 def _single(texts: Callable[[_Data], list[str]], applies: Callable[[_Data], bool]) -> Kind:
@@ -129,11 +143,12 @@ _KINDS: dict[str, Kind] = {
         lambda d: [f"blur:{std}+gaussian:{d.deviations()[0]}" for std in (0.5, 1, 2)], _Data.images
     ),
     "shift": _single(
-        lambda d: [f"shift:{by}" for by in (1, 2, 4) if 2 * by < min(d.shape[:2])], _Data.images
+        lambda d: [f"shift:{by}" for by in (1, 2, 4) if 2 * by < d.shortest()], _Data.images
     ),
     "crop": _single(lambda d: [f"crop:{w}" for w in d.windows((0.875, 0.75, 0.5))], _Data.images),
     "flip": _single(lambda d: ["flip:0.5"], _Data.images),
-    "vflip": _single(lambda d: ["vflip:0.5"], _Data.images),
+    "vflip": _single(lambda d: ["vflip:0.5"], lambda d: d.images() and d.shape[-2] > 1),
+    "tflip": _single(lambda d: ["tflip:0.5"], lambda d: len(d.shape) == 4),
 }
 NAMES = tuple(_KINDS)
 
@@ -147,7 +162,7 @@ def families(
     number of patches and random ratios lie on the rays of patch masks, and are not listed apart.
 
     Args:
-      example_shape: (H, W, C) or (D,).
+      example_shape: (H, W, C) or (D,); (D, H, W, C) of volumes, (T, 1, C) of sequences.
       moments: of the training split.
       names: of `NAMES`, or texts of `reconjax.noise.parse_noise`, each a family of one strength;
         all of `NAMES` by default.

@@ -1,70 +1,80 @@
 """Which features a mask keeps or drops together."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from reconjax.noise.base import Shape, as_features, image_size, window_size
+from reconjax.noise.base import Shape, Window, as_features, image_size, window_size
 
 USUAL_SIDES = (1, 2, 4)
 
 
 def patch_groups(
-    patch_shape: int | Shape,
+    patch_shape: Window,
     image_shape: Shape,
     *,
     share_channels: bool = True,
     partial: bool = False,
 ) -> np.ndarray:
-    """(D,) int32: the patch to which each value of a flattened (H, W, C) image belongs.
+    """(D,) int32: the patch to which each value of a flattened image (H, W, C) belongs.
 
     Args:
-      patch_shape: (height, width), or one int for a square.
-      image_shape: (H, W, C) or (H, W).
+      patch_shape: (height, width), or one int for a square; None for a whole axis. Of volumes
+        (depth, height, width), of sequences (length, 1), or one int.
+      image_shape: (H, W, C) or (H, W); (D, H, W, C) of volumes and clips, (T, 1, C) of sequences.
       share_channels: all channels of a patch are one group; else each has its own.
       partial: allow smaller patches at the lower and right edges.
 
     Raises:
       ValueError: a patch that does not divide the image (unless `partial`), or an image shape that
-        is not (H, W) or (H, W, C).
+        is none of these.
 
     Example:
       >>> reconjax.noise.patch_groups((1, 2), (2, 4)).tolist()
       [0, 0, 1, 1, 2, 2, 3, 3]
     """
-    height, width, channels = image_size(image_shape)
+    *axes, channels = image_size(image_shape)
     patch = window_size("patch_shape", patch_shape, image_shape)
-    if not partial and (height % patch[0] or width % patch[1]):
+    if not partial and cut_at_edges(patch, axes):
+        name, whole = ("x".join(map(str, sizes)) for sizes in (patch, axes))
         raise ValueError(
-            f"patch_shape: {patch[0]}x{patch[1]} does not divide the {height}x{width} image;"
+            f"patch_shape: {name} does not divide the {whole} image;"
             " choose a divisor, or allow partial edge patches (partial; in texts"
-            f" {patch[0]}x{patch[1]}:partial)"
+            f" {name}:partial)"
         )
-    rows, columns = np.arange(height) // patch[0], np.arange(width) // patch[1]
-    groups = rows[:, None] * (columns[-1] + 1) + columns
-    groups = np.repeat(groups[..., None], channels, axis=2)
+    groups = np.zeros((), np.int64)
+    for axis, side in zip(axes, patch, strict=True):
+        places = np.arange(axis) // side
+        groups = groups[..., None] * (places[-1] + 1) + places
+    groups = np.repeat(groups[..., None], channels, axis=-1)
     if not share_channels:
         groups = groups * channels + np.arange(channels)
     return groups.reshape(-1).astype(np.int32)
 
 
-def usual_patches(image_shape: Shape) -> tuple[list[tuple[int, int]], bool]:
+def cut_at_edges(patch_shape: Sequence[int], image_shape: Shape) -> bool:
+    """Whether a patch, given by its sides, does not divide the image."""
+    return any(axis % side for axis, side in zip(image_shape, patch_shape, strict=False))
+
+
+def usual_patches(image_shape: Shape) -> tuple[list[tuple[int, ...]], bool]:
     """Patch shapes that suit images by default, and whether they need `partial`.
 
-    1 x 1, 2 x 2 and 4 x 4, cut to the image where it is lower or narrower: those that divide it and
-    are more than one. Where only 1 x 1 divides it, as with 11 x 13 pixels, the others come with
-    partial patches at the edges.
+    Squares, or cubes, of 1, 2 and 4, cut to the image where it is lower or narrower: those that
+    divide it and are more than one. Where only the first divides it, as with 11 x 13 pixels, the
+    others come with partial patches at the edges.
     """
-    height, width, _ = image_size(image_shape)
-    sizes = dict.fromkeys((min(size, height), min(size, width)) for size in USUAL_SIDES)
-    several = [size for size in sizes if size != (height, width)]
-    whole = [size for size in several if not (height % size[0] or width % size[1])]
+    *axes, _ = image_size(image_shape)
+    sizes = dict.fromkeys(tuple(min(side, axis) for axis in axes) for side in USUAL_SIDES)
+    several = [size for size in sizes if size != tuple(axes)]
+    whole = [size for size in several if not cut_at_edges(size, axes)]
     if len(whole) > 1 or len(several) == 1:
         return whole, False
-    return several or [(1, 1)], bool(several)
+    return several or [(1,) * len(axes)], bool(several)
 
 
 def value_groups(example_shape: Shape, *, share_channels: bool = False) -> np.ndarray:

@@ -7,6 +7,7 @@ feature is kept, q_i = E k_i, and how often two are, V_ij = E[k_i k_j]:
     E[x'|x] = q x + (1 - q) c,    Cov x' = V ∘ Cov x + (V - q qᵀ) ∘ (E x - c)(E x - c)ᵀ.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -15,7 +16,17 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from reconjax.noise.base import Noise, Shape, check, check_ratio, flat, image_size, pytree, static
+from reconjax.noise.base import (
+    Noise,
+    Shape,
+    Window,
+    check,
+    check_ratio,
+    flat,
+    image_size,
+    pytree,
+    static,
+)
 from reconjax.noise.groups import group_fields, patch_groups, value_groups
 from reconjax.noise.rays import FilledGroup, RayPoint, SameGroup, point, same_group
 
@@ -161,7 +172,7 @@ class SaltAndPepper(Mask):
 
 def patch_mask(
     mask_ratio: ArrayLike,
-    patch_shape: int | Shape,
+    patch_shape: Window,
     image_shape: Shape,
     *,
     share_channels: bool = True,
@@ -237,8 +248,8 @@ def channel_dropout(
       [0.5, 0.25, 0.5, 0.25]
     """
     check_ratio(mask_ratio)
-    height, width, channels = image_size(image_shape)
-    groups = np.tile(np.arange(channels, dtype=np.int32), height * width)
+    *axes, channels = image_size(image_shape)
+    groups = np.tile(np.arange(channels, dtype=np.int32), math.prod(axes))
     return Mask(ratio=_ratios(mask_ratio, groups), **group_fields(groups, fill))
 
 

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from reconjax.noise import additive, basis, compose, masks, operators, random_masks, visibility
 from reconjax.noise.base import Noise
-from reconjax.noise.groups import patch_groups
+from reconjax.noise.groups import cut_at_edges, patch_groups
 from reconjax.noise.text import Context, Data
 
 
@@ -66,7 +66,10 @@ def _term_text(noise: Noise, context: Context) -> list[str] | None:
         case operators.Shift(wrap=False):
             return ["shift", str(noise.largest)]
         case operators.Flip():
-            return ["vflip" if noise.vertical else "flip", decimal(noise.probability)]
+            last = len(noise.axes) - 1
+            usual = last if noise.axes[last] > 1 else last - 1
+            name = "flip" if noise.axis == usual else "vflip" if noise.axis == last - 1 else "tflip"
+            return [name, decimal(noise.probability)]
         case operators.Crop():
             return ["crop", _size(noise.window)]
         case basis.InBasis(noise=masks.Mask() as inner):
@@ -89,13 +92,13 @@ def _mask_text(noise: masks.GroupMask, shape: tuple[int, ...]) -> list[str] | No
         case masks.SaltAndPepper():
             values = [decimal(noise.ratio), decimal(noise.amplitude)]
             return ["saltpepper", *values] if single else None
-        case masks.Mask() if len(shape) != 3:
+        case masks.Mask() if len(shape) not in (3, 4):
             return ["pixel", decimal(noise.ratio)] if single else None
         case masks.Mask():
             values = [decimal(noise.ratio)]
             if single and shape[-1] > 1:
                 return ["pixel", *values]
-            channels = np.tile(np.arange(shape[-1]), shape[0] * shape[1])
+            channels = np.tile(np.arange(shape[-1]), math.prod(shape[:-1]))
             if shape[-1] > 1 and np.array_equal(groups, channels):
                 return ["channel", *values]
             name = "mask"
@@ -109,16 +112,19 @@ def _mask_text(noise: masks.GroupMask, shape: tuple[int, ...]) -> list[str] | No
     patch = _patch(groups, shape)
     if patch is None:
         return None
-    partial = ["partial"] if shape[0] % patch[0] or shape[1] % patch[1] else []
+    partial = ["partial"] if cut_at_edges(patch, shape) else []
     return [name, *values, _size(patch), *partial]
 
 
-def _patch(groups: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int] | None:
+def _patch(groups: np.ndarray, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     """The patch shape whose groups these are, perhaps with partial patches at the edges."""
-    if math.prod(shape) != groups.size or len(shape) != 3:
+    if math.prod(shape) != groups.size or len(shape) not in (3, 4):
         return None
-    first = groups.reshape(shape)[:, :, 0] == groups[0]
-    patch = int(first[:, 0].sum()), int(first[0].sum())
+    first = groups.reshape(shape)[..., 0] == groups[0]
+    ends = [
+        tuple(slice(None) if i == a else 0 for i in range(first.ndim)) for a in range(first.ndim)
+    ]
+    patch = tuple(int(first[end].sum()) for end in ends)
     return patch if np.array_equal(patch_groups(patch, shape, partial=True), groups) else None
 
 
@@ -145,5 +151,5 @@ def decimal(value: ArrayLike, digits: int = 6) -> str:
     )
 
 
-def _size(window: tuple[int, int]) -> str:
-    return f"{window[0]}x{window[1]}"
+def _size(window: tuple[int, ...]) -> str:
+    return "x".join(map(str, window))

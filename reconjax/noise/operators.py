@@ -5,8 +5,11 @@ A random operator is one of several, x' = T_a x, so that
     E[x'|x] = T x,  T = E T_a,    Cov x' = E[T_a (Cov x + E x E xᵀ) T_aᵀ] - (T E x)(T E x)ᵀ.
 
 Those on images act on rows and columns, T_a = R ⊗ C ⊗ I, drawn independently: nothing of size
-D x D is ever made for T, and the moments cost H + W of a matrix product each.
+D x D is ever made for T, and the moments cost H + W of a matrix product each. Those on volumes and
+clips have one more axis, those on sequences one less.
 """
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +21,7 @@ from reconjax.linalg.precision import highest
 from reconjax.noise.base import (
     Noise,
     Shape,
+    Window,
     check,
     flat,
     image_size,
@@ -65,46 +69,56 @@ class Linear(Noise):
 
 @pytree
 class ImageOperator(Noise):
-    """What operators on the rows and the columns of an image share.
+    """What operators on the axes of an image share.
 
     Attributes:
-      image: (H, W, C).
+      image: (H, W, C), or (D, H, W, C).
     """
 
-    image: tuple[int, int, int] = static()
+    image: tuple[int, ...] = static()
 
     def operators(self, dtype: DTypeLike) -> list[tuple[Array, Array]]:
-        """For rows, then columns: (A, size, size) operators and their (A,) probabilities."""
+        """For rows, then columns (or each axis): (A, size, size) operators, their (A,) chances."""
         raise NotImplementedError
 
     @property
     def features(self) -> int:
         """D."""
-        height, width, channels = self.image
-        return height * width * channels
+        return math.prod(self.image)
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """(H, W)."""
+        return self.image[:-1]
 
     @jax.jit
     @highest
     def sample(self, key: Array, x: Array) -> Array:
         """One of the operators on each example."""
         values = flat(x, self.features)
-        images = values.reshape(-1, *self.image)
-        keys = jax.random.split(key)
-        for (each, chances), subkey, sums in zip(
-            self.operators(x.dtype), keys, ("nij,njwc->niwc", "nij,nhjc->nhic"), strict=True
+        images = values.reshape(-1, self.features)
+        keys = jax.random.split(key, len(self.axes))
+        for axis, ((each, chances), subkey) in enumerate(
+            zip(self.operators(x.dtype), keys, strict=True)
         ):
+            along = images.reshape(-1, *self._view(axis))
             if len(each) == 1:
-                images = jnp.einsum(sums.replace("nij", "ij"), each[0], images)
+                images = jnp.einsum("ij,najb->naib", each[0], along)
             else:
-                which = random_index(subkey, chances, images.shape[:1])
-                images = jnp.einsum(sums, each[which], images)
+                which = random_index(subkey, chances, along.shape[:1])
+                images = jnp.einsum("nij,najb->naib", each[which], along)
         return images.reshape(x.shape)
 
     @jax.jit
     @highest
     def mean(self, moment: Array) -> Array:
         """T E[x fᵀ]."""
-        return self._expected(moment, *(self._averages(moment.dtype)))
+        through = moment
+        for axis, (each, chances) in enumerate(self.operators(moment.dtype)):
+            average = jnp.einsum("aij,a->ij", each, chances)
+            along = through.reshape(*self._view(axis), -1)
+            through = jnp.einsum("ij,ajbf->aibf", average, along).reshape(moment.shape)
+        return through
 
     @jax.jit
     @highest
@@ -114,23 +128,16 @@ class ImageOperator(Noise):
         if mean is not None:
             moment = moment + mean[:, None] * mean
             through = self.mean(mean[:, None])[:, 0]
-        height, width, channels = self.image
-        size = self.features
-        views = [
-            (1, height, width * channels, 1, height, width * channels),
-            (height, width, channels, height, width, channels),
-        ]
         whole = moment
-        for (each, chances), view in zip(self.operators(moment.dtype), views, strict=True):
-            whole = _both_sides(whole.reshape(view), each, chances).reshape(size, size)
+        for axis, (each, chances) in enumerate(self.operators(moment.dtype)):
+            view = self._view(axis)
+            whole = _both_sides(whole.reshape(*view, *view), each, chances).reshape(moment.shape)
         return whole if through is None else whole - through[:, None] * through
 
-    def _averages(self, dtype: DTypeLike) -> list[Array]:
-        return [jnp.einsum("aij,a->ij", *axis) for axis in self.operators(dtype)]
-
-    def _expected(self, moment: Array, rows: Array, columns: Array) -> Array:
-        images = moment.reshape(*self.image, -1)
-        return jnp.einsum("ih,jw,hwcm->ijcm", rows, columns, images).reshape(moment.shape)
+    def _view(self, axis: int) -> tuple[int, int, int]:
+        """The features as those before an axis, along it, and after it."""
+        before, after = self.image[:axis], self.image[axis + 1 :]
+        return math.prod(before), self.image[axis], math.prod(after)
 
 
 @pytree
@@ -144,11 +151,11 @@ class Blur(ImageOperator):
     std: Array
 
     def operators(self, dtype: DTypeLike) -> list[tuple[Array, Array]]:
-        """One for the rows, one for the columns."""
+        """One for each axis."""
         std = self.std.astype(dtype)
         wide = std > 0
         axes = []
-        for size in self.image[:2]:
+        for size in self.axes:
             place = jnp.arange(size, dtype=dtype)
             distance = (place[:, None] - place) / jnp.where(wide, std, 1.0)
             weights = jnp.where(wide, jnp.exp(-(distance**2) / 2), jnp.eye(size, dtype=dtype))
@@ -170,12 +177,15 @@ class Shift(ImageOperator):
     wrap: bool = static()
 
     def operators(self, dtype: DTypeLike) -> list[tuple[Array, Array]]:
-        """2 largest + 1 for the rows, and for the columns."""
+        """2 largest + 1 for each axis; an axis of one pixel stays."""
         steps = range(-self.largest, self.largest + 1)
         chances = jnp.full(len(steps), 1 / len(steps), dtype)
         axes = []
-        for size in self.image[:2]:
+        for size in self.axes:
             eye = np.eye(size)
+            if size == 1:
+                axes.append((jnp.asarray(eye[None], dtype), jnp.ones(1, dtype)))
+                continue
             shifted = [
                 np.roll(eye, step, axis=0) if self.wrap else np.eye(size, k=-step) for step in steps
             ]
@@ -185,22 +195,22 @@ class Shift(ImageOperator):
 
 @pytree
 class Flip(ImageOperator):
-    """Left and right (or top and bottom) change places with a probability.
+    """Left and right (or the two ends of another axis) change places with a probability.
 
     Attributes:
       probability: of a flip.
-      vertical: top and bottom.
+      axis: of the image, 0 or 1 (of a volume up to 2).
     """
 
     probability: Array
-    vertical: bool = static()
+    axis: int = static()
 
     def operators(self, dtype: DTypeLike) -> list[tuple[Array, Array]]:
         """The identity and the flip of one axis."""
         axes = []
-        for size, flips in zip(self.image[:2], (self.vertical, not self.vertical), strict=True):
+        for axis, size in enumerate(self.axes):
             eye = jnp.eye(size, dtype=dtype)
-            if flips:
+            if axis == self.axis:
                 chance = self.probability.astype(dtype)
                 axes.append((jnp.stack([eye, eye[::-1]]), jnp.stack([1 - chance, chance])))
             else:
@@ -213,15 +223,15 @@ class Crop(ImageOperator):
     """A window at a random place, every place equally likely, enlarged to the image (bilinear).
 
     Attributes:
-      window: (height, width).
+      window: (height, width), or a side for each axis.
     """
 
-    window: tuple[int, int] = static()
+    window: tuple[int, ...] = static()
 
     def operators(self, dtype: DTypeLike) -> list[tuple[Array, Array]]:
-        """One for each first row, and each first column, of the window."""
+        """One for each first row, and each first column, of the window, or along each axis."""
         axes = []
-        for size, window in zip(self.image[:2], self.window, strict=True):
+        for size, window in zip(self.axes, self.window, strict=True):
             # Pixel centers of the enlarged window, in pixels of the window.
             at = np.clip((np.arange(size) + 0.5) * window / size - 0.5, 0, window - 1)
             near = np.minimum(at.astype(int), max(window - 2, 0))
@@ -298,35 +308,44 @@ def shift(largest: int, image_shape: Shape, *, wrap: bool = False) -> Shift:
       0.111
     """
     image = image_size(image_shape)
-    if int(largest) != largest or not 0 <= largest < min(image[:2]):
-        raise ValueError(f"largest: {largest}; 0 .. {min(image[:2]) - 1} is allowed")
+    most = min((size for size in image[:-1] if size > 1), default=1) - 1
+    if int(largest) != largest or not 0 <= largest <= most:
+        raise ValueError(f"largest: {largest}; 0 .. {most} is allowed")
     return Shift(largest=int(largest), wrap=wrap, image=image)
 
 
-def flip(probability: ArrayLike, image_shape: Shape, *, vertical: bool = False) -> Flip:
-    """Left and right change places with a probability; or top and bottom.
+def flip(
+    probability: ArrayLike,
+    image_shape: Shape,
+    *,
+    vertical: bool = False,
+    axis: int | None = None,
+) -> Flip:
+    """Left and right change places with a probability; or top and bottom, or the ends of an axis.
 
     Args:
       probability: in [0, 1].
-      image_shape: (H, W, C) or (H, W).
+      image_shape: (H, W, C) or (H, W); of sequences (T, 1, C), which are turned round in time.
       vertical: top and bottom.
+      axis: in place of `vertical`, which axis: 0 for the first, which of clips is time.
 
     Raises:
-      ValueError: probability out of range, not an image shape.
+      ValueError: probability out of range, not an image shape, no such axis.
 
     Example:
       >>> reconjax.noise.flip(0.5, (1, 2)).mean(np.eye(2)).tolist()
       [[0.5, 0.5], [0.5, 0.5]]
     """
     check("probability", probability, lambda p: (p >= 0) & (p <= 1), "in [0, 1]")
-    return Flip(
-        probability=jnp.asarray(probability, float),
-        vertical=vertical,
-        image=image_size(image_shape),
-    )
+    image = image_size(image_shape)
+    if axis is None:
+        axis = len(image) - 3 if vertical or image[-2] == 1 else len(image) - 2
+    elif vertical or not 0 <= axis < len(image) - 1:
+        raise ValueError(f"axis: {axis}; 0 .. {len(image) - 2}, and not with vertical, is allowed")
+    return Flip(probability=jnp.asarray(probability, float), axis=axis, image=image)
 
 
-def crop(window: int | Shape, image_shape: Shape) -> Crop:
+def crop(window: Window, image_shape: Shape) -> Crop:
     """A window at a random place, enlarged to the size of the image.
 
     Args:

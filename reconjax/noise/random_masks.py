@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from reconjax.noise.base import Shape, check, check_ratio, pytree, static
+from reconjax.noise.base import Shape, Window, check, check_ratio, pytree, static
 from reconjax.noise.groups import group_fields, patch_groups
 from reconjax.noise.masks import GroupMask
 from reconjax.noise.rays import RayPoint, SameGroup, point
@@ -177,7 +177,7 @@ def ranks(key: Array, shape: tuple[int, ...]) -> Array:
 
 def exact_patch_mask(
     mask_ratio: float,
-    patch_shape: int | Shape,
+    patch_shape: Window,
     image_shape: Shape,
     *,
     share_channels: bool = True,
@@ -219,7 +219,7 @@ def exact_patch_mask(
 
 def random_patch_mask(
     mask_ratio: Uniform | Beta | Sequence[float],
-    patch_shape: int | Shape,
+    patch_shape: Window,
     image_shape: Shape,
     *,
     exact: bool = False,

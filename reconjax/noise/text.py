@@ -1,7 +1,9 @@
 """One text form for every noise, for the command line and for records.
 
 A term is a name with values, `name:value:value`; values in brackets may be left out. PATCH is
-HEIGHTxWIDTH, or one number for a square; RATIO is the share that is dropped.
+HEIGHTxWIDTH, or one number for a square; * is a whole axis: 1x* is a row. Volumes and clips have
+DEPTHxHEIGHTxWIDTH, or one number for a cube; sequences one number. RATIO is the share that is
+dropped.
 
 | text                       | noise                                                       |
 |----------------------------|-------------------------------------------------------------|
@@ -24,6 +26,7 @@ HEIGHTxWIDTH, or one number for a square; RATIO is the share that is dropped.
 | shift:PIXELS               | `shift`                                                     |
 | flip[:PROBABILITY]         | `flip`, left and right; 0.5 by default                      |
 | vflip[:PROBABILITY]        | `flip`, top and bottom; 0.5 by default                      |
+| tflip[:PROBABILITY]        | `flip` of the first axis: of time, or depth; 0.5 by default |
 | crop:PATCH                 | `crop`                                                      |
 
 Masks of patches take `partial` after the patch, which allows smaller patches at the lower and right
@@ -39,14 +42,14 @@ tighter, and parentheses group: `(flip|identity)+mask:0.5:2x2+gaussian:0.1`.
 import difflib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from jax import Array
 
 from reconjax.linalg.eigen import eigh_descending
 from reconjax.noise import additive, basis, compose, masks, operators, random_masks, visibility
-from reconjax.noise.base import Noise
+from reconjax.noise.base import Noise, parse_window
 from reconjax.summary.moments import Moments
 
 PHOTONS = 255.0
@@ -175,6 +178,7 @@ _FORMS = {
     "vflip": _Form(
         "PROBABILITY", lambda c, p=0.5: operators.flip(p, c.shape, vertical=True), optional=1
     ),
+    "tflip": _Form("PROBABILITY", lambda c, p=0.5: operators.flip(p, c.shape, axis=0), optional=1),
     "crop": _Form("PATCH", lambda c, s: operators.crop(s, c.shape)),
 }
 
@@ -184,7 +188,7 @@ def parse_noise(text: str, example_shape: Sequence[int], data: Data | None = Non
 
     Args:
       text: e.g. "mask:0.5:2x2+gaussian:0.1".
-      example_shape: (H, W, C) or (D,).
+      example_shape: (H, W, C) or (D,); (D, H, W, C) of volumes, (T, 1, C) of sequences.
       data: what `thin`, `pca-mask` and `fill=` need to know: `Moments`, a `Spectrum`, or the mean
         image alone (D,) or (H, W, C), which does not do for `pca-mask`.
 
@@ -287,13 +291,11 @@ class _Parser:
         except ValueError as error:
             raise self._error(start, end, str(error)) from None
 
-    def _value(self, kind: str, start: int, end: int) -> float | tuple[float, float]:
+    def _value(self, kind: str, start: int, end: int) -> Any:
         text = self.text[start:end].strip()
         try:
             if kind == "PATCH":
-                match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
-                if match:
-                    return int(match[1]), int(match[2] or match[1])
+                return parse_window(text)
             elif kind == "LOW-HIGH":
                 low, high = re.split(r"(?<![eE])-", text)
                 return float(low), float(high)
@@ -301,7 +303,10 @@ class _Parser:
                 return float(text)
         except ValueError:
             pass
-        what = {"PATCH": "HEIGHTxWIDTH or one number", "LOW-HIGH": "two numbers LOW-HIGH"}
+        what = {
+            "PATCH": "HEIGHTxWIDTH or one number, * for a whole axis",
+            "LOW-HIGH": "two numbers LOW-HIGH",
+        }
         raise self._error(start, end, f"{kind} is {what.get(kind, 'a number')}")
 
     def _split(self, separator: str, start: int, end: int) -> Iterator[tuple[int, int]]:

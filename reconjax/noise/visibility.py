@@ -10,6 +10,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from reconjax.noise.base import (
     Shape,
+    Window,
     check_probabilities,
     image_size,
     pytree,
@@ -27,35 +28,35 @@ class BlockMask(GroupMask):
     """One block at a random place is dropped, all channels (cut-out). The groups are the pixels.
 
     Attributes:
-      image: (H, W).
-      window: (height, width) of the block.
+      image: (H, W), or the sizes of more axes.
+      window: (height, width) of the block, or a side for each axis.
       partial: the block may stick out: its center is uniform on the pixels.
     """
 
-    image: tuple[int, int] = static()
-    window: tuple[int, int] = static()
+    image: tuple[int, ...] = static()
+    window: tuple[int, ...] = static()
     partial: bool = static()
 
     def draw(self, key: Array, shape: tuple[int, ...]) -> Array:
         """All pixels but those of a block."""
-        hidden = []
-        for axis, subkey in enumerate(jax.random.split(key)):
+        hidden = jnp.ones((*shape, 1), bool)
+        for axis, subkey in enumerate(jax.random.split(key, len(self.image))):
             covers = jnp.asarray(self._covers(axis))
             place = jax.random.randint(subkey, shape, 0, covers.shape[0], jnp.int32)
-            hidden.append(covers[place])
-        rows, columns = hidden
-        return ~(rows[..., :, None] & columns[..., None, :]).reshape(*shape, self.count)
+            both = hidden[..., :, None] & covers[place][..., None, :]
+            hidden = both.reshape(*shape, -1)
+        return ~hidden
 
     def visibility(self, dtype: DTypeLike) -> tuple[Array, Array]:
         """1 - P(i hidden), and 1 - P(i hidden) - P(j hidden) + P(both hidden)."""
-        once, twice = [], []
-        for axis, place in enumerate((self.groups // self.image[1], self.groups % self.image[1])):
+        hidden: Any = 1.0
+        twice: Any = 1.0
+        for axis, place in enumerate(jnp.unravel_index(self.groups, self.image)):
             covers = self._covers(axis).astype(np.float64)
             both = jnp.asarray(covers.T @ covers / len(covers), dtype)
-            twice.append(both[place[:, None], place])
-            once.append(jnp.diagonal(both)[place])
-        hidden = once[0] * once[1]
-        return 1 - hidden, 1 - hidden[:, None] - hidden + twice[0] * twice[1]
+            twice = twice * both[place[:, None], place]
+            hidden = hidden * jnp.diagonal(both)[place]
+        return 1 - hidden, 1 - hidden[:, None] - hidden + twice
 
     def _covers(self, axis: int) -> np.ndarray:
         """(places, size) bool: the rows, or columns, of the block at each place."""
@@ -137,7 +138,7 @@ class PairMask(GroupMask):
 
 
 def block_mask(
-    window: int | Shape,
+    window: Window,
     image_shape: Shape,
     *,
     partial: bool = False,
@@ -160,12 +161,12 @@ def block_mask(
       0.75
     """
     size = window_size("window", window, image_shape)
-    height, width, _ = image_size(image_shape)
-    if size == (height, width) and not partial:
+    *axes, _ = image_size(image_shape)
+    if size == tuple(axes) and not partial:
         raise ValueError(f"window: {size} always drops the whole image; a smaller one is needed")
     return BlockMask(
         **group_fields(patch_groups(1, image_shape), fill),
-        image=(height, width),
+        image=tuple(axes),
         window=size,
         partial=partial,
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from reconjax.grid.grids import gaussian_grid, mask_grid, pixel_grid
-from reconjax.noise.base import check
+from reconjax.noise.base import check, parse_window, window_size
 from reconjax.noise.groups import usual_patches
 from reconjax.storage.parts import fingerprint
 from reconjax.studies.rays import Arrays, Grid
@@ -56,33 +56,37 @@ def noise_grid(
         return pixel_grid((source.features,), strengths), axes
     shape = image_shape_of(source, image_shape)
     if patches is None:
-        sizes, cut = usual_patches((shape[0], shape[1], shape[2]))
+        sizes, cut = usual_patches(shape)
         partial = partial or cut
     else:
-        sizes = [patch_shape(patch) for patch in patches]
+        sizes = [patch_shape(patch, shape) for patch in patches]
     if not sizes:
         raise ValueError("patches: none; at least one is needed")
     grid = mask_grid(shape, sizes, strengths, exact=noise == "exact", partial=partial)
-    return grid, {"patch": np.asarray([f"{height}x{width}" for height, width in sizes]), **axes}
+    return grid, {"patch": np.asarray(["x".join(map(str, size)) for size in sizes]), **axes}
 
 
-def patch_shape(patch: Patch) -> tuple[int, int]:
-    """(height, width) of 4, (4, 2), "4" or "4x2"."""
-    sides: Any = patch.lower().split("x") if isinstance(patch, str) else np.atleast_1d(patch)
+def patch_shape(patch: Patch, shape: Sequence[int]) -> tuple[int, ...]:
+    """(height, width) of 4, (4, 2), "4", "4x2" or "1x*", or a side for each axis of the data."""
     try:
-        whole = [int(side) for side in sides]
-        if not isinstance(patch, str) and not np.array_equal(whole, sides):
-            raise ValueError
-        height, width = whole * 2 if len(whole) == 1 else whole
+        if isinstance(patch, str):
+            window = parse_window(patch)
+        else:
+            whole = [int(side) for side in np.atleast_1d(np.asarray(patch))]
+            if not np.array_equal(whole, np.atleast_1d(np.asarray(patch))):
+                raise ValueError
+            window = whole[0] if len(whole) == 1 else list[int | None](whole)
     except (ValueError, TypeError):
-        raise ValueError(f"patches: {patch!r}; sizes like 4, (4, 2) or '4x2' are needed") from None
-    return height, width
+        raise ValueError(
+            f"patches: {patch!r}; sizes like 4, (4, 2), '4x2' or '1x*' are needed"
+        ) from None
+    return window_size("patches", window, shape)
 
 
 def image_shape_of(source: Source, given: Sequence[int] | None) -> Sequence[int]:
     """(H, W, C), as given or that of the data."""
     if given is not None:
-        if len(given) not in (2, 3) or math.prod(given) != source.features:
+        if len(given) not in (2, 3, 4) or math.prod(given) != source.features:
             raise ValueError(
                 f"image_shape: {tuple(given)}; (H, W, C) of {source.features} values is needed"
             )

@@ -10,7 +10,7 @@ import xarray
 
 from reconjax.data import Dataset
 from reconjax.noise import Noise, noise_text, parse_noise
-from reconjax.noise.groups import usual_patches
+from reconjax.noise.groups import cut_at_edges, usual_patches
 from reconjax.storage.files import output_folder
 from reconjax.studies.labeled import labeled, save
 from reconjax.studies.reading import Reading
@@ -116,13 +116,12 @@ def detect(
 
 def _usual(example_shape: tuple[int, ...]) -> list[str | Noise]:
     """The noises when none is given: masks of small patches."""
-    if len(example_shape) != 3:
+    if len(example_shape) < 3:
         return ["gaussian:0.5", "pixel:0.75"]
-    height, width, _ = example_shape
-    masks = [
-        f"mask:0.75:{h}x{w}" + (":partial" if height % h or width % w else "")
-        for h, w in usual_patches(example_shape)[0]
-    ]
+    masks = []
+    for size in usual_patches(example_shape)[0]:
+        partial = ":partial" if cut_at_edges(size, example_shape) else ""
+        masks.append(f"mask:0.75:{'x'.join(map(str, size))}{partial}")
     return ["gaussian:0.5", *masks]
 
 

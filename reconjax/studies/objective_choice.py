@@ -11,9 +11,10 @@ import xarray
 from reconjax.data import Dataset
 from reconjax.evidence.comparison import Comparison
 from reconjax.grid.sweep import PRECISIONS
+from reconjax.noise.groups import cut_at_edges
 from reconjax.storage.files import output_folder
 from reconjax.storage.parts import Parts
-from reconjax.studies.axes import Patch, latent_dims_axis, noise_grid, patch_shape, predicted
+from reconjax.studies.axes import Patch, latent_dims_axis, noise_grid, predicted
 from reconjax.studies.families import comparison_variables, with_test_split
 from reconjax.studies.labeled import labeled, save
 from reconjax.studies.rays import Arrays, GridProblem, GridSolution, posed, solve
@@ -171,8 +172,7 @@ def _names(noise: str, axes: Arrays, example_shape: Sequence[int]) -> list[str]:
     if "patch" in axes:
         patches = []
         for patch in axes["patch"]:
-            height, width = patch_shape(str(patch))
-            cut = example_shape[0] % height or example_shape[1] % width
+            cut = cut_at_edges([int(side) for side in str(patch).split("x")], example_shape)
             patches.append(f":{patch}:partial" if cut else f":{patch}")
     return [f"{noise}:{strength:g}{patch}" for patch in patches for strength in _strengths(axes)]
 

@@ -17,6 +17,7 @@ class Reading(TypedDict, total=False):
       standardize: scale every feature to variance 1.
       memory: GiB; what needs more is refused before any work. By default what the device has.
       channels_first: whether images in arrays are (N, C, H, W); see `Dataset.from_arrays`.
+      axes: what the axes of arrays are, as in "TC" for sequences; see `reconjax.data.layout`.
       targets: what the labels of arrays are, "classes" or "real"; see `Dataset.from_arrays`.
       resize: the size of images, 32 or "48x64"; see `reconjax.data.load`.
       crop: the size of their centered part that is kept.
@@ -38,6 +39,7 @@ class Reading(TypedDict, total=False):
     standardize: bool
     memory: float | None
     channels_first: bool | None
+    axes: str | None
     targets: Literal["classes", "real"] | None
     resize: int | str | None
     crop: int | str | None

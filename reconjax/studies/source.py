@@ -38,7 +38,8 @@ FOLDS = 19
 TEST_FOLDS = 20
 TEST_FOLDS_BYTES = 2**30
 # Options for what lies in files, and those for any data.
-FILES = ("channels_first", "targets", "skip_corrupt", "image_key", "target_key", "target_patch")
+ARRAYS = ("channels_first", "axes")
+FILES = (*ARRAYS, "targets", "skip_corrupt", "image_key", "target_key", "target_patch")
 CHANGES = ("resize", "crop", "gray", "test_share")
 
 Batch = tuple[np.ndarray, np.ndarray]
@@ -124,7 +125,7 @@ class Source:
         other = self.reading.get("unlabeled")
         if other is not None:
             if not isinstance(other, Dataset):
-                options = self._options(("data_dir", "channels_first", "skip_corrupt", "image_key"))
+                options = self._options(("data_dir", *ARRAYS, "skip_corrupt", "image_key"))
                 other = load(other, **options)
             shapes = self._options(("resize", "crop", "gray"))
             opened = with_unlabeled(opened, changed(other, **shapes))

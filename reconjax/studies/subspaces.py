@@ -8,6 +8,7 @@ import numpy as np
 import xarray
 
 from reconjax.data import Dataset
+from reconjax.data.layout import shape_text
 from reconjax.data.units import as_floats
 from reconjax.storage.files import output_folder
 from reconjax.studies.labeled import labeled, save
@@ -63,6 +64,9 @@ def project(
     if source.dataset is None:
         raise ValueError("data: moments; project needs a data set of images")
     names, shape = source.dataset.class_names, source.dataset.image_shape
+    if len(shape) != 3:
+        what = shape_text(shape)
+        raise ValueError(f"data: {source.name} holds {what}; this needs images (N, H, W, C)")
     folder = output_folder(out) if out is not None and hosts.first() else None
     principal = source.spectrum(variance)
     shown = (source.test or source.train).sample(images, source.seed)

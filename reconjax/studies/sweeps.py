@@ -24,7 +24,6 @@ from reconjax.studies.axes import (
     names_of_target,
     noise_grid,
     numbers,
-    patch_shape,
     predicted,
 )
 from reconjax.studies.labeled import labeled, open_result, save, settings_text
@@ -78,7 +77,8 @@ def sweep(
         are no folds and no test split.
       noise: "mask": Bernoulli masks of patches; "exact": of an exact number of patches, as MAE's;
         "pixel": of single values; "gaussian": additive and isotropic.
-      patches: of "mask" and "exact", each 4, (4, 2) or "4x2", height x width in pixels; 1, 2, 4.
+      patches: of "mask" and "exact", each 4, (4, 2), "4x2", or "1x*" for whole rows, height x width
+        in pixels; (2, 4, 4) of volumes; 1, 2, 4 by default.
       ratios: the shares that are dropped, in [0, 1); 0, 0.25, 0.5, 0.75, 0.9, 0.99.
       stds: of "gaussian", in units of x, where images lie in [0, 1]; 0, 0.1, 0.25, 0.5, 1.
       weights: λ in [0, inf] of reconstruction against supervision; inf: reconstruction alone.
@@ -298,7 +298,8 @@ def _plain(
     """The arrays of sweep.npz, (P, R, L, Kn)."""
     arrays: Arrays = {}
     if "patch" in axes:
-        arrays["patch_shape"] = np.asarray([patch_shape(str(patch)) for patch in axes["patch"]])
+        sides = [[int(side) for side in str(patch).split("x")] for patch in axes["patch"]]
+        arrays["patch_shape"] = np.asarray(sides)
     for name, plain in STRENGTHS.items():
         if name in axes:
             arrays[plain] = axes[name]

@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 
 from reconjax.linalg.precision import highest
 from reconjax.linalg.products import gram
-from reconjax.noise.base import Shape, check, pytree, static
+from reconjax.noise.base import Shape, Window, check, parse_window, pytree, static
 from reconjax.noise.groups import patch_groups
 from reconjax.noise.operators import Blur, blur
 
@@ -192,7 +192,7 @@ def whitened(power: ArrayLike) -> Target:
     return WhitenedInput(power=jnp.asarray(power, float))
 
 
-def patch_centered(patch_shape: int | Shape, image_shape: Shape) -> Target:
+def patch_centered(patch_shape: Window, image_shape: Shape) -> Target:
     """Each patch less its mean: the linear part of the normalized patches of masked autoencoders.
 
     Args:
@@ -274,8 +274,7 @@ def parse_target(text: str, example_shape: Shape) -> Target:
         if name == "whitened":
             return whitened(float(value))
         if name == "patch-centered":
-            sides = [int(side) for side in value.split("x")]
-            return patch_centered(sides * 2 if len(sides) == 1 else sides, example_shape)
+            return patch_centered(parse_window(value), example_shape)
         if name == "highpass":
             return high_pass(float(value), example_shape)
     except ValueError as error:

@@ -258,8 +258,8 @@ def test_standard_deviations_out_of_range_are_refused(std):
         ((3, 3), SHAPE, "patch_shape: 3x3 does not divide the 3x4 image"),
         ((0, 1), SHAPE, r"patch_shape: \(0, 1\); .* from \(1, 1\) to \(3, 4\)"),
         ((4, 4), SHAPE, r"patch_shape: \(4, 4\); .* from \(1, 1\) to \(3, 4\)"),
-        (1, (24,), r"image_shape: \(24,\); patches need \(H, W, C\) images"),
-        (1, (2, 3, 4, 1), r"image_shape: \(2, 3, 4, 1\); patches need"),
+        (1, (24,), r"image_shape: \(24,\); patches need images \(H, W, C\)"),
+        (1, (2, 3, 1, 4, 1), r"image_shape: \(2, 3, 1, 4, 1\); patches need"),
         ((1, 1, 1), SHAPE, r"patch_shape: \(1, 1, 1\); \(height, width\)"),
     ],
 )
