@@ -49,13 +49,19 @@ def one_scale(train: Any, test: Any, x_train: np.ndarray, x_test: np.ndarray) ->
         )
     if (x_train.dtype == np.uint8) != (x_test.dtype == np.uint8):
         raise ValueError(
-            f"x_test is {np.asarray(test).dtype}, x_train {np.asarray(train).dtype}: uint8 alone is"
+            f"x_test is {_dtype(test)}, x_train {_dtype(train)}: uint8 alone is"
             " divided by 255, so both must be uint8 or neither"
         )
     return x_test
 
 
+def _dtype(value: Any) -> Any:
+    return value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
+
+
 def _as_array(value: Any, name: str) -> np.ndarray:
+    if hasattr(value, "toarray"):  # of SciPy, sparse
+        value = value.toarray()
     try:
         return np.asarray(value)
     except ValueError:  # rows of unequal length

@@ -1,14 +1,14 @@
 """A split that reads a loader: any iterable of batches (x, y), such as PyTorch's or Grain's."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from reconjax.data.arrays import as_images
 from reconjax.data.dataset import Dataset
-from reconjax.data.labels import as_labels
 from reconjax.data.split import ArraySplit, Split
+from reconjax.data.tasks import known
 
 # Examples of so many bytes in all are kept in memory from the first pass on.
 KEPT_BYTES = 2**30
@@ -86,9 +86,9 @@ class _Loader:
         self, batches: Iterable[Any], name: str, channels_first: bool | None, axes: str | None
     ) -> None:
         self._batches, self._name, self._how = batches, name, (channels_first, axes)
-        self._targets = np.zeros(0)
+        self._targets: Any = np.zeros(0)
 
-    def first_pass(self) -> tuple[np.ndarray | None, np.ndarray, tuple[int, ...], int]:
+    def first_pass(self) -> tuple[np.ndarray | None, Any, tuple[int, ...], int]:
         """Examples (N, ...), or None where they are too large; targets; their shape; N."""
         kept: list[np.ndarray] | None = []
         targets, shape, size, count = [], None, 0, 0
@@ -103,7 +103,7 @@ class _Loader:
                 kept.append(np.array(x))
         if shape is None:
             raise ValueError(f"{self._name}: no batches; at least one is needed")
-        self._targets = np.concatenate(targets)
+        self._targets = _joined(targets, self._name)
         if kept is None and iter(self._batches) is self._batches:
             raise ValueError(
                 f"{self._name}: an iterator of more than {KEPT_BYTES >> 20} MiB; a loader that can"
@@ -115,7 +115,7 @@ class _Loader:
         """The examples at `numbers`, sorted, batch by batch."""
         start = place = 0
         for x, y in self._pairs():
-            if not np.array_equal(y, self._targets[start : start + len(x)]):
+            if not _same(y, _part(self._targets, slice(start, start + len(x)))):
                 raise ValueError(
                     f"{self._name}: targets {start} .. {start + len(x)} differ from those of the"
                     " first pass: the order must stay (shuffle=False)"
@@ -126,17 +126,47 @@ class _Loader:
             start, place = start + len(x), int(end)
             if place == len(numbers):
                 return
-        raise ValueError(f"{self._name}: {start} examples, {len(self._targets)} in the first pass")
+        raise ValueError(f"{self._name}: {start} examples, fewer than in the first pass")
 
-    def _pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _pairs(self) -> Iterator[tuple[np.ndarray, Any]]:
         for batch in self._batches:
             if not isinstance(batch, tuple | list) or len(batch) != 2:
                 raise ValueError(f"{self._name}: pairs (x, y) of a batch each are needed")
             x = as_images(batch[0], self._name, *self._how)
-            y = np.asarray(batch[1])
-            if len(y) != len(x):
-                raise ValueError(f"{self._name}: a batch of {len(y)} targets for {len(x)} examples")
-            yield x, y
+            y = batch[1]
+            if isinstance(y, Mapping):
+                tasks = {name: np.asarray(own) for name, own in y.items()}
+            else:
+                tasks = {"": np.asarray(y)}
+            for own in tasks.values():
+                if len(own) != len(x):
+                    raise ValueError(
+                        f"{self._name}: a batch of {len(own)} targets for {len(x)} examples"
+                    )
+            yield x, tasks if isinstance(y, Mapping) else tasks[""]
+
+
+def _joined(targets: list[Any], name: str) -> Any:
+    """Those of all batches, of one task or of each."""
+    if not isinstance(targets[0], Mapping):
+        return np.concatenate(targets)
+    for own in targets:
+        if not isinstance(own, Mapping) or set(own) != set(targets[0]):
+            raise ValueError(f"{name}: a batch without the tasks {', '.join(targets[0])}")
+    return {task: np.concatenate([own[task] for own in targets]) for task in targets[0]}
+
+
+def _part(targets: Any, rows: slice) -> Any:
+    if isinstance(targets, Mapping):
+        return {task: own[rows] for task, own in targets.items()}
+    return targets[rows]
+
+
+def _same(given: Any, first: Any) -> bool:
+    """Whether targets are those of the first pass; NaN, for no label, is like NaN."""
+    if isinstance(given, Mapping):
+        return all(_same(own, first[task]) for task, own in given.items())
+    return np.array_equal(given, first, equal_nan=given.dtype.kind == "f")
 
 
 def dataset_of_batches(
@@ -155,26 +185,31 @@ def dataset_of_batches(
     passes = [loader.first_pass() for loader in loaders]
     if len(passes) > 1 and passes[0][2] != passes[1][2]:
         raise ValueError(f"test: examples of shape {passes[1][2]}; train has {passes[0][2]}")
-    labels = as_labels(
-        *[each[1] for each in passes],
+    labels = known(
+        [each[1] for each in passes],
+        ("y of train", "y of test"),
+        counts=[each[3] for each in passes],
         class_names=class_names,
         targets=targets,
-        names=("y of train", "y of test"),
     )
-    splits: list[Split] = []
-    for loader, (kept, _, shape, count), own in zip(
-        loaders, passes, (labels.train, labels.test), strict=False
-    ):
-        assert own is not None
-        if kept is not None:
-            splits.append(ArraySplit(kept, own))
-        else:
-            splits.append(LoaderSplit(loader, np.arange(count), own, shape))
+
+    def split(place: int, numbers: np.ndarray, own: np.ndarray) -> Split:
+        kept, _, shape, count = passes[place]
+        if kept is None:
+            return LoaderSplit(loaders[place], numbers, own, shape)
+        return ArraySplit(kept if len(numbers) == count else kept[numbers], own)
+
+    splits = [
+        split(place, np.flatnonzero(there), own)
+        for place, (there, own) in enumerate(zip(labels.there, labels.labels, strict=True))
+    ]
+    absent = np.flatnonzero(~labels.there[0])
+    none = (split(0, absent, np.zeros(len(absent), np.int64)),) if len(absent) else ()
     return Dataset(
         name=name,
-        class_names=labels.class_names,
         train=splits[0],
         test=splits[1] if len(splits) > 1 else None,
-        real_targets=labels.real_targets,
-        targets_note=labels.note,
+        notes=labels.notes,
+        unlabeled=none,
+        **labels.described,
     )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from reconjax.data.arrays import as_images, one_scale
+from reconjax.data.sparse import SparseSplit, as_sparse, is_sparse
 from reconjax.data.split import ArraySplit, Split
 from reconjax.data.targets import targets_text, warn_of_many_classes
 from reconjax.data.tasks import Task, known
@@ -123,7 +124,8 @@ class Dataset:
         nearly as many classes as samples, unless `targets` or `class_names` say that they are.
 
         Args:
-            x_train: (N, H, W, C), (N, H, W), which gets a channel, or (N, D). uint8 and floats
+            x_train: (N, H, W, C), (N, H, W), which gets a channel, or (N, D), which may be a sparse
+                matrix of SciPy and then stays one. uint8 and floats
                 stay as they are; other integers and truth values become floats of the same value.
             y_train: (N,) or (N, 1) whole numbers, truth values or texts, at least two classes, or
                 one-hot (N, C); or real values, (N,) or (N, C), see `reconjax.data.labels`. -1, NaN
@@ -155,17 +157,17 @@ class Dataset:
         if (x_test is None) != (y_test is None):
             given, missing = ("y_test", "x_test") if x_test is None else ("x_test", "y_test")
             raise ValueError(f"{given} is given without {missing}: give both or neither")
-        images = as_images(x_train, "x_train", channels_first, axes)
+        images = _rows(x_train, "x_train", channels_first, axes)
         inputs = [images]
         labels_of: list[Any] = [y_train]
         if x_test is not None:
-            test_images = as_images(x_test, "x_test", channels_first, axes)
+            test_images = _rows(x_test, "x_test", channels_first, axes)
             inputs.append(one_scale(x_train, x_test, images, test_images))
             labels_of.append(y_test)
         labels = known(
             labels_of,
             ("y_train", "y_test"),
-            counts=list(map(len, inputs)),
+            counts=[rows.shape[0] for rows in inputs],
             class_names=class_names,
             targets=targets,
             target_patch=target_patch,
@@ -175,7 +177,7 @@ class Dataset:
             warn_of_many_classes(labels.labels[0], "y_train")
         absent = images[~labels.there[0]]
         splits = [
-            ArraySplit(rows if there.all() else rows[there], own)
+            _split(rows if there.all() else rows[there], own)
             for rows, there, own in zip(inputs, labels.there, labels.labels, strict=True)
         ]
         return cls(
@@ -183,7 +185,7 @@ class Dataset:
             train=splits[0],
             test=splits[1] if len(splits) > 1 else None,
             notes=labels.notes,
-            unlabeled=(ArraySplit(absent, np.zeros(len(absent), np.int64)),) if len(absent) else (),
+            unlabeled=(_without(absent),) if absent.shape[0] else (),
             **labels.described,
         )
 
@@ -206,7 +208,7 @@ class Dataset:
 
         Args:
             train: batches (x, y) of arrays or of what NumPy takes for one, x as `x_train` of
-                `from_arrays`, y as `y_train`.
+                `from_arrays`, or sparse matrices of SciPy, y as `y_train`.
             test: the same for the test split; None for none.
             class_names: as in `from_arrays`.
             name: what to call the set.
@@ -241,10 +243,27 @@ class Dataset:
         for argument, value in (("y_test", y_test), ("class_names", class_names)):
             if value is not None:
                 raise ValueError(f"{argument} is given without y_train: give both or neither")
-        images = as_images(x_train, "x_train", channels_first, axes)
-        train, test = ArraySplit(images, np.zeros(len(images), np.int64)), None
+        images = _rows(x_train, "x_train", channels_first, axes)
+        test = None
         if x_test is not None:
-            held_out = as_images(x_test, "x_test", channels_first, axes)
-            held_out = one_scale(x_train, x_test, images, held_out)
-            test = ArraySplit(held_out, np.zeros(len(held_out), np.int64))
-        return cls(name=name, class_names=(), train=train, test=test)
+            held_out = _rows(x_test, "x_test", channels_first, axes)
+            test = _without(one_scale(x_train, x_test, images, held_out))
+        return cls(name=name, class_names=(), train=_without(images), test=test)
+
+
+def _rows(value: Any, name: str, channels_first: bool | None, axes: str | None) -> Any:
+    """Examples as arrays, or as a sparse matrix, checked."""
+    if not is_sparse(value):
+        return as_images(value, name, channels_first, axes)
+    if channels_first or axes:
+        raise ValueError(f"{name} is sparse: its rows are vectors, without other axes")
+    return as_sparse(value, name)
+
+
+def _split(rows: Any, labels: np.ndarray) -> Split:
+    return SparseSplit(rows, labels) if is_sparse(rows) else ArraySplit(rows, labels)
+
+
+def _without(rows: Any) -> Split:
+    """A split without labels."""
+    return _split(rows, np.zeros(rows.shape[0], np.int64))

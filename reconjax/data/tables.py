@@ -21,6 +21,7 @@ from reconjax.data.encoded import Images, encoded_dataset, surveyed
 from reconjax.data.geometry import Geometry
 from reconjax.data.hf import cause, datasets_package, quiet
 from reconjax.data.masks import decoded_mask
+from reconjax.data.table_columns import check_numbers, column, finite_column
 from reconjax.data.table_files import TableFiles
 from reconjax.data.tasks import known
 
@@ -232,7 +233,9 @@ def _targets(
     """The targets of all splits, NaN or None where there is none, and what they are."""
     if _is_image(tables[0].features[target]):
         return _masks(tables, target, name, size), targets
-    values = [_column(table, target) for table in tables]
+    if targets == "real":
+        check_numbers(tables[0], target, name, needed=True)
+    values = [column(table, target) for table in tables]
     feature = tables[0].features[target]
     if type(feature).__name__ != "ClassLabel":
         return np.concatenate(values), targets
@@ -271,20 +274,6 @@ def _called(data: Dataset, features: Any, wanted: Sequence[str]) -> Dataset:
     return dataclasses.replace(data, class_names=names)
 
 
-def _column(table: Any, column: str) -> np.ndarray:
-    """A column as an array; missing numbers are NaN, missing texts None."""
-    arrow = table.select_columns([column]).with_format("arrow")[:].column(column)
-    kind = type(table.features[column]).__name__
-    if kind in ("Value", "ClassLabel"):
-        values = arrow.to_numpy()
-        return values if values.dtype.kind != "O" else np.array(arrow.to_pylist(), object)
-    listed = arrow.to_pylist()
-    try:
-        return np.array(listed)
-    except ValueError:
-        raise ValueError(f"{column} holds lists of several lengths: all must have one") from None
-
-
 def _numbers(
     tables: Sequence[Any],
     features: Any,
@@ -299,16 +288,18 @@ def _numbers(
     lists = [k for k, v in features.items() if k not in wanted and _is_list(v)]
     scalars = [k for k, v in features.items() if k not in wanted and _is_number(v)]
     if len(lists) == 1:
-        inputs = [_column(table, lists[0]) for table in tables]
+        inputs = [finite_column(table, lists[0], name) for table in tables]
     elif lists or not scalars:
         why = "has neither images nor columns of numbers" if not lists else "has several arrays"
         raise ValueError(f"{name} {why} (--image-key names the inputs): {_columns(features)}")
     else:
         inputs = [
-            np.stack([_column(table, key).astype(np.float64) for key in scalars], axis=1)
+            np.stack([finite_column(table, key, name) for key in scalars], axis=1)
             for table in tables
         ]
         left_out = [key for key in features if key not in scalars and key not in wanted]
+        for key in left_out:
+            check_numbers(tables[0], key, name)
         notes.append(f"features are {_listed(scalars)}")
         if left_out:
             notes.append(f"left out, for they are no numbers: {_listed(left_out)}")

@@ -133,3 +133,27 @@ def samples_memory(size: int, features: int, batch_size: int = 1, itemsize: int 
       True
     """
     return 8 * size**2 * (8 + 11 * batch_size) + size * features * itemsize
+
+
+def samples_that_fit(there: int, features: int, batch_size: int = 1, itemsize: int = 4) -> int:
+    """The largest N whose `samples_memory` is at most `there` bytes.
+
+    Args:
+      there: bytes.
+      features: D.
+      batch_size: as in `samples_memory`.
+      itemsize: as in `samples_memory`.
+
+    Example:
+      >>> from reconjax.grid.stored_samples import samples_memory, samples_that_fit
+      >>> most = samples_that_fit(2**30, 3072)
+      >>> [samples_memory(n, 3072, itemsize=4) <= 2**30 for n in (most, most + 1)]
+      [True, False]
+    """
+    matrices, row = 8 * (8 + 11 * batch_size), features * itemsize
+    most = int(((row**2 + 4 * matrices * there) ** 0.5 - row) / (2 * matrices))
+    while samples_memory(most + 1, features, batch_size, itemsize) <= there:
+        most += 1
+    while most and samples_memory(most, features, batch_size, itemsize) > there:
+        most -= 1
+    return most

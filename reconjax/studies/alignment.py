@@ -15,6 +15,7 @@ from reconjax.storage.files import output_folder
 from reconjax.studies.labeled import labeled, save
 from reconjax.studies.limits import check_whole
 from reconjax.studies.reading import Reading
+from reconjax.studies.sample_side import held_out_of, principal_side
 from reconjax.studies.source import Source
 from reconjax.summary import hosts
 from reconjax.summary.moments import Moments
@@ -93,7 +94,9 @@ def align(
             raise ValueError(
                 f"bootstrap: {bootstrap}; with fewer samples than features 0 alone is allowed"
             )
-        principal = source.spectrum()
+        samples = principal_side(source)
+        principal = samples.spectrum
+        errors |= held_out_of(samples, source.tasks)
     else:
         moments, parts = source.folded_moments(bootstrap, CHEAP)
         principal = spectrum(moments)

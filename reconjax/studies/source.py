@@ -18,7 +18,7 @@ from reconjax.data.units import as_floats
 from reconjax.data.unlabeled import count as unlabeled_count
 from reconjax.data.unlabeled import with_unlabeled
 from reconjax.evidence.bootstrap import BALANCED, bootstrap
-from reconjax.studies.limits import check_whole, device_memory
+from reconjax.studies.limits import check_fits, check_whole, device_memory
 from reconjax.studies.progress import counted, progress_bar, say
 from reconjax.studies.reading import Reading
 from reconjax.summary import hosts
@@ -194,20 +194,17 @@ class Source:
         """A bar; see `progress_bar`."""
         return progress_bar(label, total, self.reading.get("progress", True))
 
-    def check_memory(self, needed: int, what: str) -> None:
+    def check_memory(self, needed: int, what: str, by_samples: bool = False) -> None:
         """Refuses, before any work, what does not fit into `memory` or else the device's memory.
 
         Raises:
-          ValueError: one line with both sizes.
+          ValueError: one line with both sizes, and what would fit.
         """
-        there = self._memory()
-        if needed > there:
-            raise ValueError(
-                f"{self.name}: {what} of D = {self.features} features need about"
-                f" {needed / 2**30:.3g} GiB; {there / 2**30:.3g} GiB are there (--memory);"
-                " less is needed for fewer features (--resize) or fewer samples than features"
-                " (--max-samples)"
-            )
+        shape = () if self.dataset is None else self.dataset.example_shape
+        samples = self.needs_moments is None
+        check_fits(
+            self.name, what, needed, self.memory(), self.features, shape, samples, by_samples
+        )
 
     @property
     def needs_moments(self) -> str | None:
@@ -229,7 +226,7 @@ class Source:
 
     def moments_fit(self) -> bool:
         """Whether there is memory for (D, D) moments."""
-        return self._moments_size() <= self._memory()
+        return self._moments_size() <= self.memory()
 
     def moments(self) -> Moments:
         """Moments of the training split; of all examples, where no labels are looked at."""
@@ -373,7 +370,8 @@ class Source:
     def _moments_size(self) -> int:
         return DENSE_MATRICES * 8 * self.features * (self.features + self.num_targets)
 
-    def _memory(self) -> float:
+    def memory(self) -> float:
+        """Bytes that may be used."""
         limit = self.reading.get("memory")
         return limit * 2**30 if limit else device_memory()
 

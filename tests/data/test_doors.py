@@ -1,15 +1,22 @@
 """The door for arrays: what targets, units and axes are taken for, wherever they come from."""
 
+import re
 import warnings
 
+import chex
 import jax
 import numpy as np
 import pytest
+import scipy.sparse
 
 import reconjax as rj
+from reconjax import studies
 from reconjax.data import Dataset, ManyClassesWarning, load, load_npz
+from reconjax.data.batched import LoaderSplit
 from reconjax.data.layout import looks_channels_first, shape_text
+from reconjax.data.sparse import SparseSplit
 from reconjax.data.targets import strata
+from reconjax.studies.limits import check_fits
 from reconjax.training.examples import Centered, Examples
 
 RNG = np.random.default_rng(0)
@@ -274,7 +281,6 @@ def test_training_sees_integers_as_they_are():
         ((3, 48, 64), True),
         ((3, 32, 32), True),
         ((8, 8, 12), False),
-        ((8, 8, 8), False),
         ((7, 7, 512), False),
         ((32, 32, 1), False),
         ((1, 128, 9), False),  # a series of 9 channels
@@ -329,3 +335,72 @@ def test_what_is_printed_fits_a_line():
     x = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
     assert repr(rj.moments(x, x[:, :2])) == "Moments(3 features, 2 targets, float64)"
     assert repr(Dataset.from_arrays(x)) == "Dataset('arrays': 20 examples of (3,), no labels)"
+
+
+def test_loaders_keep_examples_without_a_label_apart_and_take_several_tasks():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 5)), np.arange(40) % 3
+    some = np.where(np.arange(40) % 4 == 0, -1, y)
+    loader = [(x[i : i + 7], some[i : i + 7]) for i in range(0, 40, 7)]
+    found, expected = Dataset.from_batches(loader), Dataset.from_arrays(x, some)
+    assert found.notes == expected.notes
+    for one, other in ((found.train, expected.train), (found.unlabeled[0], expected.unlabeled[0])):
+        every = np.arange(len(other))
+        for a, b in zip(one.examples(every), other.examples(every), strict=True):
+            np.testing.assert_array_equal(a, b)
+    age = np.where(some < 0, np.nan, x[:, 0])
+    tasks = [(x[i : i + 7], {"kind": y[i : i + 7], "age": age[i : i + 7]}) for i in range(0, 40, 7)]
+    several = Dataset.from_batches(tasks)
+    assert several.targets_text == "2 tasks: kind (3 classes), age (1 real target)"
+    assert len(several.unlabeled[0]) == 10
+    with pytest.raises(ValueError, match="train: a batch without the tasks kind, age"):
+        Dataset.from_batches([*tasks[:2], (x[:7], {"kind": y[:7]})])
+
+
+def test_large_loaders_are_read_anew_for_those_without_a_label(monkeypatch):
+    monkeypatch.setattr("reconjax.data.batched.KEPT_BYTES", 100)
+    x, y = np.random.default_rng(0).normal(size=(40, 5)), np.arange(40) % 3.0
+    y[::4] = np.nan
+    data = Dataset.from_batches([(x[i : i + 7], y[i : i + 7]) for i in range(0, 40, 7)])
+    assert isinstance(data.train, LoaderSplit)
+    np.testing.assert_array_equal(data.unlabeled[0].examples(np.arange(10))[0], x[::4])
+    np.testing.assert_array_equal(data.train.examples(np.arange(30))[0], x[np.arange(40) % 4 > 0])
+
+
+@pytest.mark.parametrize("kind", ["csr_array", "csc_matrix", "coo_array"])
+def test_sparse_matrices_stay_sparse_and_are_what_they_are_dense(kind):
+    rng = np.random.default_rng(0)
+    dense = rng.normal(size=(40, 6)) * (rng.random((40, 6)) < 0.4)
+    y = np.arange(40) % 3
+    sparse = getattr(scipy.sparse, kind)(dense)
+    data = Dataset.from_arrays(sparse, np.where(y == 2, -1, y), sparse, y % 2)
+    assert isinstance(data.train, SparseSplit)
+    same = Dataset.from_arrays(dense, np.where(y == 2, -1, y), dense, y % 2)
+    some = np.arange(9)
+    for one, other in ((data.train, same.train), (data.test, same.test)):
+        np.testing.assert_array_equal(one.examples(some)[0], other.examples(some)[0])
+    rows = scipy.sparse.csr_array(dense)
+    batches = Dataset.from_batches([(rows[i : i + 8], y[i : i + 8]) for i in range(0, 40, 8)])
+    np.testing.assert_array_equal(batches.train.examples(np.arange(40))[0], dense)
+    split = Dataset.from_arrays(rows, y).train
+    moments = rj.moments_from_batches(split.batches(16), num_classes=3)
+    chex.assert_trees_all_close(moments, rj.moments(dense, y), atol=1e-12)
+    with pytest.raises(ValueError, match="x_train holds 1 values that are NaN or infinite"):
+        Dataset.from_arrays(getattr(scipy.sparse, kind)(np.diag([1.0, np.inf])), [0, 1])
+    with pytest.raises(ValueError, match="sparse: its rows are vectors"):
+        Dataset.from_arrays(sparse, y, axes="T")
+
+
+def test_a_refusal_for_size_says_what_would_fit():
+    images = np.random.default_rng(0).integers(0, 256, (60, 40, 40, 3), dtype=np.uint8)
+    data = Dataset.from_arrays(images, np.arange(60) % 2)
+    with pytest.raises(ValueError) as caught:
+        studies.sweep(data, side="features", memory=0.2, patches=[4], ratios=[0.5])
+    said = str(caught.value)
+    assert "\n" not in said
+    form = r"what fits: --resize (\d+) .* or --max-samples (\d+), by samples"
+    size, most = re.search(form, said).groups()
+    features = 3 * int(size) ** 2
+    needed = rj.grid.sweep_memory(features, 2)
+    check_fits("set", "a sweep", needed, 0.2 * 2**30, features, (int(size), int(size), 3), True)
+    assert int(most) < 4800

@@ -133,7 +133,7 @@ def test_csv_of_features(tmp_path):
     assert sorted(held.labels.tolist()) == [0, 1, 2]
     gaps = [line if i != 4 else "3,,n3,ant" for i, line in enumerate(lines)]
     (tmp_path / "gaps.csv").write_text("\n".join(gaps) + "\n")
-    refused(lambda: load(str(tmp_path / "gaps.csv")), "x_train holds 1 values that are NaN")
+    refused(lambda: load(str(tmp_path / "gaps.csv")), "column 'b' holds no finite number in row 4")
     gaps = [line if i != 4 else "3,2,n3," for i, line in enumerate(lines)]
     (tmp_path / "none.csv").write_text("\n".join(gaps) + "\n")
     data = load(str(tmp_path / "none.csv"))
@@ -177,7 +177,7 @@ def test_a_dead_network_is_not_waited_for(monkeypatch):
         ({"image_key": "scan"}, "has no column 'scan': it has picture (Image), kind (ClassLabel)"),
         ({"target_key": "y"}, "has no column 'y'"),
         ({"targets": "real"}, "kind of s holds classes"),
-        ({"channels_first": True}, "channels_first: does not apply"),
+        ({"channels_first": True}, "channels_first: True; it does not apply to"),
     ],
 )
 def test_options_of_tables_that_are_refused(tmp_path, options, part):
@@ -314,3 +314,19 @@ def test_shards_that_are_refused(tmp_path):
     data = load(str(path))
     refused(lambda: whole(data.train), "000000.png", "--skip-corrupt")
     assert len(load(str(path), skip_corrupt=True).train) == 5
+
+
+def test_what_is_wrong_with_a_table_names_its_column_and_row(tmp_path):
+    def csv(text):
+        (tmp_path / "t.csv").write_text(text)
+        return lambda **options: load(tmp_path / "t.csv", **options)
+
+    rows = "".join(f"{i},{i * i},{i % 2}\n" for i in range(8))
+    refused(csv("a,b,label\n" + rows + "3,,1\n"), "t: column 'b' holds no finite number in row 8")
+    refused(csv("a,b,label\n" + rows + "3,n.a,1\n"), "t: column 'b' holds 'n.a' in row 8: a number")
+    real = csv("a,b,age\n" + rows + "3,1,old\n")
+    refused(lambda: real(target_key="age", targets="real"), "column 'age' holds 'old' in row 8")
+    refused(csv("a,b,label\n" + rows + "3,1,1,7\n"), "t.csv cannot be read", "line 10")
+    refused(lambda: csv("a,b,label\n" + rows)(target_key="c"), "no column 'c'", "a (int64)")
+    kept = csv("a,name,label\n" + "".join(f"{i},n{i},{i % 2}\n" for i in range(8)))()
+    assert "left out, for they are no numbers: name" in kept.notes

@@ -89,3 +89,26 @@ def test_finished_rays_are_kept(wide, by_samples, tmp_path, monkeypatch):
 def test_what_the_sample_side_cannot_do_is_refused(wide, options, text):
     with pytest.raises(ValueError, match=text):
         studies.sweep(wide, **{**GRID, **options})
+
+
+def test_align_by_samples_has_the_held_out_curve_of_moments(wide, monkeypatch):
+    by_samples = studies.align(wide)
+    monkeypatch.setattr("reconjax.studies.source.Source.by_samples", False)
+    by_features = studies.align(wide, bootstrap=0)
+    rank = by_samples.attrs["rank"]
+    for name in ("r2", "held_out"):
+        np.testing.assert_allclose(by_samples[name][:rank], by_features[name][:rank], atol=1e-9)
+    np.testing.assert_allclose(by_samples.held_out[-1], by_features.held_out[-1], atol=1e-9)
+
+
+def test_align_by_samples_takes_several_tasks(wide):
+    x, y = wide.train.examples(np.arange(24))
+    new, of_new = wide.test.examples(np.arange(30))
+    first = x[:, 0, 0, 0], new[:, 0, 0, 0]
+    several = Dataset.from_arrays(
+        x, {"kind": y, "corner": first[0]}, new, {"kind": of_new, "corner": first[1]}
+    )
+    result, alone = studies.align(several), studies.align(wide)
+    for name in ("r2", "held_out", "alignment"):
+        own = result[f"{name}_by_task"].sel(task="kind")
+        np.testing.assert_allclose(own, alone[name], atol=1e-9)
