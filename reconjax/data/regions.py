@@ -26,7 +26,8 @@ _BLOCK = 2**24  # values of a block
 
 def is_mask(labels: Any) -> bool:
     """Whether labels are a mask for each image."""
-    return len(getattr(labels, "shape", ())) in (3, 4)
+    shape = getattr(labels, "shape", ())
+    return len(shape) in (3, 4) and max(shape[1:3]) > 1
 
 
 def averaged(

@@ -117,7 +117,7 @@ def spoilt(value, index=(2, 1, 0, 1)):
     [
         ({"x_train": PIXELS[:0], "y_train": []}, ["x_train is empty"]),
         ({"x_train": PIXELS[0, 0, 0]}, ["x_train has shape (3,)", "(N, H, W, C)"]),
-        ({"x_train": PIXELS[None]}, ["x_train has shape (1, 11, 6, 5, 3)"]),
+        ({"x_train": PIXELS[None, None]}, ["x_train has shape (1, 1, 11, 6, 5, 3)"]),
         ({"x_train": [[1.0], [1.0, 2.0]]}, ["x_train is no regular array"]),
         ({"x_train": PIXELS.astype(str)}, ["x_train is of dtype", "uint8"]),
         ({"x_train": spoilt(np.nan)}, ["x_train holds 1 values", "first at (2, 1, 0, 1)"]),
