@@ -119,6 +119,8 @@ def _print(result: "xarray.Dataset", places: "list[Place]") -> None:
     print(headline(result))
     if learned := result.attrs.get("objective") or result.attrs.get("target"):
         print(f"{learned}; no noise is PCA")
+    if result.attrs["side"] == "samples":
+        print("by samples: no matrix is larger than {samples} x {samples}".format(**result.attrs))
     for clean in without_noise(result):
         latent_dim = clean["latent_dim"]
         rows = [(place.gain, _row(place)) for place in places if place.latent_dim == latent_dim]

@@ -10,6 +10,7 @@ from reconjax.data.layout import shape_text
 from reconjax.noise import Noise, parse_noise
 from reconjax.noise.groups import cut_at_edges
 from reconjax.noise.naming import decimal
+from reconjax.noise.text import Directions
 from reconjax.summary.moments import Moments
 
 # Deviation of additive noise, in units of the data's own root mean square deviation.
@@ -37,7 +38,7 @@ class _Data(NamedTuple):
     """What the strengths depend on."""
 
     shape: tuple[int, ...]
-    moments: Moments
+    moments: Moments | Directions
 
     def images(self) -> bool:
         return len(self.shape) > 2
@@ -48,17 +49,28 @@ class _Data(NamedTuple):
 
     def deviations(self) -> list[str]:
         """Of additive noise."""
-        unit = np.sqrt(np.trace(self.moments.second_moment) / self.moments.features)
+        unit = np.sqrt(self.variance() / math.prod(self.shape))
         return [decimal(factor * unit, DIGITS) for factor in DEVIATIONS]
 
     def raw(self) -> bool:
         """Whether the inputs are intensities that photons could have made."""
         plain = bool(np.all(np.asarray(self.moments.scale) == 1))
-        return plain and bool(np.all(np.asarray(self.moments.mean_x) >= 0))
+        return plain and bool(np.all(self.mean() >= 0))
+
+    def variance(self) -> float:
+        """Tr M."""
+        if isinstance(self.moments, Moments):
+            return float(np.trace(self.moments.second_moment))
+        return float(np.sum(self.moments.eigenvalues))
+
+    def mean(self) -> np.ndarray:
+        """(D,) the mean image."""
+        moments = self.moments
+        return np.asarray(moments.mean_x if isinstance(moments, Moments) else moments.mean)
 
     def photons(self) -> list[str]:
         """Counts at intensity 1 that make noise of the same deviations."""
-        mean = float(np.mean(self.moments.mean_x))
+        mean = float(np.mean(self.mean()))
         return [decimal(mean / float(std) ** 2, DIGITS) for std in self.deviations()]
 
     def patches(self) -> list[str]:
@@ -154,7 +166,9 @@ NAMES = tuple(_KINDS)
 
 
 def families(
-    example_shape: Sequence[int], moments: Moments, names: Sequence[str] | None = None
+    example_shape: Sequence[int],
+    moments: Moments | Directions,
+    names: Sequence[str] | None = None,
 ) -> list[Family]:
     """Families at strengths that suit the data; those that do not apply are left out.
 
@@ -163,7 +177,7 @@ def families(
 
     Args:
       example_shape: (H, W, C) or (D,); (D, H, W, C) of volumes, (T, 1, C) of sequences.
-      moments: of the training split.
+      moments: of the training split, or their spectrum.
       names: of `NAMES`, or texts of `reconjax.noise.parse_noise`, each a family of one strength;
         all of `NAMES` by default.
 

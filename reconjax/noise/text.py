@@ -63,6 +63,10 @@ class Directions(Protocol):
         """(D, R)."""
 
     @property
+    def eigenvalues(self) -> Array:
+        """(R,) the variance along each."""
+
+    @property
     def mean(self) -> Array:
         """(D,) the mean image."""
 

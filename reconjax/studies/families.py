@@ -22,7 +22,9 @@ from reconjax.storage.parts import Parts, fingerprint
 from reconjax.studies.axes import names_of_target, predicted
 from reconjax.studies.labeled import labeled, save
 from reconjax.studies.reading import Reading
+from reconjax.studies.sample_side import sample_side
 from reconjax.studies.source import Source
+from reconjax.studies.wide_families import compared, with_a_form
 from reconjax.summary.folds import most_folds, stratified
 from reconjax.summary.moments import Moments
 from reconjax.theory.chance import chance_curves
@@ -56,6 +58,8 @@ def compare(
 
     The strength of a family is chosen on the training split, at every K anew; what it gains is
     measured on the test split, or on a fifth of the samples that is kept apart where there is none.
+    Where (D, D) moments do not fit and there are fewer samples than features, it is solved by
+    samples; families without such a form (blur, shifts, blocks, ...) are then left out, in a line.
 
     Args:
       data: a name, as for `reconjax.data.load`, or a data set with labels.
@@ -103,29 +107,46 @@ def compare(
     for latent_dim in (*(latent_dims or ()), 1 if max_latent_dim is None else max_latent_dim):
         check_latent_dim(latent_dim, source.features)  # the rank is known later
     wanted = predicted(source, target, objective, None)
-    source.check_memory(DENSE_MATRICES * 8 * source.features**2, "a comparison")
+    needed = DENSE_MATRICES * 8 * source.features**2
+    by_samples = source.by_samples and needed > source.memory()
+    if not by_samples:
+        source.check_memory(needed, "a comparison")
     folder = None if out is None else output_folder(out)
-    training = source.moments()
-    held_out = source.held_out(training)
-    if held_out is None or source.test is None:
+    facts: Moments | Spectrum
+    held_out, samples = None, None
+    if by_samples:
+        samples = sample_side(source, 1, clean=True)
+        facts = principal = samples.spectrum
+    else:
+        facts = source.moments()
+        held_out, principal = source.held_out(facts), spectrum(facts)
+    if source.test is None or not source.test_folds:
         raise ValueError(f"{source.name}: the test split needs two samples of two classes at least")
-    tried = suitable_families(shape, training, families)
+    tried = suitable_families(shape, facts, families)
     if not tried:
         raise ValueError("families: none; at least one is needed")
-    principal = spectrum(training)
     rank = int(principal.rank)
     dims = _latent_dims(latent_dims, max_latent_dim, rank)
     for latent_dim in dims:
         check_latent_dim(latent_dim, rank)
     learned = names_of_target(target, objective)
     settings = {"families": families, "latent_dims": dims, "tolerance": tolerance, **learned}
+    rays = with_a_form(source, tried, families is not None) if by_samples else []
     parts = None
     if folder is not None:
         texts = [family.texts for family in tried]
-        made = {"data": fingerprint(training), "test split": fingerprint(held_out)}
-        parts = Parts(folder, {**settings, **made, "families": texts})
-    solved = _solved(source, training, held_out, principal, tried, dims, tolerance, wanted, parts)
-    chance = chance_curves(training, rank, solved.latent_dim, source.rows(training))[1]
+        known = {"data": fingerprint(facts if samples is None else samples)}
+        if held_out is not None:
+            known["test split"] = fingerprint(held_out)
+        parts = Parts(folder, {**settings, **known, "families": texts})
+    if samples is not None:
+        solved = compared(source, samples, rays, dims, wanted, parts, _name)
+    else:
+        assert isinstance(facts, Moments)
+        assert held_out is not None
+        given = source, facts, held_out, principal, tried, dims, tolerance, wanted, parts
+        solved = _solved(*given)
+    chance = chance_curves(facts, rank, solved.latent_dim, source.rows(facts))[1]
     solved = solved._replace(chance=chance)
     result = labeled(
         "compare",
@@ -133,12 +154,13 @@ def compare(
         comparison_variables(solved),
         {"latent_dim": solved.latent_dim},
         {
-            "samples": int(training.samples),
-            "features": training.features,
+            "samples": int(facts.samples),
+            "features": facts.features,
+            "side": "samples" if by_samples else "features",
             "rank": rank,
             "held_out_samples": len(source.test),
             "held_out_split": split,
-            "folds": held_out.folds.shape[0],
+            "folds": solved.agreement.shape[-1],
             "noises": len(solved.noise),
             **learned,
         },

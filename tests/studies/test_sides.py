@@ -112,3 +112,18 @@ def test_align_by_samples_takes_several_tasks(wide):
     for name in ("r2", "held_out", "alignment"):
         own = result[f"{name}_by_task"].sel(task="kind")
         np.testing.assert_allclose(own, alone[name], atol=1e-9)
+
+
+def test_a_comparison_that_moments_do_not_fit_is_made_by_samples(wide, tmp_path, capsys):
+    families = ["gaussian", "mask", "speckle", "pixel:0.5", "saltpepper"]
+    given = {"latent_dims": [2, 8], "tolerance": 0.0, "progress": False}
+    by_samples = studies.compare(wide, families=families, memory=2e-4, out=tmp_path, **given)
+    by_features = studies.compare(wide, families=families, **given)
+    assert by_samples.attrs["side"] == "samples"
+    assert by_features.attrs["side"] == "features"
+    assert by_samples.noise.values.tolist() == by_features.noise.values.tolist()
+    for name in ("r2", "held_out", "gain", "r2_without", "held_out_without", "chance"):
+        np.testing.assert_allclose(by_samples[name], by_features[name], rtol=0, atol=1e-8)
+    np.testing.assert_allclose(by_samples.p_value, by_features.p_value, atol=1e-4)
+    with pytest.raises(ValueError, match=r"families: no blur:1 by samples: .*--resize"):
+        studies.compare(wide, families=["blur:1", "mask"], memory=2e-4, **given)
