@@ -295,7 +295,10 @@ def test_the_largest_entry_of_each_component_is_positive():
         ({"n_components": 0.9}, "n_components: 0.9; "),
         ({"n_components": True}, "n_components: True; "),
         ({"noise": "gausian:1"}, "noise: 'gausian:1': is no noise; did you mean gaussian:STD"),
-        ({"noise": "mask:0.5:2x2"}, r"noise: .*image_shape: \(16,\); patches need \(H, W, C\)"),
+        (
+            {"noise": "mask:0.5:2x2"},
+            r"noise: .*image_shape: \(16,\); patches need images \(H, W, C\)",
+        ),
         ({"noise": 0.5}, "noise: 0.5; None, a text or a noise"),
         ({"noise": reconjax.noise.patch_mask(0.5, 1, (2, 2))}, "noise: made for 4 features"),
         ({"noise": reconjax.noise.from_function(lambda key, x: x)}, "noise: .*estimated"),

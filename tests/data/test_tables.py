@@ -133,7 +133,7 @@ def test_csv_of_features(tmp_path):
     assert sorted(held.labels.tolist()) == [0, 1, 2]
     gaps = [line if i != 4 else "3,,n3,ant" for i, line in enumerate(lines)]
     (tmp_path / "gaps.csv").write_text("\n".join(gaps) + "\n")
-    refused(lambda: load(str(tmp_path / "gaps.csv")), "column 'b' holds no finite number in row 4")
+    refused(lambda: load(str(tmp_path / "gaps.csv")), "column 'b' holds no finite number in row 3")
     gaps = [line if i != 4 else "3,2,n3," for i, line in enumerate(lines)]
     (tmp_path / "none.csv").write_text("\n".join(gaps) + "\n")
     data = load(str(tmp_path / "none.csv"))

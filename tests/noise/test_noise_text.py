@@ -56,6 +56,7 @@ FORMS = {
     "shift:2": rn.shift(2, SHAPE),
     "flip": rn.flip(0.5, SHAPE),
     "vflip:0.25": rn.flip(0.25, SHAPE, vertical=True),
+    "tflip:0.25": rn.flip(0.25, SHAPE, axis=0),
     "crop:3": rn.crop(3, SHAPE),
     "mask:0.5:2x2+gaussian:0.1": rn.chain(rn.patch_mask(0.5, 2, SHAPE), rn.gaussian(0.1)),
     "flip|identity": rn.mixture(rn.flip(0.5, SHAPE), rn.identity()),
@@ -116,7 +117,9 @@ def test_vectors_have_the_noises_that_need_no_image():
     equal(rn.parse_noise("pixel:0.5", (7,)), rn.pixel_dropout(0.5, (7,)))
     assert rn.noise_text(rn.pixel_dropout(0.5, (7,)), (7,)) == "pixel:0.5"
     for text in ("mask:0.5:2", "blur:1", "channel:0.5", "block:2"):
-        with pytest.raises(ValueError, match=r"image_shape: \(7,\); patches need \(H, W, C\)"):
+        with pytest.raises(
+            ValueError, match=r"image_shape: \(7,\); patches need images \(H, W, C\)"
+        ):
             rn.parse_noise(text, (7,))
 
 
