@@ -48,10 +48,13 @@ class ReadOptions:
     """A random part of the training split only."""
     seed: Whole = 0
     """Of the random numbers."""
-    channels_first: Annotated[bool | None, Parameter(negative="--no-channels-first")] = None
+    # Short for --axes CHW and HWC, which messages about images name.
+    channels_first: Annotated[
+        bool | None, Parameter(negative="--no-channels-first", show=False)
+    ] = None
     """Images in arrays are (N, C, H, W)."""
     axes: str | None = None
-    """Of arrays: TC sequences, DHW volumes, ..."""
+    """Of arrays: CHW, TC (sequences), DHW (volumes)."""
     targets: Literal["classes", "real"] | None = None
     """What y_train holds."""
     resize: str | None = None

@@ -253,6 +253,32 @@ def channel_dropout(
     return Mask(ratio=_ratios(mask_ratio, groups), **group_fields(groups, fill))
 
 
+def group_mask(mask_ratio: ArrayLike, groups: ArrayLike, *, fill: ArrayLike | None = None) -> Mask:
+    """Drops named groups of features as a whole with probability `mask_ratio`, independently.
+
+    For vectors: the columns of one sensor, the bins of one band, one-hot columns of one answer.
+
+    Args:
+      mask_ratio: p in [0, 1), or (n,) one for each group, in the order of their sorted names.
+      groups: (D,) the group of each feature, by name or number.
+      fill: as in `patch_mask`.
+
+    Raises:
+      ValueError: p outside [0, 1), groups of another shape, a fill of another size.
+
+    Example:
+      >>> noise = reconjax.noise.group_mask(0.5, ["blood", "blood", "scan"])
+      >>> noise.second_moment(np.ones((3, 3)))[0].tolist()
+      [0.5, 0.5, 0.25]
+    """
+    check_ratio(mask_ratio)
+    names = np.asarray(groups)
+    if names.ndim != 1 or names.size == 0:
+        raise ValueError(f"groups: shape {names.shape}; (D,) a name for each feature is needed")
+    numbers = np.unique(names, return_inverse=True)[1].astype(np.int32)
+    return Mask(ratio=_ratios(mask_ratio, numbers), **group_fields(numbers, fill))
+
+
 def salt_and_pepper(
     mask_ratio: ArrayLike,
     amplitude: ArrayLike,

@@ -123,3 +123,20 @@ def test_patches_of_other_axes_are_refused_in_a_line(text, shape, part):
         rn.parse_noise(text, shape)
     assert part in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_named_groups_of_a_vector_are_dropped_together():
+    groups = ["b", "a", "b", "c", "a"]
+    noise = rn.group_mask(0.3, groups)
+    same = np.asarray(groups)[:, None] == np.asarray(groups)
+    second = moment(5)
+    expected = np.where(same, 0.7, 0.49) * second
+    np.testing.assert_allclose(noise.second_moment(second), expected, atol=1e-12)
+    drawn = np.asarray(noise.sample(jax.random.key(0), jnp.ones((50, 5))))
+    np.testing.assert_array_equal(drawn[:, 0], drawn[:, 2])
+    np.testing.assert_array_equal(drawn[:, 1], drawn[:, 4])
+    each = rn.group_mask([0.0, 0.5, 0.9], groups)  # a is kept
+    np.testing.assert_allclose(each.mean(jnp.eye(5)).diagonal(), [0.5, 1, 0.5, 0.1, 1])
+    for wrong in ([], [["a"]]):
+        with pytest.raises(ValueError, match=r"groups: shape .*; \(D,\) a name for each feature"):
+            rn.group_mask(0.5, wrong)
