@@ -85,12 +85,12 @@ def gather(
       ValueError: a study there is of other data, of other settings than those asked for, or of
         another version; or as the studies.
     """
-    asked = _Asked(
-        None if patches is None else ["{}x{}".format(*patch_shape(patch)) for patch in patches],
-        None if ratios is None else [float(ratio) for ratio in ratios],
-        latent_dim,
-    )
     source, how = _opened(data, folder, reading)
+    sizes = None
+    if patches is not None:
+        shape = image_shape_of(source, None)
+        sizes = ["x".join(map(str, patch_shape(patch, shape))) for patch in patches]
+    asked = _Asked(sizes, None if ratios is None else [float(r) for r in ratios], latent_dim)
     if latent_dim is not None:
         check_whole("latent_dim", latent_dim)
         check_latent_dim(latent_dim, source.features)
