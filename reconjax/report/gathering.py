@@ -13,7 +13,7 @@ import xarray
 from reconjax import studies
 from reconjax.data import Dataset
 from reconjax.data.unlabeled import count as unlabeled_count
-from reconjax.studies.axes import Patch, patch_shape
+from reconjax.studies.axes import Patch, image_shape_of, patch_shape
 from reconjax.studies.limits import check_whole
 from reconjax.studies.objective_choice import LARGEST
 from reconjax.studies.progress import say
