@@ -57,6 +57,14 @@ def mean_over_devices(tree: Any) -> Any:
         return tree
 
 
+def sum_over_devices(tree: Any) -> Any:
+    """The sum over the mapped axis `AXIS`; outside of one, where there is one part, as it is."""
+    try:
+        return jax.lax.psum(tree, AXIS)
+    except NameError:
+        return tree
+
+
 class BatchNorm(nnx.BatchNorm):
     """Batch normalization over the whole batch of all devices (Ioffe and Szegedy, 2015).
 

@@ -1,6 +1,7 @@
 """Training of networks, data-parallel and resumable, with the noises of the theory; probes."""
 
 from reconjax.training.augmentation import AUGMENTATIONS
+from reconjax.training.embedding import EMBEDDING_LOSSES, joint_embedding
 from reconjax.training.evaluation import evaluate
 from reconjax.training.examples import Centered
 from reconjax.training.finalists import train_finalists
@@ -28,6 +29,7 @@ from reconjax.training.targets import parse_target, whitened
 
 __all__ = [
     "AUGMENTATIONS",
+    "EMBEDDING_LOSSES",
     "LOSSES",
     "LOSS_ON",
     "Centered",
@@ -41,6 +43,7 @@ __all__ = [
     "fit",
     "fit_runs",
     "guided",
+    "joint_embedding",
     "knn_probe",
     "load",
     "logistic_probe",

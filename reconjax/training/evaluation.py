@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ from flax import nnx
 
 from reconjax.data.split import Split
 from reconjax.training import parallel
-from reconjax.training.objectives import Objective
+from reconjax.training.objectives import Objective, terms_of
 from reconjax.training.runs import Trained
 
 
@@ -56,7 +57,7 @@ def evaluate(
     replicated = parallel.replicated(given, used)
     # Also for a small split, which is padded: all splits share one program.
     size = math.ceil(batch_size / len(used)) * len(used)
-    sums: dict[str, float] = {}
+    sums: Any = None
     for start in range(0, len(split), size):
         rows = parallel.mine(np.arange(start, start + size, dtype=np.int32), used)
         there = rows < len(split)
@@ -68,7 +69,7 @@ def evaluate(
         labels = np.zeros(rows.shape) if labels.ndim > 1 else labels.reshape(rows.shape)
         labels = labels.astype(np.int32)
         counts = there.astype(np.float32)
-        batch_sums = program(*replicated, images, labels, rows, counts)
-        for name, value in batch_sums.items():
-            sums[name] = sums.get(name, 0.0) + float(value)
-    return {name: value / len(split) for name, value in sums.items()}
+        part = program(*replicated, images, labels, rows, counts)
+        part = jax.tree.map(lambda sum: np.asarray(sum, float), part)
+        sums = part if sums is None else jax.tree.map(np.add, sums, part)
+    return {name: float(value) for name, value in terms_of(objective, sums).items()}

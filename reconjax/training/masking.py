@@ -15,7 +15,7 @@ from reconjax.data.dataset import Dataset
 from reconjax.noise import ExactMask, Noise
 from reconjax.storage.parts import fingerprint
 from reconjax.training.objectives import Terms, check_output
-from reconjax.training.targets import Target, as_target
+from reconjax.training.targets import Target, as_target, check_target
 
 LOSS_ON = ("masked", "all")
 
@@ -66,16 +66,7 @@ class MaskedReconstruction:
                 f"{height}x{width} masks them one by one, exact:0.75:{2 * height}x{2 * width} in"
                 " blocks of 2x2"
             )
-        if self.target is not None:
-            x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-            try:
-                found = jax.eval_shape(self.target, x).shape
-            except TypeError as error:
-                raise ValueError(
-                    f"target: does not take images of {shape}: {' '.join(str(error).split())[:120]}"
-                ) from None
-            if found != x.shape:
-                raise ValueError(f"target: gives {found} for one image; {x.shape} is needed")
+        check_target(self.target, shape)
 
     def head(self, model: Any, num_classes: int, rngs: nnx.Rngs) -> None:
         """None."""

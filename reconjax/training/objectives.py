@@ -1,7 +1,9 @@
 """What is minimized: classification, or reconstruction with or without noise and guidance (Eq. 8).
 
 An objective is a small pytree; its weight and the parameters of its noise are leaves. `terms` gives
-values for each example: "loss" is minimized, the others are logged.
+values for each example, of which the mean over the batch counts: "loss" is minimized, the others
+are logged. A loss that is no mean over examples has `statistics`, sums over examples, and makes its
+terms of those with `terms_of` (`reconjax.training.embedding`).
 """
 
 import dataclasses
@@ -18,6 +20,8 @@ from jax import Array
 from reconjax.data.dataset import Dataset
 from reconjax.noise import Noise
 from reconjax.storage.parts import fingerprint
+from reconjax.training.examples import Batch
+from reconjax.training.targets import Target, as_target, check_target
 
 LOSSES = ("cross_entropy", "mse")
 
@@ -85,21 +89,26 @@ class Classification:
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["noise", "weight"], meta_fields=["loss"]
+    jax.tree_util.register_dataclass,
+    data_fields=["noise", "weight", "target"],
+    meta_fields=["loss"],
 )
 @dataclasses.dataclass(frozen=True)
 class Reconstruction:
-    """The clean x is reconstructed from x', which may be noisy; a head may read the latent too.
+    """The clean x, or a target of it, is predicted from x', which may be noisy; a head may read the
+    latent too.
 
     Attributes:
       noise: what makes x' of x; None: nothing.
       weight: () of the supervised loss; None: there is no head.
       loss: of the head, one of `LOSSES`.
+      target: what is predicted; None: x.
     """
 
     noise: Noise | None = None
     weight: Array | None = None
     loss: str = "cross_entropy"
+    target: Target | None = None
 
     @property
     def name(self) -> str:
@@ -123,20 +132,25 @@ class Reconstruction:
                 f"model: {type(model).__name__} has no latent_dim; {self.name} needs a latent"
             )
         check_output(self.name, model, dataset, dataset.example_shape)
+        check_target(self.target, dataset.example_shape)
 
     def head(self, model: Any, num_classes: int, rngs: nnx.Rngs) -> nnx.Module | None:
         """A linear head on the latent, if there is a weight."""
         return None if self.weight is None else nnx.Linear(model.latent_dim, num_classes, rngs=rngs)
 
     def terms(self, model: Any, head: Any, keys: Array, x: Array, labels: Array) -> Terms:
-        """The squared error, a mean over the values of an example, and what the head loses."""
+        """The squared error, a mean over the values of an example, and what the head loses.
+
+        Where there is a target, the error is in its units.
+        """
         noise = self.noise
         seen = x
         if noise is not None:
             # A key for each example: the draws do not depend on how a batch is shared out.
             seen = jax.vmap(lambda key, x: noise.sample(key, x[None])[0])(keys, x)
         latent = model.encode(seen)
-        error = _mean_square(model.decode(latent), x)
+        wanted = x if self.target is None else self.target(x)
+        error = _mean_square(model.decode(latent), wanted)
         if head is None:
             return {"loss": error, "reconstruction": error}
         supervised, accuracy = _supervised(head(latent), labels, self.loss)
@@ -149,17 +163,56 @@ class Reconstruction:
         }
 
     def shown(self, model: Any, key: Array, x: Array) -> dict[str, Array]:
-        """Noisy inputs if there are any, and what the network makes of them, for a picture."""
+        """Noisy inputs if there are any, and what the network makes of them, for a picture.
+
+        A target that is not in pixels is left out.
+        """
         seen = x if self.noise is None else self.noise.sample(key, x)
-        output = {"output": jnp.asarray(model(seen), x.dtype)}
-        return output if self.noise is None else {"input": seen, **output}
+        rows = {} if self.noise is None else {"input": seen}
+        if self.target is None:
+            rows["output"] = jnp.asarray(model(seen), x.dtype)
+        return rows
 
     def settings(self) -> dict[str, Any]:
-        """Name, loss of the head, and a name and a hash of the noise."""
+        """Name, loss of the head, a name and a hash of the noise, and what is predicted."""
         noise = self.noise
         text = None if noise is None else f"{type(noise).__name__} {fingerprint(noise)}"
         loss = None if self.weight is None else self.loss
-        return {"name": self.name, "loss": loss, "noise": text}
+        settings = {"name": self.name, "loss": loss, "noise": text}
+        return settings if self.target is None else {**settings, "target": self.target.name}
+
+
+def statistics(
+    objective: Any, model: Any, head: Any, batch: Batch, counts: Array | None = None
+) -> Any:
+    """Sums over the examples of a batch: those that the objective has, or those of its terms.
+
+    Args:
+      objective: with `statistics`, or else `terms`.
+      model: the network.
+      head: what `head` of the objective gave.
+      batch: N examples.
+      counts: (N,) float32, 1 for an example and 0 for padding; None: all count.
+    """
+    if counts is None:
+        counts = jnp.ones(len(batch.x), jnp.float32)
+    if hasattr(objective, "statistics"):
+        return objective.statistics(model, head, *_given(batch), counts)
+    terms = objective.terms(model, head, *_given(batch))
+    sums = {name: (values * counts.astype(values.dtype)).sum() for name, values in terms.items()}
+    return sums, counts.sum()
+
+
+def terms_of(objective: Any, sums: Any) -> Terms:
+    """() of each term, of `statistics` that are added up over all parts of a batch or a split."""
+    if hasattr(objective, "statistics"):
+        return objective.terms_of(jax.tree.map(jnp.asarray, sums))
+    totals, count = sums
+    return {name: total / count.astype(total.dtype) for name, total in totals.items()}
+
+
+def _given(batch: Batch) -> tuple[Array, Array, Array]:
+    return batch.keys, batch.x, batch.labels
 
 
 def classification(loss: str = "cross_entropy") -> Classification:
@@ -181,37 +234,53 @@ def classification(loss: str = "cross_entropy") -> Classification:
     return Classification(_check_loss(loss))
 
 
-def reconstruction() -> Reconstruction:
-    """The mean squared error of decode(encode(x)) against x (Eq. 1).
+def reconstruction(*, target: Any = None) -> Reconstruction:
+    """The mean squared error of decode(encode(x)) against x (Eq. 1), or a target of it.
+
+    Args:
+      target: what is predicted: None, x itself; a matrix A (D, D), for t = Aᵀ x of the flattened
+        centered x; a target of `training.parse_target`, `training.whitened` or `theory.targets`; or
+        a function of examples (N, *example_shape) that gives the same shape.
 
     Returns:
       The objective, for an autoencoder.
+
+    Raises:
+      ValueError: a target that is none of these.
 
     Example:
       >>> reconjax.training.reconstruction().name
       'reconstruction'
     """
-    return Reconstruction()
+    return Reconstruction(target=as_target(target))
 
 
-def denoising(noise: Noise) -> Reconstruction:
-    """The mean squared error of decode(encode(x')) against the clean x (Eq. 2).
+def denoising(noise: Noise, *, target: Any = None) -> Reconstruction:
+    """The mean squared error of decode(encode(x')) against the clean x (Eq. 2), or a target of it.
 
     Args:
       noise: any of `reconjax.noise`, the same object that has the closed form.
+      target: as in `reconstruction`.
 
     Returns:
       The objective, for an autoencoder.
+
+    Raises:
+      ValueError: as `reconstruction`.
 
     Example:
       >>> reconjax.training.denoising(reconjax.noise.gaussian(0.5)).name
       'denoising'
     """
-    return Reconstruction(noise)
+    return Reconstruction(noise, target=as_target(target))
 
 
 def guided(
-    weight: float, noise: Noise | None = None, loss: str = "cross_entropy"
+    weight: float,
+    noise: Noise | None = None,
+    loss: str = "cross_entropy",
+    *,
+    target: Any = None,
 ) -> Reconstruction:
     """Reconstruction + weight x supervised loss of a linear head on the latent (Eq. 8).
 
@@ -222,18 +291,20 @@ def guided(
       weight: >= 0. At 0 the head is there and gets no gradient.
       noise: of the input, if any.
       loss: "cross_entropy" or "mse" to one-hot labels.
+      target: as in `reconstruction`.
 
     Returns:
       The objective, for an autoencoder.
 
     Raises:
-      ValueError: a negative or infinite weight, or another loss.
+      ValueError: a negative or infinite weight, another loss, or as `reconstruction`.
 
     Example:
       >>> reconjax.training.guided(0.01, reconjax.noise.gaussian(0.5)).name
       'guided'
     """
-    return Reconstruction(noise, jnp.float32(check_weight(weight)), _check_loss(loss))
+    weight = jnp.float32(check_weight(weight))
+    return Reconstruction(noise, weight, _check_loss(loss), as_target(target))
 
 
 def check_weight(weight: Any) -> float:

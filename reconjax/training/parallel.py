@@ -18,6 +18,7 @@ from jax import Array, lax
 
 from reconjax.nets import AXIS
 from reconjax.training.examples import Examples
+from reconjax.training.objectives import statistics
 from reconjax.training.step import State, Step
 
 Devices = tuple[jax.Device, ...]
@@ -104,7 +105,7 @@ def dispatch(
 def evaluation(graphdef: Any, devices: Devices) -> Any:
     """The program (params, rest, objective, inputs, images, labels, position, counts) -> sums.
 
-    The sums are of the terms. The arrays of a batch have an axis of this process's devices in
+    The sums are those of which `objectives.terms_of` makes the terms. The arrays of a batch have an axis of this process's devices in
     front; `counts` is 1 for an example and 0 for padding. `graphdef` is in evaluation mode; the
     noise of an example depends on its position alone.
     """
@@ -115,8 +116,7 @@ def evaluation(graphdef: Any, devices: Devices) -> Any:
     ) -> Any:  # fmt: skip
         model, head = nnx.merge(graphdef, params, rest)
         batch = Examples(inputs, images, labels).batch(jax.random.key(0), position)
-        terms = objective.terms(model, head, batch.keys, batch.x, batch.labels)
-        return lax.psum({name: (values * counts).sum() for name, values in terms.items()}, AXIS)
+        return lax.psum(statistics(objective, model, head, batch, counts), AXIS)
 
     return mapped(sums, (None, None, None, None, 0, 0, 0, 0), devices)
 

@@ -16,9 +16,9 @@ import numpy as np
 import optax
 from flax import nnx
 
-from reconjax.nets.layers import mean_over_devices
+from reconjax.nets.layers import mean_over_devices, sum_over_devices
 from reconjax.training.examples import Batch
-from reconjax.training.objectives import Objective, Terms
+from reconjax.training.objectives import Objective, Terms, statistics, terms_of
 from reconjax.training.optimizer import adamw
 
 
@@ -63,23 +63,23 @@ class Step:
     weight_decay: float
 
     def __call__(self, state: State, objective: Any, batch: Batch) -> tuple[State, Terms]:
-        """The state after a step on this device's part of the batch, and () means over the batch.
+        """The state after a step on this device's part of the batch, and () terms of the batch.
 
-        Loss, gradients and batch statistics are means over all devices that share the batch;
+        Loss, gradients and batch statistics are those of the whole batch, which devices share;
         outside of `jax.pmap` it is whole.
         """
         objective = weighted(objective, state.weight)
 
         def loss(params: Any) -> Any:
             model, head = nnx.merge(self.graphdef, params, state.rest)
-            terms = objective.terms(model, head, batch.keys, batch.x, batch.labels)
+            sums = statistics(objective, model, head, batch)
             _, *state_after = nnx.split((model, head), nnx.Param, ...)
-            means = {name: values.mean() for name, values in terms.items()}
-            return means["loss"], (means, nnx.as_pure(state_after[1]))
+            terms = terms_of(objective, sum_over_devices(sums))
+            return terms["loss"], (terms, nnx.as_pure(state_after[1]))
 
         gradients, (terms, rest) = jax.grad(loss, has_aux=True)(state.params)
         # Without this mean the copies of a state would drift apart.
-        gradients, terms = mean_over_devices((gradients, terms))
+        gradients = mean_over_devices(gradients)
         rule = adamw(state.learning_rate, self.weight_decay, self.steps)
         updates, memory = rule.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -154,6 +154,22 @@ def as_target(target: Any) -> Target | None:
     return ImageTarget(targets.linear_target(_square(target)))
 
 
+def check_target(target: Target | None, example_shape: Sequence[int]) -> None:
+    """Raises ValueError where a target does not give what it gets of examples of this shape."""
+    if target is None:
+        return
+    x = jax.ShapeDtypeStruct((1, *example_shape), jnp.float32)
+    try:
+        found = jax.eval_shape(target, x).shape
+    except TypeError as error:
+        raise ValueError(
+            f"target: does not take images of {tuple(example_shape)}:"
+            f" {' '.join(str(error).split())[:120]}"
+        ) from None
+    if found != x.shape:
+        raise ValueError(f"target: gives {found} for one image; {x.shape} is needed")
+
+
 def _square(matrix: ArrayLike) -> Array:
     array = jnp.asarray(matrix)
     if array.ndim != 2 or array.shape[0] != array.shape[1]:
