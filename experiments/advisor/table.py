@@ -78,15 +78,15 @@ def finished(rows: Iterable[Row], seeds: int) -> set[tuple[Any, ...]]:
     return {cell for cell, count in counts.items() if count >= seeds}
 
 
-def append(path: Path, rows: Iterable[Row]) -> None:
-    """Adds rows at the end of a file, which is made where there is none."""
+def append(path: Path, rows: Sequence[Any]) -> None:
+    """Adds rows of one kind at the end of a file, which is made where there is none."""
     cells = [list(row) for row in rows]
     if path.exists() and not path.read_text().endswith("\n"):
         cells.insert(0, [])  # ends the line that a run which was killed did not
     with path.open("a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         if file.tell() == 0:
-            writer.writerow(Row._fields)
+            writer.writerow(rows[0]._fields)
         writer.writerows(cells)
 
 
