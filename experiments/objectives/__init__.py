@@ -1,4 +1,4 @@
-"""Pixels, whitened pixels or joint embedding, in trained networks: `python -m experiments.objectives`.
+"""What trained networks should learn: `python -m experiments.objectives`.
 
 cells        which networks are trained on what, and what a probe reads off them
 settings     learning rates and weights, chosen by other seeds

@@ -45,9 +45,7 @@ def train_missing(options: Any) -> None:
     known = {(row.cell, row.seed) for row in cells.read(path)}
     wanted = range(options.seeds)
     left = [
-        cell
-        for cell in cells.cells(options)
-        if any((cell, seed) not in known for seed in wanted)
+        cell for cell in cells.cells(options) if any((cell, seed) not in known for seed in wanted)
     ]
     for place, cell in enumerate(left):
         if options.minutes is not None and time.monotonic() - started > 60 * options.minutes:

@@ -25,6 +25,7 @@ from reconjax.storage.files import write_json
 
 if TYPE_CHECKING:
     from reconjax.data import Dataset
+    from reconjax.noise import Noise
     from reconjax.training import Objective, Trained
 
 Net = Literal[
@@ -35,15 +36,15 @@ LATENT_DIM = 32
 MASK_RATIO = 0.75
 GUIDANCE_WEIGHT = 0.01
 # Terms in the order of the table.
-TERMS = ("loss", "reconstruction", "supervised", "accuracy")
+TERMS = (
+    "loss", "reconstruction", "supervised", "accuracy", "invariance", "variance", "covariance",
+)  # fmt: skip
 
 command = new_command(
     "train",
     """
 reconjax train digits --noise mask:0.5:2x2 --latent-dim 16 --out out
-reconjax train digits --guidance-weight 0.01 --epochs 50
 reconjax train cifar10 --net vit --noise exact:0.75:8x8 --out out
-reconjax train cifar10 --net resnet9 --augment crop flip --out out
 started again with the same --out, it goes on where it stopped
 """,
 )
@@ -61,7 +62,10 @@ class TrainOptions:
     patch: str | None = None
     """Of a ViT, like 4 or 4x8 (by the image's size)."""
     objective: (
-        Literal["reconstruction", "denoising", "masked", "guided", "classification"] | None
+        Literal[
+            "reconstruction", "denoising", "masked", "guided", "joint-embedding", "classification"
+        ]
+        | None
     ) = None
     """By default what the other options imply."""
     noise: str | None = None
@@ -69,11 +73,13 @@ class TrainOptions:
     loss_on: Literal["masked", "all"] | None = None
     """Patches of a ViT (masked)."""
     target: str | None = None
-    """What a ViT predicts: pixels, whitened:S, patch-centered:HxW or highpass:STD."""
+    """Predict whitened:S, patch-centered:HxW, highpass:STD."""
     guidance_weight: float | None = None
     """Weight of the labels beside reconstruction."""
-    loss: Literal["cross_entropy", "mse"] | None = None
-    """Of the labels (cross_entropy)."""
+    loss: Literal["cross_entropy", "mse", "whitening", "vicreg"] | None = None
+    """Of the labels, or of two views."""
+    vicreg_weights: list[float] | None = None
+    """Invariance, variance, covariance (25 25 1)."""
     epochs: Whole = 20
     """Passes over the data."""
     batch_size: Whole | None = None
@@ -163,6 +169,7 @@ def train(
         "parameters": nets.parameter_count(model),
         "objective": objective.name,
         "noise": noise,
+        **({} if options.target is None else {"target": options.target}),
         "steps": trained.step,
         "batch_size": batch_size,
         "devices": jax.device_count(),
@@ -174,11 +181,11 @@ def train(
         print(json.dumps(result))
         return
     _print(result, means, dataset.features)
-    if "reconstructions.png" in files:
+    if pictures := {"reconstructions.png", "views.png"} & {*files}:
         from reconjax.plots.pictures import channels_note
 
         if note := channels_note(dataset.image_shape[2]):
-            print(f"reconstructions.png: {note}")
+            print(f"{pictures.pop()}: {note}")
     say_files(output.out, *files)
 
 
@@ -211,7 +218,7 @@ def _net(options: TrainOptions, data: "Dataset") -> dict[str, Any]:
             patch = int(sides[0]), int(sides[-1])
             net["patch_shape"] = list(check_patch(patch, data.example_shape))
     else:
-        for name in ("patch", "loss_on", "target"):
+        for name in ("patch", "loss_on"):
             _refuse(options, name, f"--net {options.net}", needs="a vit")
     if options.bfloat16:
         net["dtype"] = "bfloat16"
@@ -235,6 +242,7 @@ def _objective(
     from reconjax.nets import CLASSIFIERS
     from reconjax.noise import ExactMask, parse_noise
 
+    embeds = options.loss in training.EMBEDDING_LOSSES or options.vicreg_weights is not None
     noise = parse_noise(noise_text, data.example_shape) if noise_text else None
     vit, classifier = "patch_shape" in net, options.net in CLASSIFIERS
     name: str | None = options.objective
@@ -244,12 +252,14 @@ def _objective(
             name = "denoising" if noise is not None else "reconstruction"
             name = "masked" if vit and isinstance(noise, ExactMask) else name
             name = "guided" if options.guidance_weight is not None else name
+            name = "joint-embedding" if embeds else name
     for option, takes in (
-        ("noise", ("denoising", "guided", "masked")),
+        ("noise", ("denoising", "guided", "masked", "joint-embedding")),
         ("guidance_weight", ("guided",)),
-        ("loss", ("guided", "classification")),
+        ("loss", ("guided", "classification", "joint-embedding")),
+        ("vicreg_weights", ("joint-embedding",)),
         ("loss_on", ("masked",)),
-        ("target", ("masked",)),
+        ("target", ("reconstruction", "denoising", "guided", "masked")),
     ):
         if name not in takes:
             _refuse(options, option, name)
@@ -258,20 +268,44 @@ def _objective(
         raise ValueError(f"--objective {name}: --net {options.net} is {kind}")
     if (name == "masked" and not vit) or (name == "guided" and vit):
         raise ValueError(f"--objective {name}: does not apply to --net {options.net}")
+    if name in ("guided", "classification") and options.loss in training.EMBEDDING_LOSSES:
+        raise ValueError(f"--loss {options.loss}: is of two views; it does not apply to {name}")
     if name == "classification" and not data.num_classes:
         raise ValueError(f"--net {options.net}: {data.name} has {data.targets_text}, not classes")
+    if name == "joint-embedding":
+        return _joint_embedding(options, noise)
     loss = options.loss or "cross_entropy"
     if name == "classification":
         return training.classification(loss)
-    if name == "guided":
-        weight = GUIDANCE_WEIGHT if options.guidance_weight is None else options.guidance_weight
-        return training.guided(weight, noise, loss)
-    if name == "masked" and noise is not None:
-        target = training.parse_target(options.target or "pixels", data.example_shape, data)
-        return training.masked(noise, loss_on=options.loss_on or "masked", target=target)
     if name == "denoising" and noise is None:
         raise ValueError("--objective denoising: --noise says which, as in mask:0.5:2x2")
-    return training.reconstruction() if noise is None else training.denoising(noise)
+    target = training.parse_target(options.target or "pixels", data.example_shape, data)
+    if name == "guided":
+        weight = GUIDANCE_WEIGHT if options.guidance_weight is None else options.guidance_weight
+        return training.guided(weight, noise, loss, target=target)
+    if name == "masked" and noise is not None:
+        return training.masked(noise, loss_on=options.loss_on or "masked", target=target)
+    if noise is None:
+        return training.reconstruction(target=target)
+    return training.denoising(noise, target=target)
+
+
+def _joint_embedding(options: TrainOptions, noise: "Noise | None") -> "Objective":
+    """Of two views, whitened or by VICReg."""
+    from reconjax import training
+
+    if noise is None:
+        raise ValueError(
+            "--objective joint-embedding: --noise says what makes two views, as in mask:0.5:2x2"
+        )
+    weights = options.vicreg_weights
+    loss = options.loss or ("whitening" if weights is None else "vicreg")
+    if loss not in training.EMBEDDING_LOSSES:
+        known = " or ".join(training.EMBEDDING_LOSSES)
+        raise ValueError(f"--loss {loss}: does not apply to joint-embedding; {known}")
+    if weights is not None and loss != "vicreg":
+        raise ValueError(f"--vicreg-weights: does not apply to --loss {loss}")
+    return training.joint_embedding(noise, loss, weights=weights)
 
 
 def _refuse(options: TrainOptions, name: str, what: str, needs: str | None = None) -> None:
@@ -326,8 +360,10 @@ def _write(
         show = nnx.jit(lambda model, x: objective.shown(model, jax.random.key(0), x))
         rows = show(trained.model, x)
         rows = {name: part + mean for name, part in rows.items()}
-        save(reconstruction_figure(x + mean, rows, title=title), folder / "reconstructions.png")
-        files.append("reconstructions.png")
+        if rows:
+            name = "views.png" if "view" in rows else "reconstructions.png"
+            save(reconstruction_figure(x + mean, rows, title=title), folder / name)
+            files.append(name)
     return files
 
 
@@ -340,8 +376,9 @@ def _print(result: dict[str, Any], means: dict[str, dict[str, float]], features:
         f"{result['data']}: {result['samples']} samples, {features} features, {result['targets']};"
         f" {shape_text(result['example_shape'])}"
     )
+    of = f" of {result['target']}, in its units" if "target" in result else ""
     print(
-        f"{result['net']['name']}, {result['parameters']} parameters; {result['objective']},"
+        f"{result['net']['name']}, {result['parameters']} parameters; {result['objective']}{of},"
         f" {result['steps']} steps of {result['batch_size']},"
         f" {result['images_per_second']:.0f} images/s on {result['devices']}"
         f" {jax.devices()[0].platform} device(s)"

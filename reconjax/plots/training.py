@@ -13,7 +13,9 @@ from reconjax.plots.pictures import picture_rows
 from reconjax.plots.style import STYLE
 
 # Rows of metrics that a step has, in the order in which they get a panel.
-PANELS = ("loss", "reconstruction", "supervised", "accuracy")
+PANELS = (
+    "loss", "reconstruction", "supervised", "accuracy", "invariance", "variance", "covariance",
+)  # fmt: skip
 
 
 def history_figure(history: Sequence[Mapping[str, Any]], *, title: str) -> Figure:

@@ -35,13 +35,13 @@ class Views(NamedTuple):
     """Sums over examples, of the embeddings z₁ and z₂ (K,) of two views of each.
 
     Attributes:
-      count: () of examples.
+      number: () of examples.
       sums: (2, K) Σ z₁ and Σ z₂.
       products: (2, K, K) Σ z₁ z₁ᵀ and Σ z₂ z₂ᵀ.
       differences: (K, K) Σ (z₁ − z₂)(z₁ − z₂)ᵀ.
     """
 
-    count: Array
+    number: Array
     sums: Array
     products: Array
     differences: Array
@@ -75,17 +75,16 @@ class JointEmbedding:
         features = math.prod(dataset.example_shape)
         if self.noise.features not in (None, features):
             raise ValueError(f"noise: made for {self.noise.features} values, not for {features}")
-        if len(embedding_shape(model)) != 1:
-            raise ValueError(
-                f"model: embeds an example as {embedding_shape(model)}; (K,) is needed"
-            )
+        shape = embedding_shape(model, dataset)
+        if len(shape) != 1:
+            raise ValueError(f"model: embeds an example as {shape}; (K,) is needed")
         x = jax.random.normal(jax.random.key(0), (8, *dataset.example_shape), jnp.float32)
         if np.array_equal(*self.views(jax.random.split(jax.random.key(1), 8), x)):
             raise ValueError("noise: its two draws are the same; two views that differ are needed")
 
-    def check_batch(self, model: Any, batch_size: int) -> None:
+    def check_batch(self, model: Any, dataset: Dataset, batch_size: int) -> None:
         """Raises ValueError where a batch is too small for a covariance of the embeddings."""
-        (size,) = embedding_shape(model)
+        (size,) = embedding_shape(model, dataset)
         least = 2 if self.loss == "vicreg" else size
         if batch_size < least:
             raise ValueError(
@@ -206,9 +205,9 @@ def embedding(model: Any, x: Array) -> Array:
     return model.features(x) if hasattr(model, "features") else model.encode(x)
 
 
-def embedding_shape(model: Any) -> tuple[int, ...]:
+def embedding_shape(model: Any, dataset: Dataset) -> tuple[int, ...]:
     """The shape of the embedding of one example."""
-    x = jnp.zeros((1, *model.example_shape), jnp.float32)
+    x = jnp.zeros((1, *dataset.example_shape), jnp.float32)
     return nnx.eval_shape(embedding, model, x).shape[1:]
 
 
@@ -220,9 +219,9 @@ def whitening_terms(views: Views) -> Terms:
     Directions without variance count as that. A = C − E[(z₁ − z₂)(z₁ − z₂)ᵀ] / 2.
     """
     size = views.sums.shape[1]
-    mean = views.sums.sum(0) / (2 * views.count)
-    covariance = views.products.sum(0) / (2 * views.count) - jnp.outer(mean, mean)
-    shared = covariance - views.differences / (2 * views.count)
+    mean = views.sums.sum(0) / (2 * views.number)
+    covariance = views.products.sum(0) / (2 * views.number) - jnp.outer(mean, mean)
+    shared = covariance - views.differences / (2 * views.number)
     ridge = _RIDGE * jnp.trace(covariance) / size
     factor = jax.scipy.linalg.cho_factor(covariance + ridge * jnp.eye(size, dtype=mean.dtype))
     agreement = jnp.trace(jax.scipy.linalg.cho_solve(factor, shared)) / size
@@ -232,16 +231,18 @@ def whitening_terms(views: Views) -> Terms:
 def vicreg_terms(views: Views, weights: Any) -> Terms:
     """The loss and its three terms, without their weights (3,)."""
     size = views.sums.shape[1]
-    means = views.sums / views.count
+    means = views.sums / views.number
     outer = jnp.einsum("vi,vj->vij", means, means)
-    covariances = (views.products - views.count * outer) / (views.count - 1)
+    covariances = (views.products - views.number * outer) / (views.number - 1)
     variances = jnp.diagonal(covariances, axis1=1, axis2=2)
     lacking = _ENOUGH - jnp.sqrt(jnp.maximum(variances, 0) + _ADDED)
     others = covariances * (1 - jnp.eye(size, dtype=means.dtype))
     terms = {
-        "invariance": jnp.trace(views.differences) / (size * views.count),
+        "invariance": jnp.trace(views.differences) / (size * views.number),
         "variance": jax.nn.relu(lacking).mean(),
         "covariance": jnp.square(others).sum() / size,
     }
     weighted = zip(jnp.asarray(weights, means.dtype), terms.values(), strict=True)
-    return {"loss": sum((weight * term for weight, term in weighted), jnp.zeros_like(views.count))} | terms
+    return {
+        "loss": sum((weight * term for weight, term in weighted), jnp.zeros_like(views.number))
+    } | terms

@@ -176,7 +176,7 @@ def fit_runs(
     own_seeds = runs["seeds"].tolist()
     nets = [_pair(make(seed), objective, dataset, seed) for seed in own_seeds]
     if hasattr(objective, "check_batch"):
-        objective.check_batch(nets[0][0], batch_size)
+        objective.check_batch(nets[0][0], dataset, batch_size)
     step, state = start(nets, **runs, augment=augment, steps=steps, weight_decay=weight_decay)
     examples = Examples.of(dataset.train, dataset.num_classes)
     inputs = examples.inputs

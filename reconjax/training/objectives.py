@@ -3,7 +3,7 @@
 An objective is a small pytree; its weight and the parameters of its noise are leaves. `terms` gives
 values for each example, of which the mean over the batch counts: "loss" is minimized, the others
 are logged. A loss that is no mean over examples has `statistics`, sums over examples, and makes its
-terms of those with `terms_of` (`reconjax.training.embedding`).
+terms of those with `terms_of`, as that of `reconjax.training.embedding`.
 """
 
 import dataclasses
@@ -29,7 +29,9 @@ Terms = dict[str, Array]
 
 
 class Objective(Protocol):
-    """What training needs of an objective; another one is a file of its own, and nothing else."""
+    """What training needs of an objective, beside what it minimizes: that of `OfExamples`, or of
+    `OfBatches`. Another one is a file of its own, and nothing else.
+    """
 
     @property
     def name(self) -> str:
@@ -44,6 +46,14 @@ class Objective(Protocol):
         """The head that is trained along with the model, if any."""
         ...
 
+    def settings(self) -> dict[str, Any]:
+        """What it is, in plain values: a folder belongs to one objective."""
+        ...
+
+
+class OfExamples(Objective, Protocol):
+    """A loss that is a mean over examples."""
+
     def terms(self, model: Any, head: Any, keys: Array, x: Array, labels: Array) -> Terms:
         """(N,) values of each term, "loss" among them.
 
@@ -56,8 +66,26 @@ class Objective(Protocol):
         """
         ...
 
-    def settings(self) -> dict[str, Any]:
-        """What it is, in plain values: a folder belongs to one objective."""
+
+class OfBatches(Objective, Protocol):
+    """A loss of a batch as a whole, made of sums over its examples."""
+
+    def check_batch(self, model: Any, dataset: Dataset, batch_size: int) -> None:
+        """Raises ValueError where a batch of this size, over all devices, does not do."""
+        ...
+
+    def statistics(
+        self, model: Any, head: Any, keys: Array, x: Array, labels: Array, counts: Array
+    ) -> Any:
+        """A tree of sums over examples; arguments as `OfExamples.terms`, and
+
+        Args:
+          counts: (N,) float32, 1 for an example and 0 for padding, which plays no part.
+        """
+        ...
+
+    def terms_of(self, sums: Any) -> Terms:
+        """() of each term, "loss" among them, of sums over all examples that there are."""
         ...
 
 
@@ -303,8 +331,8 @@ def guided(
       >>> reconjax.training.guided(0.01, reconjax.noise.gaussian(0.5)).name
       'guided'
     """
-    weight = jnp.float32(check_weight(weight))
-    return Reconstruction(noise, weight, _check_loss(loss), as_target(target))
+    leaf = jnp.float32(check_weight(weight))
+    return Reconstruction(noise, leaf, _check_loss(loss), as_target(target))
 
 
 def check_weight(weight: Any) -> float:

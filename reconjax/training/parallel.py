@@ -105,9 +105,9 @@ def dispatch(
 def evaluation(graphdef: Any, devices: Devices) -> Any:
     """The program (params, rest, objective, inputs, images, labels, position, counts) -> sums.
 
-    The sums are those of which `objectives.terms_of` makes the terms. The arrays of a batch have an axis of this process's devices in
-    front; `counts` is 1 for an example and 0 for padding. `graphdef` is in evaluation mode; the
-    noise of an example depends on its position alone.
+    The sums are those of which `objectives.terms_of` makes the terms. The arrays of a batch have an
+    axis of this process's devices in front; `counts` is 1 for an example and 0 for padding.
+    `graphdef` is in evaluation mode; the noise of an example depends on its position alone.
     """
 
     def sums(

@@ -14,6 +14,8 @@ from reconjax.cli import train
 from reconjax.cli.main import main
 from reconjax.data import load
 from reconjax.nets import named
+from reconjax.noise import parse_noise
+from reconjax.theory import targets
 from reconjax.training import objectives
 from reconjax.training.probes import report
 
@@ -29,7 +31,8 @@ def run(run):
 def test_the_help_names_what_there_is():
     options = get_type_hints(train.TrainOptions)
     assert get_args(options["net"]) == nets.NAMES
-    assert get_args(get_args(options["loss"])[0]) == objectives.LOSSES
+    losses = (*objectives.LOSSES, *training.EMBEDDING_LOSSES)
+    assert get_args(get_args(options["loss"])[0]) == losses
     assert get_args(get_args(get_args(options["augment"])[0])[0]) == training.AUGMENTATIONS
 
 
@@ -127,6 +130,50 @@ def test_a_masked_autoencoder_is_trained_and_probed(run, tmp_path, capsys, monke
     np.testing.assert_allclose(table["ridge_paths"]["vit"]["test"], right, atol=0.01)
 
 
+def test_two_views_are_embedded_and_probed(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(report, "_probes", lambda *_: {"linear, ridge": training.ridge_probe})
+    argv = ["digits", *QUICK, "--noise", "mask:0.5:2x2", "--objective", "joint-embedding"]
+    status, out, _ = run(*argv, "--json", "--out", tmp_path)
+    assert status == 0
+    result = json.loads(out)
+    assert (result["objective"], result["noise"]) == ("joint-embedding", "mask:0.5:2x2")
+    assert 0 < result["test"]["loss"] < 2
+    assert (tmp_path / "views.png").stat().st_size > 5000
+    assert not (tmp_path / "reconstructions.png").exists()
+    settings = json.loads((tmp_path / "settings.json").read_text())["objective"]
+    assert settings["loss"] == "whitening"
+    status, _, err = run(*argv, "--loss", "vicreg", "--out", tmp_path)
+    assert (status, "holds a run with another objective" in err) == (2, True)
+    # A probe reads the code, beside the closed form of joint embedding, not of reconstruction.
+    assert main(["probe", str(tmp_path), "--max-samples", "400", "--json"]) == 0
+    paths = json.loads(capsys.readouterr().out)["ridge_paths"]
+    digits = load("digits")
+    part = dataclasses.replace(digits, train=digits.train.sample(400, 0))
+    noise = parse_noise("mask:0.5:2x2", (8, 8, 1))
+    for target, same in ((targets.joint_embedding(), True), (None, False)):
+        codes = training.probes.closed_form_features(part, 4, noise, target)
+        splits = (split.examples(np.arange(len(split))) for split in (codes.train, codes.test))
+        right = training.ridge_probe(*itertools.chain(*splits)).test.accuracy
+        found = np.asarray(paths["closed form, K = 4"]["test"])
+        assert np.allclose(found, right, atol=0.005) == same
+
+
+def test_a_target_is_predicted_and_vicreg_has_its_terms(run, tmp_path):
+    status, out, _ = run(
+        "digits", *QUICK, "--target", "whitened:0.5", "--noise", "mask:0.5:2x2", "--out", tmp_path
+    )
+    assert status == 0
+    assert "; denoising of whitened:0.5, in its units, 6 steps" in out.splitlines()[1]
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    assert settings["objective"]["target"] == "whitened:0.5"
+    weights = ["--vicreg-weights", "1", "2", "3"]
+    status, out, _ = run("digits", *QUICK, "--noise", "mask:0.5:2x2", *weights, "--json")
+    assert status == 0
+    terms = json.loads(out)["test"]
+    found = terms["invariance"] + 2 * terms["variance"] + 3 * terms["covariance"]
+    assert terms["loss"] == pytest.approx(found, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("argv", "text"),
     [
@@ -152,6 +199,34 @@ def test_a_masked_autoencoder_is_trained_and_probed(run, tmp_path, capsys, monke
         (["--net", "vit", "--noise", "pixel:0.5", "--loss-on", "all"], "--loss-on: does not"),
         (["--net", "vit", "--target", "edges"], "target: 'edges'; known are pixels,"),
         (["--objective", "denoising"], "--objective denoising: --noise says which"),
+        (["--target", "edges"], "target: 'edges'; known are pixels,"),
+        (["--target", "whitened:2"], "target: 'whitened:2'; power: 2.0; it must be in [0, 1]"),
+        (["--loss", "vicreg"], "--objective joint-embedding: --noise says what makes two views"),
+        (
+            ["--objective", "joint-embedding", "--loss", "mse", "--noise", "pixel:0.5"],
+            "--loss mse:",
+        ),
+        (
+            ["--objective", "guided", "--loss", "vicreg", "--noise", "pixel:0.5"],
+            "--loss vicreg: is of two views; it does not apply to guided",
+        ),
+        (
+            ["--loss", "whitening", "--vicreg-weights", "1", "1", "1", "--noise", "pixel:0.5"],
+            "--vicreg-weights: does not apply to --loss whitening",
+        ),
+        (
+            ["--vicreg-weights", "1", "1", "--noise", "pixel:0.5"],
+            "weights: [1.0, 1.0]; three finite",
+        ),
+        (["--loss", "vicreg", "--noise", "pixel:0"], "noise: its two draws are the same"),
+        (
+            ["--loss", "vicreg", "--noise", "pixel:0.5", "--target", "highpass:1"],
+            "--target: does not apply to joint-embedding",
+        ),
+        (
+            ["--loss", "whitening", "--noise", "pixel:0.5", "--batch-size", "16"],
+            "batch_size: 16; joint-embedding (whitening) of 32 values needs at least 32",
+        ),
         (["--objective", "classification"], "--objective classification: --net mlp is an auto"),
         (["--net", "resnet9", "--noise", "pixel:0.5"], "--noise: does not apply to classification"),
         (["--loss", "mse"], "--loss: does not apply to reconstruction"),

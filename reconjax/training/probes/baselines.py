@@ -13,6 +13,7 @@ from reconjax.data.units import as_floats
 from reconjax.linalg.precision import highest
 from reconjax.noise import Noise
 from reconjax.summary.streaming import moments_from_batches
+from reconjax.theory import targets
 from reconjax.theory.solver import check_latent_dim, problem, solve
 from reconjax.theory.spectrum import spectrum, spectrum_from_samples
 from reconjax.training.probes.task import Probe, Scores, task
@@ -87,13 +88,19 @@ def pca_features(dataset: Dataset, latent_dim: int) -> Dataset:
     return _on_directions(dataset, principal.mean, directions)
 
 
-def closed_form_features(dataset: Dataset, latent_dim: int, noise: Noise | None = None) -> Dataset:
+def closed_form_features(
+    dataset: Dataset,
+    latent_dim: int,
+    noise: Noise | None = None,
+    target: targets.Target | None = None,
+) -> Dataset:
     """The baseline of linear networks: both splits by the encoder of Theorem 3 under a noise.
 
     Args:
       dataset: images or vectors.
       latent_dim: K, at most D; what is past the rank of the data is left out.
       noise: that the encoder removes; None: the encoder spans the principal directions.
+      target: what is predicted, of `reconjax.theory.targets`; None: x itself.
 
     Returns:
       Data set of float32 vectors (N, min(K, rank)): Vᵀ x of the centered x without noise.
@@ -109,7 +116,7 @@ def closed_form_features(dataset: Dataset, latent_dim: int, noise: Noise | None 
     """
     check_latent_dim(latent_dim, dataset.features)
     moments = moments_from_batches(dataset.train.batches(), num_classes=dataset.num_classes)
-    solution = solve(problem(moments, noise))
+    solution = solve(problem(moments, noise, target))
     encoder = solution.encoder[:, : min(latent_dim, int(solution.rank))]
     return _on_directions(dataset, moments.mean_x, encoder)
 

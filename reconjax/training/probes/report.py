@@ -14,6 +14,7 @@ from reconjax.nets import MASKED_AUTOENCODERS, READOUTS, make
 from reconjax.noise import parse_noise
 from reconjax.studies.progress import progress_bar
 from reconjax.studies.source import CHANGES, FILES, Source
+from reconjax.theory import targets
 from reconjax.training.features import feature_set, load_features
 from reconjax.training.probes.baselines import closed_form_features, majority, pca_features
 from reconjax.training.probes.mlp import mlp_probe
@@ -70,7 +71,8 @@ def probe(
       network's first; "ridge_paths", kind -> accuracies of the ridge probe at each of its weights;
       and what the features and the images are. Besides the network's, there are principal
       components of the pixels, and for an autoencoder on at most 4096 features the closed form: the
-      linear encoder of Theorem 3 under the noise of the run, with the K of the run.
+      linear encoder of Theorem 3 under the noise of the run, for its target or for joint embedding,
+      with the K of the run.
 
     Raises:
       FileNotFoundError: there is no run and no file.
@@ -215,8 +217,19 @@ def _of_run(request: _Request) -> tuple[Dataset, dict[str, Dataset]]:
         text = settings["noise"]
         noise = None if text is None else parse_noise(text, pixels.example_shape)
         size = min(size, pixels.features)
-        kinds[f"closed form, K = {size}"] = closed_form_features(pixels, size, noise)
+        target = _target(settings["objective"], pixels)
+        kinds[f"closed form, K = {size}"] = closed_form_features(pixels, size, noise, target)
     return pixels, kinds
+
+
+def _target(objective: dict[str, Any], pixels: Dataset) -> targets.Target | None:
+    """What the closed form of a run predicts; x itself where that of the run has no name."""
+    if objective["name"] == "joint-embedding":
+        return targets.joint_embedding()
+    try:
+        return targets.parse_target(objective.get("target", "pixels"), pixels.example_shape)
+    except ValueError:
+        return None
 
 
 def _read_out(network: Any, name: str, readout: str) -> None:
