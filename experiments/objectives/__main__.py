@@ -41,26 +41,23 @@ def main(argv: Sequence[str] | None = None) -> None:
 def train_missing(options: Any) -> None:
     """Trains the cells that the table has not, until the time is over."""
     started = time.monotonic()
-    path = options.out / "cells.csv"
-    known = {(row.cell, row.seed) for row in cells.read(path)}
-    wanted = range(options.seeds)
-    left = [
-        cell for cell in cells.cells(options) if any((cell, seed) not in known for seed in wanted)
-    ]
-    for place, cell in enumerate(left):
+    path, wanted = options.out / "cells.csv", cells.cells(options)
+    for place, cell in enumerate(wanted):
         if options.minutes is not None and time.monotonic() - started > 60 * options.minutes:
-            say(f"{len(left) - place} cells are left; the time is over")
+            say(f"the time is over; {place} of {len(wanted)} cells are done with")
             return
         begun = time.monotonic()
         kind = settings.kind_of(cell.choice)
         try:
-            data = cells.dataset(cell.data, options.data_dir, options.samples)
-            own = settings.chosen(cell.net, options, [kind])[kind]
+            own = settings.chosen(cell.net, kind, options)
+            rows = cells.read(path)
+            known = {row.seed for row in rows if settings.settled(row, cell, own)}
+            if seeds := [seed for seed in range(options.seeds) if seed not in known]:
+                data = cells.dataset(cell.data, options.data_dir, options.samples)
+                table.append(path, cells.train(cell, data, own, seeds))
+                say(f"{cell}: {place + 1} of {len(wanted)}, {time.monotonic() - begun:.0f} s")
         except (OSError, ValueError, ImportError) as error:
             report.fail(str(error))
-        seeds = [seed for seed in wanted if (cell, seed) not in known]
-        table.append(path, cells.train(cell, data, own, seeds))
-        say(f"{cell}: {place + 1} of {len(left)}, {time.monotonic() - begun:.0f} s")
 
 
 def arguments(argv: Sequence[str] | None) -> Any:

@@ -5,57 +5,63 @@ leave-one-out on the training split, on average over the sets, is taken.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments.advisor import table
 from experiments.objectives import cells
-from experiments.objectives.cells import LOSSES, NOISES, TARGETS, Cell, Choice, Row, Settings
+from experiments.objectives.cells import NOISES, TARGETS, Cell, Choice, Row, Settings
 from reconjax.studies.progress import say
 
 SEEDS = (100,)
-LEARNING_RATES = (3e-3, 1e-2, 3e-2)
+LEARNING_RATES = (1e-2, 3e-2, 1e-1)
 WEIGHTS = ((25.0, 25.0, 1.0), (5.0, 25.0, 1.0), (1.0, 25.0, 1.0))
-# Whitened targets share the settings of the last, and all noises those of the first.
-KINDS = ("pixels", TARGETS[-1], *LOSSES)
 
 
 def candidates(kind: str) -> list[Settings]:
-    """Those of a kind of objective."""
-    weights: Sequence[Any] = WEIGHTS if kind == "vicreg" else (None,)
-    return [Settings(rate, own) for own in weights for rate in LEARNING_RATES]
+    """Those of a kind of objective: learning rates, and weights at the middle one."""
+    if kind != "vicreg":
+        return [Settings(rate) for rate in LEARNING_RATES]
+    others = [Settings(LEARNING_RATES[1], weights) for weights in WEIGHTS[1:]]
+    return [*(Settings(rate, WEIGHTS[0]) for rate in LEARNING_RATES), *others]
 
 
 def kind_of(choice: Choice) -> str:
-    """The kind whose settings a choice has."""
+    """The kind whose settings a choice has: whitened targets share those of the last."""
     return TARGETS[-1] if choice.learned in TARGETS else choice.learned
 
 
-def chosen(net: str, options: Any, wanted: Sequence[str] = KINDS) -> dict[str, Settings]:
-    """The settings of each kind for a network; what is not trained yet is, and is kept.
-
-    Of another length than that of the experiment, other rows of `settings.csv` are left alone.
-    """
+def chosen(net: str, kind: str, options: Any) -> Settings:
+    """The settings of a kind for a network; what `settings.csv` has not yet is trained."""
     path = options.out / "settings.csv"
-    return {kind: best(score(kind, net, options, path), kind) for kind in wanted}
-
-
-def score(kind: str, net: str, options: Any, path: Path) -> np.ndarray:
-    """(candidates, sets) R² by leave-one-out, means over the seeds."""
-    scores = []
     for candidate in candidates(kind):
-        for data in options.tuned_on:
-            cell = Cell(data, net, Choice(kind, NOISES[0]), options.images)
-            found = [row for row in cells.read(path) if settled(row, cell, candidate)]
-            if len(found) < len(SEEDS):
-                known = cells.dataset(data, options.data_dir, options.samples)
-                found = cells.train(cell, known, candidate, SEEDS)
-                table.append(path, found)
-                say(f"settings of {net}, {kind}, {data}: {candidate}")
-            scores.append(np.mean([row.validation_r2 for row in found]))
-    return np.reshape(scores, (len(candidates(kind)), -1))
+        for cell in trials(net, kind, options):
+            if not any(settled(row, cell, candidate) for row in cells.read(path)):
+                data = cells.dataset(cell.data, options.data_dir, options.samples)
+                table.append(path, cells.train(cell, data, candidate, SEEDS))
+                say(f"settings of {net}, {kind}, {cell.data}: {candidate}")
+    found = known(net, kind, options)
+    assert found is not None
+    return found
+
+
+def known(net: str, kind: str, options: Any) -> Settings | None:
+    """The settings of a kind for a network, None where a candidate is not trained yet."""
+    rows = cells.read(options.out / "settings.csv")
+    scores = [
+        [
+            np.mean([row.validation_r2 for row in rows if settled(row, cell, candidate)] or np.nan)
+            for cell in trials(net, kind, options)
+        ]
+        for candidate in candidates(kind)
+    ]
+    return best(np.array(scores), candidates(kind)) if np.isfinite(scores).all() else None
+
+
+def trials(net: str, kind: str, options: Any) -> list[Cell]:
+    """What is trained with each candidate."""
+    return [Cell(data, net, Choice(kind, NOISES[0]), options.images) for data in options.tuned_on]
 
 
 def settled(row: Row, cell: Cell, candidate: Settings) -> bool:
@@ -64,6 +70,6 @@ def settled(row: Row, cell: Cell, candidate: Settings) -> bool:
     return row.cell == cell and (row.learning_rate, weights) == candidate
 
 
-def best(scores: np.ndarray, kind: str) -> Settings:
-    """The candidate with the largest mean of the sets, each relative to its best."""
-    return candidates(kind)[int((scores / scores.max(axis=0)).mean(axis=1).argmax())]
+def best(scores: np.ndarray, candidates: Sequence[Settings]) -> Settings:
+    """The candidate with the largest mean over the sets, each relative to its best."""
+    return candidates[int((scores / scores.max(axis=0)).mean(axis=1).argmax())]
