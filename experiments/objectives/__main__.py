@@ -2,10 +2,10 @@
 
     python -m experiments.objectives --data-dir DIR --out out
 
-MLP and convolutional encoders are trained on each set with each objective, three seeds each, and
-probed; the closed form of each stands beside it. A cell - a set, a network and an objective - is
-kept as soon as it is there: killed and started again, it goes on. With --minutes 0 it reports on
-what is there.
+MLP, linear and convolutional encoders are trained on each set with each objective, three seeds
+each, and probed; the closed form of each stands beside it. A cell - a set, a network and an
+objective - is kept as soon as it is there: killed and started again, it goes on. With --minutes 0
+it reports on what is there.
 """
 
 import argparse
@@ -71,6 +71,7 @@ def arguments(argv: Sequence[str] | None) -> Any:
     parser.add_argument("--tuned-on", nargs="+", default=list(TUNED_ON), help="for settings")
     parser.add_argument("--data-dir", type=Path, help="prepared TFDS sets, where they are used")
     parser.add_argument("--nets", nargs="+", choices=cells.NETS, default=list(cells.NETS))
+    parser.add_argument("--choices", type=int, help="train only the first so many")
     parser.add_argument("--seeds", type=int, default=3, help="networks of each cell")
     parser.add_argument("--images", type=int, default=160_000, help="that a training sees")
     parser.add_argument("--samples", type=int, default=16_000, help="of a training split")

@@ -35,6 +35,8 @@ BATCH_SIZE = 250
 WEIGHT_DECAY = 1e-4
 NETS: dict[str, dict[str, Any]] = {
     "mlp": {"latent_dim": LATENT_DIM, "widths": (256,)},
+    # What the closed form is of: a control, whether training finds what it says.
+    "linear": {"latent_dim": LATENT_DIM},
     "conv": {"latent_dim": LATENT_DIM, "widths": (16, 32)},
 }
 NOISES = ("mask:0.75:4x4", "mask:0.75:1x1")
@@ -142,7 +144,7 @@ def cells(options: Any) -> list[Cell]:
     return [
         Cell(data, net, choice, options.images)
         for net in options.nets
-        for choice in CHOICES
+        for choice in CHOICES[: options.choices]
         for data in options.data
     ]
 

@@ -30,9 +30,14 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
         f" {SIDE} x {SIDE}, {results['samples']} for training, {results['images']} seen by each"
         f" training, in batches of {BATCH_SIZE}. On {'; '.join(results['device'])}."
     )
+    yield ""
+    yield "    python -m experiments.objectives --data-dir DIR --out experiments/results/objectives"
+    yield ""
+    yield "trains what is missing; with `--minutes 0` it reports on what is there."
     for net, part in results["nets"].items():
         yield ""
-        yield f"## {net}, widths {' '.join(map(str, NETS[net]['widths']))}"
+        widths = " ".join(map(str, NETS[net].get("widths", ())))
+        yield f"## {net}, widths {widths}" if widths else f"## {net}"
         yield ""
         yield from of_net(part)
     yield ""

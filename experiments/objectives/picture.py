@@ -7,11 +7,20 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from reconjax.plots import STYLE
 
 COLORS = {"whitened:0.5": "C0", "whitened:0.75": "C1", "whitening": "C2", "vicreg": "C3"}
 MARKERS = {"none": "o", "mask:0.75:4x4": "s", "mask:0.75:1x1": "^"}
+LABELS = {
+    "whitened:0.5": "target whitened:0.5",
+    "whitened:0.75": "target whitened:0.75",
+    "whitening": "joint embedding, whitened",
+    "vicreg": "joint embedding, VICReg",
+    "none": "no mask",
+}
 COLUMNS = 3
 
 
@@ -32,19 +41,20 @@ def picture(results: Mapping[str, Any]) -> Figure:
         for axes in panels[len(nets) * rows * COLUMNS :]:
             axes.axis("off")
         handles = [
-            *(dot(color=color, label=name) for name, color in COLORS.items()),
-            *(dot(color="0.4", marker=marker, label=name) for name, marker in MARKERS.items()),
+            dot(COLORS.get(name, "0.4"), LABELS.get(name, name), MARKERS.get(name, "o"))
+            for name in (*COLORS, *MARKERS)
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+        figure.legend(handles=handles, loc="outside lower center", ncols=4)
         figure.suptitle(
-            "R² of a linear probe: what a choice gains over pixels behind the same mask"
+            "R² of a linear probe: what a choice gains over pixels behind the same mask (bars: two"
+            " standard errors).\nShaded: trained networks and the closed form disagree on its sign"
         )
     return figure
 
 
-def dot(color: str, label: str, marker: str = "o") -> Any:
+def dot(color: str, label: str, marker: str) -> Any:
     """An entry of the legend."""
-    return matplotlib.lines.Line2D([], [], color=color, marker=marker, ls="", label=label)
+    return Line2D([], [], color=color, marker=marker, ls="", label=label)
 
 
 def any_compared(part: Mapping[str, Any]) -> bool:
@@ -74,6 +84,7 @@ def draw(axes: Axes, title: str, found: Mapping[str, Any]) -> None:
     low, high = np.array([axes.get_xlim(), axes.get_ylim()]).T
     for x, y in (((low[0], 0), (0, high[1])), ((0, high[0]), (low[1], 0))):
         axes.fill_between(x, *y, color="0.93", zorder=0, lw=0)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlim(low[0], high[0])
     axes.set_ylim(low[1], high[1])
     axes.set(xlabel="gain of the closed form", ylabel="gain of trained networks")

@@ -17,7 +17,9 @@ PIXELS, EMBEDDED = Choice("pixels", cells.NOISES[0]), Choice("whitening", cells.
 def options(tmp_path, **changes):
     values = {"out": tmp_path, "data": ["a", "b"], "tuned_on": ["a"], "nets": ["mlp"], "seeds": 3}
     return argparse.Namespace(
-        **values | {"images": 500, "samples": 500, "data_dir": None, "minutes": None} | changes
+        **values
+        | {"images": 500, "samples": 500, "data_dir": None, "minutes": None, "choices": None}
+        | changes
     )
 
 
