@@ -165,30 +165,40 @@ def one_step(dataset, objective, count, chunk=2):
     return named(state), {name: values[0, 0] for name, values in terms.items()}
 
 
+DONE = {}
+
+
+def on_one_device(dataset, objective):
+    """`one_step`, compiled once."""
+    if objective.loss not in DONE:
+        DONE[objective.loss] = one_step(dataset, objective, 1)
+    return DONE[objective.loss]
+
+
 @both
 def test_a_step_on_several_devices_is_that_on_one(images, objective):
     """Loss and gradients (in Adam's first moment): covariances are of the whole batch."""
-    state, terms = one_step(images, objective, 1)
-    for count, chunk in ((2, 2), (4, 1)):
-        other, found = one_step(images, objective, count, chunk)
-        for name, value in terms.items():
-            np.testing.assert_allclose(found[name], value, rtol=2e-5, atol=1e-6, err_msg=name)
-        moments = [name for name in state if "/mu/" in name and "encoder" in name]
-        assert moments
-        for name in moments:
-            size = np.abs(state[name]).max()
-            assert size > 0
-            np.testing.assert_allclose(other[name], state[name], rtol=1e-4, atol=1e-4 * size)
-        for name in state:
-            if name.startswith("rest"):
-                np.testing.assert_allclose(other[name], state[name], rtol=2e-5, atol=2e-7)
+    state, terms = on_one_device(images, objective)
+    count, chunk = (2, 2) if objective.loss == "vicreg" else (4, 1)
+    other, found = one_step(images, objective, count, chunk)
+    for name, value in terms.items():
+        np.testing.assert_allclose(found[name], value, rtol=2e-5, atol=1e-6, err_msg=name)
+    moments = [name for name in state if "/mu/" in name and "encoder" in name]
+    assert moments
+    for name in moments:
+        size = np.abs(state[name]).max()
+        assert size > 0
+        np.testing.assert_allclose(other[name], state[name], rtol=1e-4, atol=1e-4 * size)
+    for name in state:
+        if name.startswith("rest"):
+            np.testing.assert_allclose(other[name], state[name], rtol=2e-5, atol=2e-7)
 
 
 @both
 def test_a_step_is_that_of_plain_jax_on_the_whole_batch(images, objective):
     """Covariances of each quarter alone would be another loss."""
     examples = Examples.of(images.train, images.num_classes)
-    after, terms = one_step(images, objective, 1)
+    after, terms = on_one_device(images, objective)
     key = jax.random.fold_in(jax.random.key(np.uint32(3)), 0)
     rows = jnp.arange(96)[::-1]
     batch = examples.rows(rows).batch(key, jnp.arange(96, dtype=jnp.int32))
@@ -235,7 +245,7 @@ def test_evaluation_is_of_the_whole_split_whatever_the_batch(images, objective):
     trained = Trained(model, None, Centered.of(images.train), [], 0)
     found = [
         evaluate(trained, images.test, objective, batch_size=size, devices=jax.devices()[:count])
-        for size, count in ((512, 1), (8, 1), (16, 4))
+        for size, count in ((8, 1), (16, 4))
     ]
     position = jnp.arange(37, dtype=jnp.int32)
     x, y = images.test.examples(np.arange(37))
@@ -297,9 +307,8 @@ def test_a_linear_encoder_reaches_the_subspace_of_the_closed_form(vectors):
     largest = scipy.linalg.eigh(second, noisy, eigvals_only=True)[::-1][:latent_dim]
     inner = np.linalg.solve(found.T @ noisy @ found, found.T @ second @ found)
     assert largest.mean() * (1 - 1e-3) < np.trace(inner) / latent_dim <= largest.mean() * (1 + 1e-9)
-    assert evaluate(trained, vectors.train, joint_embedding(noise))["loss"] == pytest.approx(
-        2 - 2 * largest.mean(), abs=0.05
-    )
+    (*_, last) = (row["loss"] for row in trained.history if row["split"] == "train")
+    assert last == pytest.approx(2 - 2 * largest.mean(), abs=0.05)
 
 
 def test_a_linear_autoencoder_reaches_the_closed_form_of_a_target(vectors):
@@ -359,8 +368,8 @@ def test_the_loss_of_a_target_is_in_its_units():
     assert list(shown) == ["input"]
 
 
-@both
-def test_stopped_and_resumed_is_undisturbed_to_the_bit(images, objective, tmp_path):
+def test_stopped_and_resumed_is_undisturbed_to_the_bit(images, tmp_path):
+    objective = CHOICES[0]
     options = {"epochs": 6, "batch_size": 48, "checkpoint_every": 5, "devices": jax.devices()[:2]}
     options |= {"learning_rate": 1e-2, "augment": ["flip"]}
     whole = fit(mlp(), images, objective, **options, out=tmp_path / "whole")
@@ -386,6 +395,7 @@ def test_stopped_and_resumed_is_undisturbed_to_the_bit(images, objective, tmp_pa
         fit(mlp(), images, other, **options, out=tmp_path / "part")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["conv", "vit"])
 def test_networks_with_an_embedding_learn(name):
     rng = np.random.default_rng(0)
