@@ -28,7 +28,7 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
         f" in percent; {results['seeds']} seeds, mean ± standard error. In brackets: the linear"
         " closed form of the same choice on the same test split. Images of"
         f" {SIDE} x {SIDE}, {results['samples']} for training, {results['images']} seen by each"
-        f" training, in batches of {BATCH_SIZE}. On {'; '.join(results['device'])}."
+        f" training, in batches of {BATCH_SIZE}. On {'; '.join(results['trained_on'])}."
     )
     yield ""
     yield "    python -m experiments.objectives --data-dir DIR --out experiments/results/objectives"

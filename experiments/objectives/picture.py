@@ -89,4 +89,6 @@ def draw(axes: Axes, title: str, found: Mapping[str, Any]) -> None:
     axes.set_ylim(low[1], high[1])
     axes.set(xlabel="gain of the closed form", ylabel="gain of trained networks")
     correlation = found.get("rank_correlation")
-    axes.set_title(title if correlation is None else f"{title}: rank corr. {correlation:+.2f}")
+    if correlation is not None:
+        title = f"{title}\nrank correlation of all choices {correlation:+.2f}"
+    axes.set_title(title, fontsize=10)

@@ -25,7 +25,7 @@ def verdict(
         "images": options.images,
         "samples": options.samples,
         "data": list(options.data),
-        "device": sorted({row.device for row in rows}),
+        "trained_on": sorted({row.device for row in rows}),
         "nets": {},
     }
     for net in options.nets:
