@@ -237,7 +237,7 @@ def test_a_sweep_that_answers_another_question_is_kept(made, tmp_path, settings,
 @pytest.mark.slow
 def test_what_a_study_refuses_is_left_out_with_a_sentence(tmp_path):
     # Fewer samples than features: by samples, without certificates; and no test split.
-    data = small(30, 0, (8, 8, 1))
+    data = small(30, 9, (8, 8, 1))
     data = reconjax.data.Dataset.from_arrays(*data.train.examples(np.arange(30)), name="few")
     path = reconjax.report.write(data, out=tmp_path, **{**GRID, "ratios": [0, 0.5]})
     text = html.unescape(path.read_text())
