@@ -21,6 +21,7 @@ ORDER = [
     "summary",
     "noise",
     "theory",
+    "lift",
     "grid",
     "evidence",
     "studies",

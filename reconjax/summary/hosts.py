@@ -146,6 +146,27 @@ def merged(moments: Moments) -> Moments:
     return _across(_merged, moments)
 
 
+def summed(tree: Any) -> Any:
+    """The sums of arrays over all processes, the same bits on every one of them.
+
+    All processes must call it, with arrays of the same shapes.
+
+    Args:
+      tree: arrays; they are given back as they are in a single process.
+
+    Raises:
+      OSError: another process has failed, or cannot be reached.
+    """
+    if jax.process_count() == 1:
+        return tree
+    return _across(_added, jax.tree.map(jnp.asarray, tree))
+
+
+def _added(own: Any) -> Any:
+    """What each process computes of its arrays, which have a leading axis of length 1."""
+    return jax.tree.map(lambda leaf: jax.lax.psum(leaf[0], _AXIS), own)
+
+
 def _merged(own: Moments) -> Moments:
     """What each process computes of its part, which has a leading axis of length 1."""
     whole = union(own, across=lambda part: jax.lax.psum(part, _AXIS))

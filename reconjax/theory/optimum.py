@@ -34,6 +34,8 @@ class Whitened(NamedTuple):
       preserved: whether `predicted` is that of joint embedding, whose θ is at most 1.
       magnified: (R,) what whitening makes of the rounding in θ, for each coordinate.
       embedding: in place of `predicted`, joint embedding where its directions are known.
+      least: a direction that says less of the inputs than this share of the largest, and of the
+        labels too where they count, carries nothing; None where all coordinates carry something.
     """
 
     inputs: Array
@@ -51,6 +53,7 @@ class Whitened(NamedTuple):
     preserved: Array | None = None
     magnified: Array | None = None
     embedding: "Embedding | None" = None
+    least: Array | None = None
 
 
 class Embedding(NamedTuple):
@@ -124,6 +127,10 @@ def optimum(
     if whitened.predicted is not None or whitened.embedding is not None:
         by_inputs = jnp.sum(rotation * (whitened.inputs @ rotation), axis=0)
     valid = jnp.arange(size, dtype=jnp.int32) < whitened.rank
+    if whitened.least is not None:
+        told = by_inputs > whitened.least * jnp.max(by_inputs)
+        labeled = (by_labels > whitened.least * jnp.max(by_labels)) & (alpha > 0)
+        valid = valid & (told | labeled)
     factor = None
     coordinates = supervised.T
     if clean:

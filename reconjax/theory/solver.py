@@ -312,7 +312,7 @@ def solve(
 
 
 @jax.custom_jvp
-def _factored(second_moment: Array, cross_moment: Array) -> tuple[Array, Array, Array]:
+def factored(second_moment: Array, cross_moment: Array) -> tuple[Array, Array, Array]:
     """X̃ (D, D) and Ŷ (C, D) with X̃ᵀ X̃ = M and X̃ᵀ Ŷᵀ = C, and the eigenvalues of M.
 
     X̃ = d^½ Pᵀ with M = P diag(d) Pᵀ. Any rotation of the rows of both will do: the derivative is
@@ -324,9 +324,9 @@ def _factored(second_moment: Array, cross_moment: Array) -> tuple[Array, Array, 
     return jnp.sqrt(eigenvalues)[:, None] * vectors.T, labels, eigenvalues
 
 
-@_factored.defjvp
+@factored.defjvp
 def _factored_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-    root, labels, eigenvalues = _factored(*primals)
+    root, labels, eigenvalues = factored(*primals)
     inverse = root * inverse_root(eigenvalues)[:, None] ** 2
     root_change = inverse @ (tangents[0] + tangents[0].T) / 4
     labels_change = (tangents[1] - root_change.T @ labels.T).T @ inverse.T
@@ -343,7 +343,7 @@ def _solve(problem: Problem, reconstruction_weight: Array, clean: bool) -> Solut
     whitener, kept = whitening_vectors(second)
     inputs = problem.noisy_input_moment.T @ whitener
     # The clean read-out by a factor X̃ of M: what whitening magnifies is the rounding of M's root.
-    root, labels, values = _factored(problem.second_moment, problem.cross_moment)
+    root, labels, values = factored(problem.second_moment, problem.cross_moment)
     noisy = problem.noisy_label_moment  # for λ = inf and the clean read-out none is needed
     # Without this floor, directions without data would be read out where the noise is small.
     rounding = 8 * epsilon * jnp.sqrt(values[0])
