@@ -128,7 +128,7 @@ def _mixed(
     between = share * (1 - share) * jnp.outer(other - mean, other - mean)
     mixed = mixed._replace(second=mixed.second + between)
     if mixed.pairs is not None:
-        # Two draws of one run share its mean, and so does the whole: neither is between them.
+        # Both draws of a pair are of one run: they share its mean.
         mixed = mixed._replace(pairs=mixed.pairs + between)
     return mixed, mean + share * (other - mean)
 
@@ -154,7 +154,7 @@ def lift_memory(size: int, features: int, targets: int, *, pairs: bool = False) 
 
 
 def check_lift_memory(needed: float, memory: float | None, what: str) -> None:
-    """Raises ValueError, in one line with both sizes, for more than `memory` GiB; None: no limit."""
+    """Raises ValueError, with both sizes, for more than `memory` GiB; None: no limit."""
     if memory is None:
         return
     if not memory > 0:

@@ -316,7 +316,7 @@ def _about(products: Covariances, left: Array, right: Array, x: Array, y: Array)
 
 
 def _center(lift: Lift, noise: Noise | None, key: Array, images: Array, targets: int) -> Center:
-    """The same on every process: the mean of the noisy features of the first batch is near enough."""
+    """Its point amid the features is the first batch's mean, the same on every process."""
     moments, dtype = lift.moments, lift.dtype
     mean, scale = (jnp.asarray(part, dtype) for part in (moments.mean_x, moments.scale))
     amid = _mean_features(lift.features, noise, key, images, mean, scale)

@@ -1,4 +1,4 @@
-"""The lifted problem against dense NumPy, gradient descent and the theorems that it has as limits."""
+"""The lifted problem against dense NumPy, gradient descent, and the theorems it has as limits."""
 
 import jax
 import jax.numpy as jnp
@@ -131,10 +131,12 @@ def test_targets_and_joint_embedding_are_those_of_dense_numpy(lift, lifted, ridg
         np.testing.assert_allclose(solution.solution.target_loss[:few], wanted, atol=1e-8)
     (solution,) = reconjax.lift.solve_lifted(lift, lifted, [ridge], target=joint_embedding())
     dense = Dense(lift, lifted, ridge, np.inf, "joint embedding")
-    checked(solution, dense, M)
-    v = dense.v
+    # What two draws have not in common is none, and has no order.
+    most = int(np.sum(dense.theta > 1e-9))
+    checked(solution, dense, most)
+    v = dense.v[:, :most]
     distance = 2 * np.cumsum(np.diag(v.T @ (dense.g - dense.pairs) @ v))
-    np.testing.assert_allclose(solution.solution.target_loss, distance, atol=1e-8)
+    np.testing.assert_allclose(solution.solution.target_loss[:most], distance, atol=1e-8)
 
 
 @pytest.mark.parametrize("ridge", [0.0, 0.3])
