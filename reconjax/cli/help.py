@@ -65,7 +65,7 @@ def _text(console: "Console", entry: "HelpEntry") -> str:
 def _wrapped(names: str, text: str, column: int, width: int) -> list[str]:
     first = f"  {names}".ljust(column - 2) + "  "
     # A name that leaves no room for words has its text on the next line.
-    if len(first) > width // 2:
+    if len(first) > width // 2 and len(first) + len(text) > width:
         return [*_broken(first.rstrip(), width), *_filled(" " * column, text, column, width)]
     return _filled(first, text, column, width)
 

@@ -1,5 +1,6 @@
 """`reconjax sweep`."""
 
+import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -10,7 +11,6 @@ from cyclopts import Parameter
 import reconjax
 from reconjax.cli.options import (
     GRID,
-    STATISTICS,
     DataOptions,
     Hosts,
     LatentDims,
@@ -86,12 +86,15 @@ def sweep(
     objective: Annotated[
         Literal["reconstruction", "joint-embedding"], Parameter(group=GRID)
     ] = "reconstruction",
+    features: Annotated[str | None, Parameter(group=GRID)] = None,
+    ridges: Annotated[list[float] | None, Parameter(group=GRID, alias="--ridge")] = None,
+    draws: Annotated[Whole | None, Parameter(group=GRID)] = None,
     precision: Annotated[Literal["float64", "mixed", "float32"], Parameter(group=GRID)] = "mixed",
     partial: Annotated[bool, Parameter(group=GRID)] = False,
     devices: Annotated[Whole | None, Parameter(group=GRID)] = None,
     side: Annotated[Literal["auto", "features", "samples"], Parameter(group=GRID)] = "auto",
     batch_size: Annotated[Whole, Parameter(group=GRID)] = 1,
-    bootstrap: Annotated[Whole | None, Parameter(group=STATISTICS)] = None,
+    bootstrap: Annotated[Whole | None, Parameter(group=GRID)] = None,
     reading: DataOptions = DataOptions(),  # noqa: B008 - frozen
     output: Output = Output(),  # noqa: B008
     hosts: Hosts = Hosts(),  # noqa: B008
@@ -120,6 +123,12 @@ def sweep(
         whitened:S, patch-centered:H, highpass:STD.
     objective
         Learned.
+    features
+        Encode relu:2048, conv:256:5:4, ... (docs/howto/lift.md).
+    ridges
+        With features, relative weight decay (0.1).
+    draws
+        With features, noisy copies at most; see tolerance (1).
     precision
         mixed: float32 on the grid.
     partial
@@ -149,6 +158,9 @@ def sweep(
         readout=readout,
         target=target,
         objective=objective,
+        features=features,
+        ridges=ridges,
+        draws=draws,
         precision=precision,
         partial=partial,
         devices=devices,
@@ -162,13 +174,14 @@ def sweep(
         return
     rows = list(_rows(result))
     by = "held_out" if _overfits(result) else "r2"
-    middle = rows[len(rows) // len(result.weight) // 2]["latent_dim"]
+    dims = list(dict.fromkeys(row["latent_dim"] for row in rows))
+    middle = dims[len(dims) // 2]
     of_tasks = best_by_task(result, middle, by)
     pictures = ["sweep.png"]
     if output.out is not None:
         from reconjax.plots import save, sweep_figure, task_gains_figure
 
-        save(sweep_figure(result), output.out / "sweep.png")
+        save(sweep_figure(_drawn(result)), output.out / "sweep.png")
         if of_tasks:
             save(task_gains_figure(result, middle), output.out / "tasks.png")
             pictures.append("tasks.png")
@@ -178,13 +191,13 @@ def sweep(
         return
     _print(result, rows)
     print_best_by_task(of_tasks, middle, by)
-    if max_latent_dim and tolerance:
+    if max_latent_dim and tolerance and features is None:
         reduced = result.reduced
         print(
             f"solved in a subspace: {int(reduced.sum())} of {reduced.size} rays; the others in full"
         )
     large = result.attrs["features"] > CHEAP and result.attrs["side"] == "features"
-    if bootstrap is None and not result.attrs["folds"] and large:
+    if bootstrap is None and not result.attrs["folds"] and large and features is None:
         print(f"more than {CHEAP} features: standard errors only with --bootstrap")
     if (why := several_processes()) is not None:
         print(why)
@@ -195,15 +208,20 @@ def _rows(result: "xarray.Dataset") -> Iterator[dict[str, Any]]:
     """For each weight and some K, the best noise as --json prints it."""
     best = reconjax.studies.best(result, by="held_out" if _overfits(result) else "r2")
     strength, key = _strength(result)
-    for weight in best.weight.values.tolist():
+    ridges = best.ridge.values.tolist() if "ridge" in best.dims else [None]
+    for ridge, weight in itertools.product(ridges, best.weight.values.tolist()):
         for latent_dim in best.latent_dim.values.tolist():
             at = best.sel(weight=weight, latent_dim=latent_dim)
-            where: dict[str, Any] = {key: at[strength].item()}
+            at = at if ridge is None else at.sel(ridge=ridge)
+            where: dict[str, Any] = {} if ridge is None else {"ridge": ridge}
+            where[key] = at[strength].item()
             text = f"{strength} {at[strength].item():g}"
             if "patch" in result.dims:
                 where["patch_shape"] = [int(side) for side in at.patch.item().split("x")]
                 text = f"patch {at.patch.item()}, {text}"
             values = {name: at[name].item() for name in BEST if name in at}
+            if ridge is not None:
+                values["error"] = at.monte_carlo_error.item()
             yield {
                 "reconstruction_weight": _weight(weight),
                 "latent_dim": latent_dim,
@@ -213,9 +231,19 @@ def _rows(result: "xarray.Dataset") -> Iterator[dict[str, Any]]:
             }
 
 
+def _drawn(result: "xarray.Dataset") -> "xarray.Dataset":
+    """The part that the picture shows: of several ridges the one that reaches most."""
+    if "ridge" not in result.dims:
+        return result
+    reached = result["held_out" if "held_out" in result else "r2"]
+    others = [name for name in reached.dims if name != "ridge"]
+    return result.isel(ridge=int(reached.max(others).argmax("ridge")))
+
+
 def _overfits(result: "xarray.Dataset") -> bool:
     """Whether r2 on the training data tells little, and that on a test split is there."""
-    return "held_out" in result and result.attrs["samples"] <= result.attrs["features"]
+    size = max(result.attrs["features"], result.attrs.get("lifted", 0))
+    return "held_out" in result and result.attrs["samples"] <= size
 
 
 def _gains(row: dict[str, Any], held_out: bool) -> bool:
@@ -232,7 +260,8 @@ def _record(result: "xarray.Dataset", rows: list[dict[str, Any]]) -> dict[str, A
     return {
         **facts(result),
         **{name: result.attrs[name] for name in ("noise", "readout", "precision", "error")},
-        "reduced": result.reduced.values.reshape(-1).tolist(),
+        **({"lift": result.attrs["lift"]} if "lift" in result.attrs else {}),
+        "reduced": result.reduced.values.reshape(-1).tolist() if "reduced" in result else [],
         "folds": result.attrs["folds"],
         **axes,
         "reconstruction_weight": [_weight(weight) for weight in result.weight.values.tolist()],
@@ -267,8 +296,9 @@ def _print(result: "xarray.Dataset", rows: list[dict[str, Any]]) -> None:
     masks = "patch" in result.dims
     print(headline(result))
     learned = about.get("objective") or about.get("target")
-    words = f"{about['noise']} noise", learned, f"{about['readout']} read-out", about["precision"]
-    print(", ".join(filter(None, words)))
+    lifted = f"{about['lift']} ({about['lifted']} features)" if "lift" in about else None
+    words = [f"{about['noise']} noise", lifted, learned, f"{about['readout']} read-out"]
+    print(", ".join(filter(None, [*words, about["precision"]])))
     if about["side"] == "samples":
         print("by samples: no matrix is larger than {samples} x {samples}".format(**about))
     if masks and (cut := _cut(result)):
@@ -278,12 +308,14 @@ def _print(result: "xarray.Dataset", rows: list[dict[str, Any]]) -> None:
     heads = ["K", *(head for head, _, _ in columns), *["error"] * erring]
     heads += [*["patch"] * masks, strength]
     several = len(result.weight) > 1
-    for weight in dict.fromkeys(row["reconstruction_weight"] for row in rows):
-        if several:
-            print(f"λ = {weight}")
+    groups = dict.fromkeys((row.get("ridge"), row["reconstruction_weight"]) for row in rows)
+    for ridge, weight in groups:
+        named = [] if ridge is None else [f"ridge {ridge:g}"]
+        if named or several:
+            print(", ".join([*named, *[f"λ = {weight}"] * several]))
         lines = []
         for row in rows:
-            if row["reconstruction_weight"] != weight:
+            if (row.get("ridge"), row["reconstruction_weight"]) != (ridge, weight):
                 continue
             line = [str(row["latent_dim"])]
             line += [form.format(row[name]) for _, name, form in columns]
@@ -299,7 +331,8 @@ def _print(result: "xarray.Dataset", rows: list[dict[str, Any]]) -> None:
     if _overfits(result):
         print("fewer samples than features: what counts is the test split, which chose the best")
     if erring:
-        print("error: that of the numbers, estimated")
+        draws = f"Monte Carlo error of r2, at most {int(result.draws.max())} draws of every example"
+        print("error: " + (draws if "lift" in about else "that of the numbers, estimated"))
     if (why := too_few(result.latent_dim.values.tolist(), result.r2_chance.values)) is not None:
         print(why)
     if about["folds"]:

@@ -50,6 +50,8 @@ def headline(result: "xarray.Dataset", labels: str | None = None) -> str:
 
     about = result.attrs
     text = "{data}: {samples} samples, {features} features of rank {rank}, ".format(**about)
+    if "lift" in about:  # whose rank is that of the lifted problem
+        text = text.replace(" of rank {rank}".format(**about), "")
     if more := about.get("unlabeled", 0):
         text = text.replace(" samples", f" labeled samples, {more} without a label", 1)
     shape = example_shape(result)

@@ -7,9 +7,11 @@ seen             a data set seen through features, without noise
 moments          what is known of noisy features
 streaming        the same by Monte Carlo, over batches, draws, devices and hosts
 solver           the optimum for a path of ridges, every K at once
+draws            the same for one noise, with as many draws as it needs
 reduced          its compiled core
 """
 
+from reconjax.lift.draws import solve_noise
 from reconjax.lift.features import (
     FeatureMap,
     function_features,
@@ -50,4 +52,5 @@ __all__ = [
     "random_patches",
     "ridge_path",
     "solve_lifted",
+    "solve_noise",
 ]

@@ -242,6 +242,7 @@ def _curves(
     )
     if test is None:
         return Curves(solution, None, None)
+    assert solution.readout_factor is not None
     unit = jax.scipy.linalg.solve_triangular(solution.readout_factor, encoder.T, lower=True).T
     return Curves(
         solution,

@@ -121,7 +121,7 @@ def lifted_moments(
     with prefetch(_ready(lift, progress)) as ahead:
         for index, (x, y, weights) in enumerate(ahead):
             if about is None:
-                about = _center(lift, noise, jax.random.key(seed), x, y.shape[1])
+                about = _center(lift, noise, jax.random.key(seed), x)
             if len(parts) < len(places):
                 place = places[len(parts)]
                 parts.append(_Part(lift.features, noise, about, int(draws), pairs, seed, place))
@@ -153,36 +153,54 @@ class _Part:
         seed: int,
         device: jax.Device | None,
     ) -> None:
-        given = features, noise, about, jax.random.key(seed)
-        self._fixed = given if device is None else jax.device_put(given, device)
-        self._device, self._options = device, {"draws": draws, "pairs": pairs}
         sizes = about.features.shape[0], about.x.shape[0], about.y.shape[0]
         nothing = [_nothing(*sizes, pairs=pairs) for _ in range(2)]
-        self._total, self._apart = nothing if device is None else jax.device_put(nothing, device)
+        placed: Any = features, noise, about, jax.random.key(seed), *nothing
+        if device is not None:
+            placed = jax.device_put(placed, device)
+        self._features, self._noise, self._about, self._key, self._total, self._apart = placed
+        self._device, self._pairs, self._draws = device, pairs, draws if noise is not None else 1
         self._pace = Pace()
 
-    def add(self, index: int, x: Array, y: Array, weights: Array) -> None:
+    def add(self, index: int, images: Array, y: Array, weights: Array) -> None:
         """Adds a batch, and returns before the device is done."""
         self._pace.wait()
         if self._device is not None:
-            x, y, weights = jax.device_put((x, y, weights), self._device)
-        again = self._fixed[1] is not None and index % AGAIN == 0
-        self._total, self._apart, token = _add(
-            self._total,
-            self._apart,
-            *self._fixed,
-            index,
-            x,
-            y,
-            weights,
-            again=again,
-            **self._options,
-        )
-        self._pace.started(token)
+            images, y, weights = jax.device_put((images, y, weights), self._device)
+        batch = _batch(images, y, weights, self._about)
+        keys = jax.random.split(jax.random.fold_in(self._key, index), 2 * self._draws)
+        own = self._sums(batch, images.shape, keys[: self._draws])
+        self._total = _plus(self._total, own, jnp.asarray(1))
+        if self._noise is not None and index % AGAIN == 0:
+            other = self._sums(batch, images.shape, keys[self._draws :])
+            # By as much as the first draws are more than the second; the examples count once.
+            self._apart = _plus(_plus(self._apart, own, jnp.asarray(1)), other, jnp.asarray(-1))
+            weight = self._apart.weight + own.weight.astype(self._apart.weight.dtype)
+            self._apart = self._apart._replace(weight=weight)
+        self._pace.started(own.weight)
 
     def sums(self) -> tuple[Sums, Sums]:
         """In all, and how much more the first draws are than the second ones."""
         return jax.tree.map(jnp.asarray, jax.device_get((self._total, self._apart)))
+
+    def _sums(self, batch: "_Batch", shape: tuple[int, ...], keys: Array) -> Sums:
+        """Those of one batch, by the mean over some draws; one at a time is in memory."""
+        made = None
+        for key in keys:
+            noisy = _noisy(self._noise, key, batch.x, shape)
+            drawn = _drawn(self._features, noisy, batch.root, self._about.features)
+            made = drawn if made is None else jax.tree.map(jnp.add, made, drawn)
+        assert made is not None
+        draws = None if self._noise is None else jnp.asarray(self._draws)
+        return _summed(*made, batch, draws, pairs=self._pairs)
+
+
+class _Batch(NamedTuple):
+    """Centered x (n, D) and y (n, C), and the square roots of the weights (n, 1)."""
+
+    x: Array
+    y: Array
+    root: Array
 
 
 def _nothing(size: int, features: int, targets: int, *, pairs: bool) -> Sums:
@@ -202,81 +220,61 @@ def _nothing(size: int, features: int, targets: int, *, pairs: bool) -> Sums:
     )
 
 
-@functools.partial(
-    jax.jit, static_argnames=("draws", "pairs", "again"), donate_argnames=("total", "apart")
-)
-@highest
-def _add(
-    total: Sums,
-    apart: Sums,
-    features: FeatureMap,
-    noise: Noise | None,
-    about: Center,
-    key: Array,
-    index: Array,
-    images: Array,
-    y: Array,
-    weights: Array,
-    *,
-    draws: int,
-    pairs: bool,
-    again: bool,
-) -> tuple[Sums, Sums, Array]:
-    """The sums with a batch more; both sides of a second draw share everything but the noise."""
+@jax.jit
+def _batch(images: Array, y: Array, weights: Array, about: Center) -> _Batch:
     dtype = about.x.dtype
-    x = centered(images, about.x, about.scale, dtype)
-    y = y.astype(dtype) - about.y
     root = jnp.sqrt(weights.astype(dtype))[:, None]
-    keys = jax.random.split(jax.random.fold_in(key, index), 2 * draws)
+    x = centered(images, about.x, about.scale, dtype)
+    return _Batch(x, y.astype(dtype) - about.y, root)
 
-    def drawn(key: Array) -> Array:
-        return root * (_noisy(features, noise, key, x, images.shape) - about.features)
 
-    def summed(keys: Array) -> Sums:
-        if noise is None:
-            made = drawn(keys[0])
-            second = gram(made)
-            return _sums(made, second, second if pairs else None)
-        # One draw at a time is in memory.
-        one = drawn(keys[0])
-        made, second = jax.lax.fori_loop(
-            1,
-            draws,
-            lambda r, sums: jax.tree.map(
-                jnp.add, sums, (lambda more: (more, gram(more)))(drawn(keys[r]))
-            ),
-            (one, gram(one)),
-        )
-        between = None
+def _noisy(noise: Noise | None, key: Array, x: Array, shape: tuple[int, ...]) -> Array:
+    """x' (n, D) of centered x (n, D), which is given to the noise as images where it is some."""
+    if noise is None:
+        return x
+    return _sampled(noise, key, x.reshape(shape)).reshape(x.shape)
+
+
+# By itself: what follows is compiled once for all noises.
+@jax.jit
+def _sampled(noise: Noise, key: Array, x: Array) -> Array:
+    return noise.sample(key, x)
+
+
+@jax.jit
+@highest
+def _drawn(features: FeatureMap, noisy: Array, root: Array, amid: Array) -> tuple[Array, Array]:
+    """Weighted features (n, m) about a point, and their Gram matrix."""
+    made = root * (features.apply(noisy) - amid)
+    return made, gram(made)
+
+
+@functools.partial(jax.jit, static_argnames="pairs")
+@highest
+def _summed(made: Array, second: Array, batch: _Batch, draws: Array | None, *, pairs: bool) -> Sums:
+    """The sums of a batch, given the sums over draws; None where these are all the same one."""
+    between = second if pairs else None
+    if draws is not None:
+        count = draws.astype(made.dtype)
         if pairs:
-            between = (gram(made) - second) / (draws * (draws - 1))
-        return _sums(made / draws, second / draws, between)
-
-    def _sums(made: Array, second: Array, between: Array | None) -> Sums:
-        return Sums(
-            weight=jnp.sum(weights.astype(dtype)),
-            features=root[:, 0] @ made,
-            x=root[:, 0] @ (root * x),
-            y=root[:, 0] @ (root * y),
-            products=Covariances(second, made.T @ (root * y), made.T @ (root * x), between),
-        )
-
-    own = summed(keys[:draws])
-    total = jax.tree.map(lambda whole, part: whole + part.astype(whole.dtype), total, own)
-    if again:
-        other = summed(keys[draws:])
-        change = jax.tree.map(jnp.subtract, own, other)._replace(weight=own.weight)
-        apart = jax.tree.map(lambda whole, part: whole + part.astype(whole.dtype), apart, change)
-    return total, apart, own.weight
+            between = (gram(made) - second) / (count * (count - 1))
+        made, second = made / count, second / count
+    x, y, root = batch.root * batch.x, batch.root * batch.y, batch.root[:, 0]
+    return Sums(
+        weight=root @ root,
+        features=root @ made,
+        x=root @ x,
+        y=root @ y,
+        products=Covariances(second, made.T @ y, made.T @ x, between),
+    )
 
 
-def _noisy(
-    features: FeatureMap, noise: Noise | None, key: Array, x: Array, shape: tuple[int, ...]
-) -> Array:
-    """φ(x') (n, m) of centered x (n, D), which is given to the noise as images where it is some."""
-    if noise is not None:
-        x = noise.sample(key, x.reshape(shape)).reshape(x.shape)
-    return features.apply(x)
+@functools.partial(jax.jit, donate_argnames="total")
+def _plus(total: Sums, part: Sums, sign: Array) -> Sums:
+    """The sums and some more, in the dtype of the sums."""
+    return jax.tree.map(
+        lambda whole, more: whole + sign.astype(whole.dtype) * more.astype(whole.dtype), total, part
+    )
 
 
 @jax.jit
@@ -315,11 +313,12 @@ def _about(products: Covariances, left: Array, right: Array, x: Array, y: Array)
     )
 
 
-def _center(lift: Lift, noise: Noise | None, key: Array, images: Array, targets: int) -> Center:
+def _center(lift: Lift, noise: Noise | None, key: Array, images: Array) -> Center:
     """Its point amid the features is the first batch's mean, the same on every process."""
     moments, dtype = lift.moments, lift.dtype
     mean, scale = (jnp.asarray(part, dtype) for part in (moments.mean_x, moments.scale))
-    amid = _mean_features(lift.features, noise, key, images, mean, scale)
+    x = centered(images, mean, scale, dtype)
+    amid = _mean(lift.features, _noisy(noise, key, x, images.shape))
     return Center(
         x=mean,
         scale=scale,
@@ -329,11 +328,8 @@ def _center(lift: Lift, noise: Noise | None, key: Array, images: Array, targets:
 
 
 @jax.jit
-def _mean_features(
-    features: FeatureMap, noise: Noise | None, key: Array, images: Array, mean: Array, scale: Array
-) -> Array:
-    x = centered(images, mean, scale, mean.dtype)
-    return jnp.mean(_noisy(features, noise, key, x, images.shape), axis=0)
+def _mean(features: FeatureMap, noisy: Array) -> Array:
+    return jnp.mean(features.apply(noisy), axis=0)
 
 
 def _ready(
@@ -343,13 +339,14 @@ def _ready(
     assert lift.split is not None
     rows = min(batch_rows(lift.features, lift.moments.features), len(lift.split))
     for images, labels in lift.split.batches(rows):
+        x: Any
         x, y = as_arrays(images, labels, lift.num_classes)
         weights = np.asarray(sample_weights(y, lift.num_classes, lift.class_weight), np.float64)
         missing = rows - len(weights)
-        values = np.eye(lift.moments.targets, dtype=np.float32)[y] if y.ndim == 1 else y
+        classes = np.eye(lift.moments.targets, dtype=np.float32)
+        values: Any = classes[np.asarray(y)] if y.ndim == 1 else y
         if missing:
-            x, values = (_padded(np.asarray(part), missing) for part in (x, values))
-            weights = _padded(weights, missing)
+            x, values, weights = (_padded(np.asarray(p), missing) for p in (x, values, weights))
         yield jnp.asarray(x), jnp.asarray(values), jnp.asarray(weights)
         if progress is not None:
             progress(len(labels))

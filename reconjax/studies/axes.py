@@ -130,6 +130,13 @@ def names_of_target(target: str | Target, objective: str) -> dict[str, str]:
     return {"target": name}
 
 
+def check_unused(what: str, **given: Any) -> None:
+    """Raises ValueError for an option that does not apply to what is done."""
+    for name, value in given.items():
+        if value not in (None, False):
+            raise ValueError(f"{name}: {value}; it does not apply to {what}")
+
+
 def numbers(
     name: str, values: Any, allowed: Callable[[Any], Any], text: str, default: Sequence[float] = ()
 ) -> list[float]:
@@ -145,13 +152,16 @@ def numbers(
 
 
 def latent_dims_axis(
-    given: Sequence[int] | None, largest: int | None, features: int
+    given: Sequence[int] | None, largest: int | None, features: int | None
 ) -> list[int] | None:
-    """K; None for all."""
+    """K, of inputs of D features where that bounds it; None for all."""
     dims = None if given is None else np.atleast_1d(np.asarray(given)).tolist()
     for latent_dim in (*(dims or ()), *([] if largest is None else [largest])):
         check("latent_dim", latent_dim, lambda k: k % 1 == 0, "a whole number")
-        check_latent_dim(latent_dim, features)
+        if features is None:
+            check("latent_dim", latent_dim, lambda k: k >= 1, "at least 1")
+        else:
+            check_latent_dim(latent_dim, features)
     if largest is None:
         return None if dims is None else [int(latent_dim) for latent_dim in dims]
     if dims:

@@ -197,7 +197,7 @@ def solve(problem: GridProblem, parts: Parts | None) -> list[GridSolution]:
     clean = next((i for i, noise in enumerate(noises[0]) if _share(noise) == 0), None)
     if clean is None:
         units.append(_Unit([NO_NOISE], [[identity()]], None))
-    done = _Done(parts, [name for unit in units for name in unit.names])
+    done = Done(parts, [name for unit in units for name in unit.names])
     if kept := sum(name in done.arrays for name in names):
         say(f"going on: {kept} of {len(names)} rays are finished")
     _solve_units(problem, units, done)
@@ -215,7 +215,7 @@ def solve(problem: GridProblem, parts: Parts | None) -> list[GridSolution]:
         solutions.append(GridSolution(curves, without))
     if problem.folds is None:
         return solutions
-    again = _Done(parts, [f"folds of {name}" for name in done.wanted])
+    again = Done(parts, [f"folds of {name}" for name in done.wanted])
     _solve_folds(problem, units, again)
     folds = [again.arrays[name] for name in again.wanted]
     part = folds[-1] if clean is None else folds[0]
@@ -249,10 +249,11 @@ class _Unit(NamedTuple):
         return len(self.noises) * len(self.noises[0]) * len(weights) * len(problem.targets)
 
 
-class _Done:
+class Done:
     """Finished parts, in memory and in a folder, which the first process alone reads and writes."""
 
     def __init__(self, parts: Parts | None, wanted: list[str]) -> None:
+        """Reads what is there of the parts that are wanted; None: nothing is kept."""
         self.wanted, self._parts = wanted, parts
         self.arrays: dict[str, Arrays] = {}
         for name in wanted:
@@ -261,15 +262,17 @@ class _Done:
                 self.arrays[name] = part
 
     def has(self, names: Iterable[str]) -> bool:
+        """Whether all of them are finished."""
         return all(name in self.arrays for name in names)
 
     def keep(self, name: str, part: Arrays) -> None:
+        """Keeps one that is finished."""
         self.arrays[name] = part
         if self._parts is not None:
             self._parts.save(name, part)
 
 
-def _solve_units(problem: GridProblem, units: list[_Unit], done: _Done) -> None:
+def _solve_units(problem: GridProblem, units: list[_Unit], done: Done) -> None:
     total = sum(unit.points(problem) for unit in units)
     with problem.source.progress("grid points", total) as count:
         counted = count if problem.size >= COUNTED and count is not unseen else None
@@ -293,7 +296,7 @@ def _solve_units(problem: GridProblem, units: list[_Unit], done: _Done) -> None:
                 count(unit.points(problem))
 
 
-def _solve_folds(problem: GridProblem, units: list[_Unit], done: _Done) -> None:
+def _solve_folds(problem: GridProblem, units: list[_Unit], done: Done) -> None:
     """r2 from all folds and from halves of them."""
     assert problem.folds is not None
     folds = len(problem.folds.samples)

@@ -14,12 +14,14 @@ from reconjax.data import Dataset
 from reconjax.evidence.bootstrap import Bootstrap
 from reconjax.evidence.p_values import search_p_values
 from reconjax.grid.sweep import PRECISIONS
+from reconjax.lift import FeatureMap
 from reconjax.noise.base import check
 from reconjax.storage.files import output_folder, replacing
 from reconjax.storage.parts import Parts
 from reconjax.studies.axes import (
     STRENGTHS,
     Patch,
+    check_unused,
     latent_dims_axis,
     names_of_target,
     noise_grid,
@@ -27,6 +29,8 @@ from reconjax.studies.axes import (
     predicted,
 )
 from reconjax.studies.labeled import labeled, open_result, save, settings_text
+from reconjax.studies.lifted import posed as posed_lift
+from reconjax.studies.lifted import settings_of, sweep_of
 from reconjax.studies.limits import check_whole
 from reconjax.studies.progress import say
 from reconjax.studies.rays import Arrays, GridSolution, posed, solve
@@ -57,6 +61,9 @@ def sweep(
     readout: str = "clean",
     target: str | Target = "pixels",
     objective: str = "reconstruction",
+    features: str | FeatureMap | None = None,
+    ridges: Sequence[float] | None = None,
+    draws: int | None = None,
     precision: str = "mixed",
     partial: bool = False,
     image_shape: Sequence[int] | None = None,
@@ -93,6 +100,12 @@ def sweep(
         in pixels; or one of `reconjax.theory.targets`. λ weighs its loss.
       objective: "reconstruction", or "joint-embedding", of two views that the noise makes: its
         directions are the same at every strength, and those of PCA without noise.
+      features: fixed features on which the encoder is linear, in place of x: a text such as
+        "relu:2048" or "conv:256:5:4", or a map of `reconjax.lift`; see `reconjax.lift.text`. The
+        noise is sampled, but that of "identity", and each noise of the grid is kept.
+      ridges: with features, weight decays relative to the mean variance of these: 0.1.
+      draws: with features, how many noisy copies of every example there may be; they are doubled
+        while the Monte Carlo error of r2 exceeds `tolerance`. One by default.
       precision: "float64"; "mixed": spectrum and whitening in float64, grid points in float32; or
         "float32" throughout. The first two need `jax_enable_x64`.
       partial: allow partial patches at the edges.
@@ -109,16 +122,17 @@ def sweep(
     Returns:
       A dataset over `patch` ("4x4"; for masks of patches), `ratio` or `std`, `weight` and
       `latent_dim`: `r2`, `gain` over no noise, `supervised_loss`, `reconstruction_loss`,
-      `alignment`, and the numerical `error` of r2; with a target, `target_loss`, its loss in its
-      own units, and for joint embedding the squared distance of the two embeddings. The curves
-      without noise, over `weight` and `latent_dim`, end in `_without`; `chance` and `r2_chance` are
-      what alignment and r2 are for permuted labels at λ = inf and a clean read-out. `reduced` says
-      which patch shapes were solved in a subspace. Where there are folds:
-      `r2_standard_error`, `r2_corrected`, `gain_standard_error`, `gain_corrected`. Where
-      there is a test split: `held_out`, `agreement` (over `fold` too) and `p_value`, that of
-      a gain on new data for having searched the whole grid. For several tasks, over `task` too:
-      `r2_by_task`, `gain_by_task`, `held_out_by_task`, see `of_task`. Its attributes name the data,
-      noise, read-out, precision and rank.
+      `alignment`, and the numerical `error` of r2; with features also over `ridge`, and in place of
+      the last two `monte_carlo_error`, `held_out_error` and `draws`; with a target,
+      `target_loss`, its loss in its own units, and for joint embedding the squared distance of the
+      two embeddings. The curves without noise, over `weight` and `latent_dim`, end in `_without`;
+      `chance` and `r2_chance` are what alignment and r2 are for permuted labels at λ = inf and a
+      clean read-out. `reduced` says which patch shapes were solved in a subspace. Where there are
+      folds: `r2_standard_error`, `r2_corrected`, `gain_standard_error`, `gain_corrected`. Where
+      there is a test split: `held_out`, `agreement` (over `fold` too) and `p_value`, that of a gain
+      on new data for having searched the whole grid. For several tasks, over `task` too: `r2_by_task`,
+      `gain_by_task`, `held_out_by_task`, see `of_task`. Its attributes name the data, noise,
+      read-out, precision and rank.
 
     Raises:
       ValueError: an option out of range or that does not apply, data without labels or that are no
@@ -141,8 +155,37 @@ def sweep(
     check_whole("batch_size", batch_size, 1)
     check_whole("devices", devices, 1)
     check_whole("bootstrap", bootstrap)
-    dims = latent_dims_axis(latent_dims, max_latent_dim, source.features)
     wanted = (predicted(source, target, objective, image_shape),)
+    common: dict[str, Any] = {
+        "noise": noise,
+        **{name: values.tolist() for name, values in axes.items()},
+        "weights": [str(weight) for weight in levels],
+    }
+    named = names_of_target(target, objective)
+    if features is not None:
+        check_unused("features", side=side == "samples", devices=devices, bootstrap=bootstrap)
+        dims = latent_dims_axis(latent_dims, max_latent_dim, None)
+        lifted = posed_lift(
+            source,
+            features,
+            ridges,
+            noises,
+            levels,
+            dims,
+            wanted[0],
+            readout=readout,
+            precision=precision,
+            tolerance=tolerance,
+            draws=draws,
+        )
+        settings = {**common, "latent_dims": dims, "readout": readout, "precision": precision}
+        settings |= {**named, **settings_of(lifted, features)}
+        folder = output_folder(out) if out is not None and hosts.first() else None
+        if folder is not None:
+            _say_replaced(folder / "sweep.nc", source, settings)
+        return sweep_of(source, lifted, axes, settings, folder)
+    check_unused("inputs as they are", ridges=ridges, draws=draws)
+    dims = latent_dims_axis(latent_dims, max_latent_dim, source.features)
     options = {
         "tasks": source.tasks,
         "reconstruction_weights": levels,
@@ -159,12 +202,10 @@ def sweep(
     problem = posed(source, noises, options, wanted, by_samples, devices, bootstrap)
     facts = problem.facts
     settings = {
-        "noise": noise,
-        **{name: values.tolist() for name, values in axes.items()},
-        "weights": [str(weight) for weight in levels],
+        **common,
         "latent_dims": dims,
         **{name: options[name] for name in ("readout", "precision", "tolerance")},
-        **names_of_target(target, objective),
+        **named,
         "side": "samples" if by_samples else "features",
         "bootstrap": 0 if problem.folds is None else len(problem.folds.samples),
     }

@@ -14,7 +14,8 @@ from reconjax.noise import chain, gaussian, parse_noise, patch_mask
 from reconjax.theory.targets import joint_embedding, linear_target, patch_centered, whitened
 
 SHAPE = (4, 4, 1)
-N, M = 80, 24
+# As many features as inputs: what is compiled for one serves the other.
+N, M = 80, 16
 
 
 def dataset(samples=N, seed=0):
@@ -87,10 +88,9 @@ def checked(solution, dense, most=16):
         np.testing.assert_allclose(solution.solution.reconstruction_loss[k - 1], loss, atol=1e-8)
 
 
-@pytest.mark.parametrize("weight", [np.inf, 1.0])
-@pytest.mark.parametrize("readout", ["clean", "noisy"])
+@pytest.mark.parametrize(("weight", "readout"), [(np.inf, "clean"), (1.0, "noisy")])
 def test_every_curve_is_that_of_dense_numpy(lift, lifted, weight, readout):
-    ridges = [0, 0.01, 1]
+    ridges, lifted = [0, 0.01, 1], lifted._replace(apart=None)
     path = reconjax.lift.solve_lifted(
         lift, lifted, ridges, reconstruction_weight=weight, readout=readout
     )
@@ -117,11 +117,10 @@ def lift_test():
 @pytest.mark.parametrize("ridge", [0, 0.1])
 def test_targets_and_joint_embedding_are_those_of_dense_numpy(lift, lifted, ridge):
     values, vectors = np.linalg.eigh(np.asarray(lift.moments.second_moment))
-    tall = np.random.default_rng(1).normal(size=(16, 3))
+    lifted = lifted._replace(apart=None)
     for target, matrix in (
         (whitened(0.6), vectors * values**-0.3),
         (patch_centered(2, SHAPE), np.asarray(patch_centered(2, SHAPE).apply(jnp.eye(16)))),
-        (linear_target(tall), tall),
     ):
         (solution,) = reconjax.lift.solve_lifted(lift, lifted, [ridge], target=target)
         dense = Dense(lift, lifted, ridge, np.inf, matrix)
@@ -170,7 +169,7 @@ def test_it_is_the_optimum_that_gradient_descent_finds(lift, lifted, ridge):
         options={"maxiter": 3000, "gtol": 1e-9},
     )
     (solution,) = reconjax.lift.solve_lifted(
-        lift, lifted, [ridge], reconstruction_weight=weight, readout="clean"
+        lift, lifted._replace(apart=None), [ridge], reconstruction_weight=weight, readout="noisy"
     )
     encoder = solution.solution.encoder[:, :k]
     closed = objective(encoder, encoder.T @ labels, encoder.T @ inputs)
@@ -187,25 +186,24 @@ def test_identity_features_are_the_linear_closed_form_to_the_monte_carlo_error()
     noise = patch_mask(0.5, 2, SHAPE)
     linear = reconjax.solve(reconjax.problem(lift.moments, noise))
     lifted = reconjax.lift.lifted_moments(lift, noise, draws=8)
-    (solution,) = reconjax.lift.solve_lifted(lift, lifted, [0])
-    off = np.asarray(solution.solution.r2 - linear.r2)[:12]
-    error = np.asarray(solution.monte_carlo_error)[:12]
+    (solution,) = reconjax.lift.solve_lifted(lift, lifted, [0], latent_dim=8)
+    off = np.asarray(solution.solution.r2 - linear.r2[:8])
+    error = np.asarray(solution.monte_carlo_error)
     assert 0 < np.sqrt(np.mean(error**2)) < 0.02
     assert np.sqrt(np.mean(off**2)) < 3 * np.sqrt(np.mean(error**2))
     held = reconjax.held_out([reconjax.moments(*data.test.examples(range(40)))], lift.moments)
     np.testing.assert_allclose(lift.held_out.second_moment, held.second_moment, atol=1e-10)
 
 
-@pytest.mark.parametrize("text", ["mask:0.5:2x2", "gaussian:0.3", "flip", "shift:1", "block:2"])
-@pytest.mark.parametrize("weight", [np.inf, 0.5, 0.0])
-def test_without_a_ridge_exact_moments_are_the_linear_closed_form(text, weight):
+def without_a_ridge(text, weight, targets):
     data = dataset()
     moments = reconjax.moments(*data.train.examples(range(N)))
+    test = reconjax.held_out([reconjax.moments(*data.test.examples(range(40)))], moments)
     noise = parse_noise(text, SHAPE, moments)
-    for target in (None, whitened(0.5), joint_embedding()):
+    for target in targets:
         linear = reconjax.solve(reconjax.problem(moments, noise, target), weight)
         (solution,) = reconjax.lift.ridge_path(
-            moments, noise, [0], reconstruction_weight=weight, target=target
+            moments, noise, [0], reconstruction_weight=weight, target=target, held_out=test
         )
         assert not np.any(solution.monte_carlo_error)
         # Past the rank of what is told about x, here of the flipped, the lift's curve is flat.
@@ -215,6 +213,18 @@ def test_without_a_ridge_exact_moments_are_the_linear_closed_form(text, weight):
             loss = solution.solution.reconstruction_loss[:most]
             np.testing.assert_allclose(loss, linear.reconstruction_loss[:most], atol=1e-8)
             assert solution.solution.rank == most
+
+
+@pytest.mark.parametrize(("text", "weight"), [("mask:0.5:2x2", np.inf), ("flip", 0.5)])
+def test_without_a_ridge_exact_moments_are_the_linear_closed_form(text, weight):
+    without_a_ridge(text, weight, [None])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["mask:0.5:2x2", "gaussian:0.3", "flip", "shift:1", "block:2"])
+@pytest.mark.parametrize("weight", [np.inf, 0.5, 0.0])
+def test_so_they_are_for_every_noise_and_target(text, weight):
+    without_a_ridge(text, weight, [None, whitened(0.5), joint_embedding()])
 
 
 def test_a_ridge_acts_as_gaussian_noise():
@@ -238,22 +248,17 @@ def test_more_features_than_samples_and_no_ridge_are_theorem_2():
     x, y = data.train.examples(range(samples))
     x, y = x.reshape(samples, -1), np.eye(3)[y]
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
-    for weight in (np.inf, 2.0):
-        codes, values = reconjax.optimal_codes(x, y, weight, 18)
-        alpha, lam = (0, 1) if np.isinf(weight) else (1 / 3, 2 / 3)
-        for ridge, close in ((0, 1e-8), (1e-9, 1e-5)):
-            (solution,) = reconjax.lift.solve_lifted(
-                lift, lifted, [ridge], reconstruction_weight=weight
-            )
-            found = solution.solution
-            few = 16
-            wanted = [np.sum((codes[:, :k].T @ y) ** 2) / np.sum(y**2) for k in range(1, few + 1)]
-            np.testing.assert_allclose(found.r2[:few], wanted, atol=close)
-            loss = alpha * found.supervised_loss + lam * found.reconstruction_loss
-            whole = alpha * np.sum(y**2) + lam * np.sum(x**2)
-            wanted = (whole - np.cumsum(values)) / samples
-            np.testing.assert_allclose(loss[:few], wanted[:few], atol=close)
-        assert found.rank == (16 if np.isinf(weight) else 18)
+    codes, values = reconjax.optimal_codes(x, y, 2.0, 18)
+    path = reconjax.lift.solve_lifted(lift, lifted, [0, 1e-9], reconstruction_weight=2.0)
+    for solution, close in zip(path, (1e-8, 1e-5), strict=True):
+        found = solution.solution
+        wanted = [np.sum((codes[:, :k].T @ y) ** 2) / np.sum(y**2) for k in range(1, 19)]
+        np.testing.assert_allclose(found.r2[:18], wanted, atol=close)
+        loss = (found.supervised_loss + 2 * found.reconstruction_loss) / 3
+        whole = (np.sum(y**2) + 2 * np.sum(x**2)) / 3
+        wanted = (whole - np.cumsum(values)) / samples
+        np.testing.assert_allclose(loss[:18], wanted, atol=close)
+        assert found.rank == 18
 
 
 def test_past_the_rank_of_what_is_told_nothing_is_read_out():
@@ -261,11 +266,11 @@ def test_past_the_rank_of_what_is_told_nothing_is_read_out():
     x, y = data.train.examples(range(N))
     x = np.array(x)
     x[..., 2:, 0] = 0.5  # constant pixels
-    flat = Dataset.from_arrays(x, y)
+    test = data.test.examples(range(40))
+    flat = Dataset.from_arrays(x, y, x_test=test[0], y_test=test[1])
     lift = reconjax.lift.lift(flat, reconjax.lift.random_layers([M], 16))
-    (solution,) = reconjax.lift.solve_lifted(
-        lift, reconjax.lift.lifted_moments(lift, patch_mask(0.5, 2, SHAPE)), [0.1]
-    )
+    lifted = reconjax.lift.lifted_moments(lift, patch_mask(0.5, 2, SHAPE))
+    (solution,) = reconjax.lift.solve_lifted(lift, lifted._replace(apart=None), [0.1])
     assert solution.solution.rank == 8
     assert np.ptp(solution.solution.r2[7:]) == 0
     dead = reconjax.lift.function_features(
@@ -273,10 +278,11 @@ def test_past_the_rank_of_what_is_told_nothing_is_read_out():
         SHAPE,
     )
     lift = reconjax.lift.lift(data, dead)
-    for ridge in (0, 0.1):
-        (solution,) = reconjax.lift.solve_lifted(lift, reconjax.lift.lifted_moments(lift), [ridge])
-        plain = reconjax.lift.ridge_path(lift.moments, None, [ridge * 16 / 19])[0]
-        np.testing.assert_allclose(solution.solution.r2, plain.solution.r2, atol=1e-8)
+    lifted = reconjax.lift.lifted_moments(lift)
+    none, least, some = reconjax.lift.solve_lifted(lift, lifted, [0, 1e-9, 0.1])
+    checked(some, Dense(lift, lifted, 0.1, np.inf), 13)
+    np.testing.assert_allclose(none.solution.r2, least.solution.r2, atol=1e-6)
+    assert none.solution.rank == some.solution.rank == 13
 
 
 def test_the_monte_carlo_error_is_how_far_other_draws_are(lift):
@@ -301,8 +307,8 @@ def test_directions_of_a_changed_problem_are_found_by_iteration(lift, lifted):
         lifted.mean, 2, None, 1e-16,
     )  # fmt: skip
     given = lifted._replace(apart=change)
-    for target in (None, whitened(0.5), joint_embedding()):
-        options = {"target": target, "latent_dim": 6}
+    for target in (None, joint_embedding()):
+        options = {"target": target, "latent_dim": 8}
         (solution,) = reconjax.lift.solve_lifted(lift, given, [0.3], **options)
         above, below = (
             reconjax.lift.solve_lifted(lift, each, [0.3], **options)[0].solution.r2
@@ -313,6 +319,7 @@ def test_directions_of_a_changed_problem_are_found_by_iteration(lift, lifted):
 
 
 def test_the_eigendecomposition_in_float32_is_near(lift, lifted):
+    lifted = lifted._replace(apart=None)
     exact, rough = (
         reconjax.lift.solve_lifted(lift, lifted, [0.1], latent_dim=8, precision=precision)[0]
         for precision in ("float64", "mixed")
@@ -345,6 +352,6 @@ def test_bad_input_is_refused_in_a_line(lift, lifted):
     single = lifted._replace(covariances=lifted.covariances._replace(pairs=None))
     with pytest.raises(ValueError, match="target: joint embedding needs pairs of draws"):
         solve(lift, single, target=joint_embedding())
-    (solution,) = solve(lift, lifted)
+    (solution,) = solve(lift, lifted, latent_dim=8)
     with pytest.raises(ValueError, match=r"x: shape \(3, 5\); \(n, D\) of D = 16"):
         solution.encode(np.zeros((3, 5)))
