@@ -199,7 +199,8 @@ def _curves(
     epsilon = float(jnp.finfo(dtype).eps)
     exists = jnp.sum(basis**2, axis=0) > 0
     if clean:
-        root, labels, values = facts.root @ basis, facts.labels, facts.values
+        root = facts.root.astype(dtype) @ basis.astype(dtype)
+        labels, values = facts.labels, facts.values
         floor = (8 * epsilon) ** 2 * values[0] * jnp.sum(basis**2, axis=0)
         count = jnp.sum(values > 0, dtype=jnp.int32)
     else:
@@ -209,11 +210,11 @@ def _curves(
         floor, count = None, jnp.sum(values > 0, dtype=jnp.int32)
     inputs = along[0]
     aimed = along[1] if facts.aim is not None else None
-    predicted = pairs if aimed is None else gram(aimed.T)
+    predicted = pairs if aimed is None else gram(aimed.T.astype(dtype))
     moved_labels = along[-1].T if supervised else jnp.zeros((data.targets, basis.shape[1]), dtype)
     size = math.sqrt(basis.shape[1])
     whitened = Whitened(
-        inputs=gram(inputs.T),
+        inputs=gram(inputs.T.astype(dtype)),
         labels=moved_labels,
         clean_root=root,
         targets=labels,

@@ -163,7 +163,8 @@ def sweep(
     }
     named = names_of_target(target, objective)
     if features is not None:
-        check_unused("features", side=side == "samples", devices=devices, bootstrap=bootstrap)
+        other_side = side if side == "samples" else None
+        check_unused("features", side=other_side, devices=devices, bootstrap=bootstrap)
         dims = latent_dims_axis(latent_dims, max_latent_dim, None)
         lifted = posed_lift(
             source,

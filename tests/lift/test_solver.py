@@ -138,7 +138,7 @@ def test_targets_and_joint_embedding_are_those_of_dense_numpy(lift, lifted, ridg
     np.testing.assert_allclose(solution.solution.target_loss[:most], distance, atol=1e-8)
 
 
-@pytest.mark.parametrize("ridge", [0.0, 0.3])
+@pytest.mark.parametrize("ridge", [0.3])
 def test_it_is_the_optimum_that_gradient_descent_finds(lift, lifted, ridge):
     g, labels, inputs, _ = lifted.covariances
     decay, k, weight = ridge * jnp.mean(jnp.diagonal(g)), 3, 2.0
@@ -273,10 +273,11 @@ def test_past_the_rank_of_what_is_told_nothing_is_read_out():
     (solution,) = reconjax.lift.solve_lifted(lift, lifted._replace(apart=None), [0.1])
     assert solution.solution.rank == 8
     assert np.ptp(solution.solution.r2[7:]) == 0
-    dead = reconjax.lift.function_features(
-        lambda x: jnp.concatenate([x.reshape(-1, 16), jnp.ones((len(x), 3), x.dtype)], axis=1),
-        SHAPE,
-    )
+
+    def with_constants(x):
+        return jnp.concatenate([x.reshape(-1, 16)[:, :13], jnp.ones((len(x), 3), x.dtype)], axis=1)
+
+    dead = reconjax.lift.function_features(with_constants, SHAPE)
     lift = reconjax.lift.lift(data, dead)
     lifted = reconjax.lift.lifted_moments(lift)
     none, least, some = reconjax.lift.solve_lifted(lift, lifted, [0, 1e-9, 0.1])
@@ -288,7 +289,7 @@ def test_past_the_rank_of_what_is_told_nothing_is_read_out():
 def test_the_monte_carlo_error_is_how_far_other_draws_are(lift):
     noise = patch_mask(0.5, 2, SHAPE)
     curves, errors = [], []
-    for seed in range(30):
+    for seed in range(12):
         lifted = reconjax.lift.lifted_moments(lift, noise, draws=4, seed=seed)
         (solution,) = reconjax.lift.solve_lifted(lift, lifted, [0.3], latent_dim=8)
         curves.append(np.asarray(solution.held_out))
