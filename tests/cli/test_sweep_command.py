@@ -488,3 +488,25 @@ def test_killed_ten_times(tmp_path):
     whole, killed = (tmp_path / name / "sweep.npz" for name in ("whole", "killed"))
     assert whole.read_bytes() == killed.read_bytes()
     assert not list((tmp_path / "killed").glob("**/*.part*"))
+
+
+def test_features_are_swept_for_each_ridge(run, npz, tmp_path):
+    argv = [npz(), "--patches", "1", "--ratios", "0", "0.5", "--features", "identity"]
+    argv += ["--ridge", "0.1", "1", "--precision", "float64", "--out", tmp_path / "out"]
+    status, out, _ = run(*argv)
+    assert status == 0
+    assert "identity (" in out
+    assert out.index("ridge 0.1") < out.index("ridge 1")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"sweep.nc", "sweep.npz", "sweep.png"}
+    found = studies.open(tmp_path / "out" / "sweep.nc")
+    record = json.loads(run(*argv[:-2], "--json")[1])
+    assert record["lift"] == "identity"
+    assert {row["ridge"] for row in record["best"]} == {0.1, 1.0}
+    for row in record["best"]:
+        at = found.sel(ridge=row["ridge"], latent_dim=row["latent_dim"]).max(["patch", "ratio"])
+        assert row["r2"] == pytest.approx(at.r2.item())
+        assert row["error"] == 0
+    status, _, error = run(npz(), "--features", "tanh:4")
+    assert status == 2
+    assert "features: 'tanh:4'; known are identity, relu:WIDTHS" in error

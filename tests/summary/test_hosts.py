@@ -63,6 +63,13 @@ def unlike(moments, process):
     return {name: (moments, other)[process] for name, other in others.items()}
 
 
+def digits_lift():
+    """Covariances of random features, without noise: with it, batches of the parts differ."""
+    data = load("digits")
+    seen = reconjax.lift.lift(data, reconjax.lift.random_layers([8], 64))
+    return reconjax.lift.lifted_moments(seen).covariances
+
+
 def message(call, *arguments, **options):
     """The kind and the text of the error that a call ends in."""
     try:
@@ -91,6 +98,7 @@ def one_of_two(address, process, folder):
     }
     mesh = jax.sharding.Mesh(np.array(jax.devices()).reshape(2, 2), ("a", "b"))
     found["sweep"] = digits_sweep(whole, mesh=mesh)
+    found["lift"] = digits_lift()
     arrays = {
         f"{name}{jax.tree_util.keystr(path)}": np.asarray(leaf)
         for name, tree in found.items()
@@ -196,6 +204,7 @@ def expected():
         "unequal": (whole, 1e-10),
         "sorted": (whole, 1e-10),
         "sweep": (digits_sweep(whole), 1e-10),
+        "lift": (digits_lift(), 1e-10),
     }
 
 
