@@ -168,11 +168,14 @@ def network_features(
     if chosen is None:
         raise ValueError(f"method: {method!r}; {type(model).__name__} has none of that name")
     graph, parameters = nnx.split(model)
+    dtypes = (leaf.dtype for leaf in jax.tree.leaves(parameters))
+    floats = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
 
     def activations(parameters: Any, x: Array) -> Array:
         network = nnx.merge(graph, parameters)  # a copy: the caller's keeps its mode
         network.eval()
-        return getattr(network, chosen)(x)
+        # Inputs in the dtype of the parameters, as in training.
+        return getattr(network, chosen)(x.astype(floats[0]) if floats else x)
 
     named = f"network {name or type(model).__name__}"
     return _function_map(activations, parameters, example_shape, named)

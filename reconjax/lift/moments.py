@@ -95,7 +95,7 @@ def more_draws(first: LiftedMoments, second: LiftedMoments) -> LiftedMoments:
 
     Example:
       >>> data = reconjax.data.load("digits")
-      >>> features = reconjax.lift.parse_features("relu:16", data.example_shape)
+      >>> features = reconjax.lift.parse_features("relu:32", data.example_shape)
       >>> lift = reconjax.lift.lift(data, features)
       >>> mask = reconjax.noise.parse_noise("mask:0.5:2x2", data.example_shape)
       >>> some = [reconjax.lift.lifted_moments(lift, mask, seed=seed) for seed in (0, 1)]
@@ -144,7 +144,7 @@ def lift_memory(size: int, features: int, targets: int, *, pairs: bool = False) 
 
     Example:
       >>> round(reconjax.lift.lift_memory(2048, 3072, 10) / 2**30, 2)
-      0.73
+      0.74
     """
     square, across = size * size, size * (features + targets)
     # The sums, how far apart they are, the moments of both, and those of one batch; of the solver

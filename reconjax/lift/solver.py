@@ -204,13 +204,12 @@ def solve_lifted(
 
     Example:
       >>> data = reconjax.data.load("digits")
-      >>> features = reconjax.lift.parse_features("relu:64", data.example_shape)
+      >>> features = reconjax.lift.parse_features("relu:32", data.example_shape)
       >>> lift = reconjax.lift.lift(data, features)
-      >>> mask = reconjax.noise.parse_noise("mask:0.5:2x2", data.example_shape)
-      >>> lifted = reconjax.lift.lifted_moments(lift, mask)
-      >>> path = reconjax.lift.solve_lifted(lift, lifted, [0.01, 0.1], latent_dim=16)
+      >>> lifted = reconjax.lift.lifted_moments(lift)  # without noise
+      >>> path = reconjax.lift.solve_lifted(lift, lifted, [0.01, 0.1])
       >>> [solution.held_out.shape for solution in path]
-      [(16,), (16,)]
+      [(32,), (32,)]
     """
     check_weight(reconstruction_weight)
     check_readout(readout)
