@@ -340,7 +340,7 @@ def test_help_fits_a_screen_and_shows_examples(capsys):
     out = capsys.readouterr().out
     assert "reconjax sweep digits" in out.split("Examples:")[1]
     assert len(out.splitlines()) <= 62
-    for group in ("Grid:", "Data:", "Statistics:", "Output:"):
+    for group in ("Grid:", "Data:", "Output:"):
         assert group in out
 
 
