@@ -130,9 +130,9 @@ def sweep(
       clean read-out. `reduced` says which patch shapes were solved in a subspace. Where there are
       folds: `r2_standard_error`, `r2_corrected`, `gain_standard_error`, `gain_corrected`. Where
       there is a test split: `held_out`, `agreement` (over `fold` too) and `p_value`, that of a gain
-      on new data for having searched the whole grid. For several tasks, over `task` too: `r2_by_task`,
-      `gain_by_task`, `held_out_by_task`, see `of_task`. Its attributes name the data, noise,
-      read-out, precision and rank.
+      on new data for having searched the whole grid. For several tasks, over `task` too:
+      `r2_by_task`, `gain_by_task`, `held_out_by_task`, see `of_task`. Its attributes name the data,
+      noise, read-out, precision and rank.
 
     Raises:
       ValueError: an option out of range or that does not apply, data without labels or that are no
