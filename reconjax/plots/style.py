@@ -1,24 +1,92 @@
-"""How figures look, and how they are written."""
+"""How figures look, what lines are called at their ends, and how figures are written."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reconjax.storage.files import replacing
 
+# Told apart by color-blind readers too (Okabe and Ito 2008, without the yellow, which is lost on
+# white), and all but the gray in gray.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
+# Strengths of a noise, from weak to strong.
+STRENGTHS = "viridis_r"
+QUIET = "#777777"
+BAND: Any = {"alpha": 0.15, "linewidth": 0}
+CHANCE: Any = {"linestyle": (0, (1, 1.6)), "linewidth": 1.3}
 STYLE: Any = {
     "axes.grid": True,
+    "axes.prop_cycle": matplotlib.cycler(color=COLORS),
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "axes.titlesize": 11,
-    "font.size": 10,
-    "grid.alpha": 0.25,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 12,
+    "font.size": 11,
+    "grid.alpha": 0.2,
     "grid.linewidth": 0.6,
     "legend.frameon": False,
-    "lines.linewidth": 1.8,
+    "legend.fontsize": 10,
+    "lines.linewidth": 2,
+    "lines.solid_capstyle": "round",
     "savefig.bbox": "tight",
 }
+
+
+def end_labels(
+    axes: Axes,
+    heights: Sequence[float],
+    texts: Sequence[str],
+    colors: Sequence[Any],
+    *,
+    gap: float = 0.065,
+) -> None:
+    """Writes what lines are called right of the axes, at the height of their ends.
+
+    To be called once the limits of the axes are as they stay.
+
+    Args:
+      axes: drawn on.
+      heights: of the ends, in units of the data.
+      texts: one a line.
+      colors: one a line.
+      gap: least distance of two texts, in heights of the axes: those that are closer move apart.
+    """
+    to_axes = axes.transData + axes.transAxes.inverted()
+    wanted = np.array([to_axes.transform((axes.get_xlim()[1], height))[1] for height in heights])
+    places = apart(wanted, gap)
+    for place, text, color in zip(places, texts, colors, strict=True):
+        axes.annotate(
+            text, (1, place), (6, 0), xycoords="axes fraction", textcoords="offset points",
+            color=color, va="center", annotation_clip=False,
+        )  # fmt: skip
+
+
+def apart(places: np.ndarray, gap: float) -> np.ndarray:
+    """The places (n,), moved as little as groups of neighbors allow until all are `gap` apart."""
+    order = np.argsort(places)
+    groups: list[list[int]] = [[int(index)] for index in order]
+    centers = [float(places[index]) for index in order]
+    merged = True
+    while merged:
+        merged = False
+        for i in range(len(groups) - 1):
+            least = gap * (len(groups[i]) + len(groups[i + 1])) / 2
+            if centers[i + 1] - centers[i] < least - 1e-9:
+                both = groups[i] + groups[i + 1]
+                middle = float(np.mean(places[both]))
+                groups[i : i + 2], centers[i : i + 2] = [both], [middle]
+                merged = True
+                break
+    result = np.empty(len(places))
+    for group, center in zip(groups, centers, strict=True):
+        for rank, index in enumerate(group):
+            result[index] = center + gap * (rank - (len(group) - 1) / 2)
+    return result
 
 
 def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 110) -> None:
