@@ -94,7 +94,7 @@ def resolves(name):
 
 
 def test_what_texts_refer_to_is_there():
-    pages = [ROOT.parent / "README.md", *(ROOT.parent / "docs").glob("*.md")]
+    pages = [ROOT.parent / "README.md", *(ROOT.parent / "docs").rglob("*.md")]
     names = {
         (str(path.relative_to(ROOT.parent)), name)
         for path in [*ROOT.rglob("*.py"), *pages]

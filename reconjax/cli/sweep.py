@@ -179,9 +179,14 @@ def sweep(
     of_tasks = best_by_task(result, middle, by)
     pictures = ["sweep.png"]
     if output.out is not None:
-        from reconjax.plots import save, sweep_figure, task_gains_figure
+        from reconjax.plots import mask_map_figure, save, sweep_figure, task_gains_figure
 
-        save(sweep_figure(_drawn(result)), output.out / "sweep.png")
+        drawn = _drawn(result)
+        save(sweep_figure(drawn), output.out / "sweep.png")
+        if {"patch", "ratio"} <= set(drawn.r2.dims):
+            first = mask_map_figure(drawn, weight=float(drawn.weight[0]))
+            save(first, output.out / "map.png")
+            pictures.insert(0, "map.png")
         if of_tasks:
             save(task_gains_figure(result, middle), output.out / "tasks.png")
             pictures.append("tasks.png")

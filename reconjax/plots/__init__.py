@@ -10,13 +10,12 @@ from reconjax.plots.curves import (
     alignment_figure,
     projection_figure,
     subspace_figure,
-    sweep_figure,
-    sweep_panel,
     targets_figure,
 )
 from reconjax.plots.objectives import objectives_figure
 from reconjax.plots.probes import probe_figure
 from reconjax.plots.style import STYLE, save
+from reconjax.plots.sweeps import mask_map_figure, sweep_figure, sweep_panel
 from reconjax.plots.tasks import task_gains_figure, tasks_figure
 from reconjax.plots.training import finalists_figure, history_figure, reconstruction_figure
 
@@ -28,6 +27,7 @@ __all__ = [
     "finalists_figure",
     "history_figure",
     "learned_mask_figure",
+    "mask_map_figure",
     "objectives_figure",
     "probe_figure",
     "projection_figure",

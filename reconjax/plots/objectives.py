@@ -7,18 +7,14 @@ import xarray
 from matplotlib.figure import Figure
 
 from reconjax.evidence.bootstrap import interval_reach
-from reconjax.plots.style import STYLE
-
-# Distinct for color-blind readers too, and in gray.
-COLORS = ("#0072b2", "#009e73", "#d55e00")
-
+from reconjax.plots.style import BAND, CHANCE, COLORS, HELD_OUT, QUIET, STYLE, end_labels
 
 def objectives_figure(result: xarray.Dataset, *, level: float = 0.9) -> Figure:
     """What a linear head explains of new data, against K, for each objective at its best noise.
 
     Args:
       result: from `reconjax.studies.objectives`.
-      level: of the bands of the gains.
+      level: of the intervals of the gains, which are bands.
 
     Returns:
       The figure.
@@ -41,30 +37,42 @@ def objectives_figure(result: xarray.Dataset, *, level: float = 0.9) -> Figure:
     names = list(dict.fromkeys(result.family.values.tolist()))
     without = result.held_out_without.values
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(11, 4.2), layout="constrained")
+        figure = Figure(figsize=(12, 4.4), layout="constrained")
         whole, gains = figure.subplots(1, 2)
-        whole.plot(dims, without, "--", color="#555555", label="reconstruction, no noise")
-        gains.axhline(0, linestyle="--", color="#555555")
+        plain = {"color": QUIET, **HELD_OUT}
+        whole.plot(dims, without, label="reconstruction, no noise", **plain)
+        gains.axhline(0, **plain)
+        ends = [0.0]
         for name, color in zip(names, COLORS, strict=False):
             mine = result.isel(point=result.family.values == name)
             chosen = mine.where(mine.position > 0)
             gain = chosen.gain.max("point").values
             error = reach * chosen.gain_standard_error.max("point").values
             # Where nothing is gained by a target, both are to be seen.
-            width = 4.0 if color == COLORS[0] else 1.8
-            look: Any = {"marker": "o", "markersize": 3.5, "linewidth": width, "color": color}
+            width = 4.0 if color == COLORS[0] else 2.0
+            look: Any = {"marker": "o", "markersize": 4, "linewidth": width, "color": color}
             whole.plot(dims, without + gain, label=name, **look)
             gains.plot(dims, gain, **look)
-            gains.fill_between(dims, gain - error, gain + error, color=color, alpha=0.15)
-        whole.plot(dims, result.chance.values, ":", color="#999999", label="chance, training split")
+            gains.fill_between(dims, gain - error, gain + error, color=color, **BAND)
+            ends.append(float(gain[-1]))
+        whole.plot(dims, result.chance.values, color=QUIET, **CHANCE)
         for axes in (whole, gains):
             axes.set_xscale("log", base=2)
             axes.set_xticks(dims, [str(k) for k in dims.tolist()])
             axes.minorticks_off()
-            axes.set_xlabel("latent dimensions K")
+            axes.set_xlabel("latent dimension K")
         whole.set_ylim(bottom=max(whole.get_ylim()[0], -0.1 * whole.get_ylim()[1]))
-        whole.set_ylabel("r2 on held-out samples")
-        gains.set_ylabel("gain over reconstruction without noise")
-        whole.legend(fontsize=9)
-        figure.suptitle(f"{result.attrs['data']}: what should be learned?")
+        middle = (len(dims) - 1) // 2
+        chance = (float(dims[middle]), float(result.chance.values[middle]))
+        whole.annotate("chance", chance, (0, 5), textcoords="offset points", color=QUIET)
+        whole.set_title(f"{result.attrs['data']}: r2 on new data")
+        gains.set_title("gain over reconstruction without noise")
+        texts = ["reconstruction,\nno noise", *(_broken(name) for name in names)]
+        colors = [QUIET, *COLORS[: len(names)]]
+        end_labels(gains, ends, texts[: len(ends)], colors[: len(ends)], gap=0.14)
     return figure
+
+
+def _broken(name: str) -> str:
+    """A name in two lines."""
+    return name.replace(", ", ",\n", 1)

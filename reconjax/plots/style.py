@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from reconjax.storage.files import replacing
 
@@ -18,7 +19,10 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#55
 STRENGTHS = "viridis_r"
 QUIET = "#777777"
 BAND: Any = {"alpha": 0.15, "linewidth": 0}
-CHANCE: Any = {"linestyle": (0, (1, 1.6)), "linewidth": 1.3}
+CHANCE: Any = {"linestyle": ":", "linewidth": 1.3}
+HELD_OUT: Any = {"linestyle": "--", "linewidth": 1.3}
+# Corrected for what few samples add to a curve, they may lie beside it.
+INTERVAL = "90 % interval, bias corrected"
 STYLE: Any = {
     "axes.grid": True,
     "axes.prop_cycle": matplotlib.cycler(color=COLORS),
@@ -35,6 +39,19 @@ STYLE: Any = {
     "lines.solid_capstyle": "round",
     "savefig.bbox": "tight",
 }
+
+
+def band(axes: Axes, x: Any, ends: Any, color: Any) -> None:
+    """A quiet band between two curves (lower, upper); nothing for None."""
+    if ends is not None:
+        axes.fill_between(x, np.asarray(ends[0]), np.asarray(ends[1]), color=color, **BAND)
+
+
+def latent_axis(axes: Axes) -> None:
+    """K along x, by powers of 2, in plain numbers."""
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("latent dimension K")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:g}"))
 
 
 def end_labels(
@@ -67,25 +84,27 @@ def end_labels(
 
 
 def apart(places: np.ndarray, gap: float) -> np.ndarray:
-    """The places (n,), moved as little as groups of neighbors allow until all are `gap` apart."""
-    order = np.argsort(places)
-    groups: list[list[int]] = [[int(index)] for index in order]
-    centers = [float(places[index]) for index in order]
-    merged = True
-    while merged:
-        merged = False
-        for i in range(len(groups) - 1):
-            least = gap * (len(groups[i]) + len(groups[i + 1])) / 2
-            if centers[i + 1] - centers[i] < least - 1e-9:
-                both = groups[i] + groups[i + 1]
-                middle = float(np.mean(places[both]))
-                groups[i : i + 2], centers[i : i + 2] = [both], [middle]
-                merged = True
-                break
+    """The places (n,), moved as little as groups of neighbors allow until all are `gap` apart.
+
+    All stay in 0 .. 1, where there is room for so many.
+    """
+    groups = [[int(index)] for index in np.argsort(places)]
+
+    def center(group: list[int]) -> float:
+        half = min(gap * (len(group) - 1) / 2, 0.5)
+        return float(np.clip(np.mean(places[group]), half, 1 - half))
+
+    i = 0
+    while i < len(groups) - 1:
+        near = gap * (len(groups[i]) + len(groups[i + 1])) / 2
+        if center(groups[i + 1]) - center(groups[i]) < near - 1e-9:
+            groups[i : i + 2] = [groups[i] + groups[i + 1]]
+            i = max(i - 1, 0)
+        else:
+            i += 1
     result = np.empty(len(places))
-    for group, center in zip(groups, centers, strict=True):
-        for rank, index in enumerate(group):
-            result[index] = center + gap * (rank - (len(group) - 1) / 2)
+    for group in groups:
+        result[group] = center(group) + gap * (np.arange(len(group)) - (len(group) - 1) / 2)
     return result
 
 

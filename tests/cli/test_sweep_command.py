@@ -80,7 +80,7 @@ def test_sweep_writes_the_grid(run, npz, tmp_path):
     assert {row["reconstruction_weight"] for row in result["best"]} == {0, 1, "inf"}
     assert (tmp_path / "out/sweep.png").stat().st_size > 10_000
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["sweep.nc", "sweep.npz", "sweep.png"]
+    assert names == ["map.png", "sweep.nc", "sweep.npz", "sweep.png"]
     stored = studies.open(tmp_path / "out/sweep.nc")
     assert (stored.attrs["data"], stored.attrs["noise"]) == ("set", "mask")
     for row in result["best"]:

@@ -7,7 +7,14 @@ import xarray
 from matplotlib.figure import Figure
 
 from reconjax import alignment, moments, spectrum
-from reconjax.plots import alignment_figure, projection_figure, save, sweep_figure
+from reconjax.plots import (
+    alignment_figure,
+    mask_map_figure,
+    projection_figure,
+    save,
+    sweep_figure,
+)
+from reconjax.plots.style import apart
 from reconjax.storage.files import replacing
 
 
@@ -59,7 +66,7 @@ def test_sweep_figure_has_a_column_a_weight_and_needs_no_patches():
     curves = np.arange(12.0).reshape(1, 3, 2, 2)
     result = swept(curves, np.zeros((2, 2)))
     figure = sweep_figure(result.sel(patch="1x1").rename(ratio="std"))
-    assert [axes.get_title() for axes in figure.axes] == [
+    assert [axes.get_title("left") for axes in figure.axes] == [
         "mask noise, λ = inf",
         "mask noise, λ = 0.5",
     ]
@@ -123,19 +130,48 @@ def test_intervals_and_what_is_held_out_in_a_sweep():
     figure = sweep_figure(result)
     reach = 0.01 * scipy.stats.t.ppf(0.95, 6)
     for axes, of_row in zip(figure.axes, changes, strict=True):
-        bands = [path for c in axes.collections for path in c.get_paths() if len(path.vertices)]
-        assert len(bands) == 3
-        for band, change in zip(bands, of_row[:, 0], strict=True):
-            ends = {*np.round(change - reach, 9), *np.round(change + reach, 9)}
-            assert ends <= {*np.round(band.vertices[:, 1], 9)}
-        held_out = [values for values in dashed(axes) if len(values)]
-        np.testing.assert_allclose(held_out, of_row[:, 0] / 2)
+        best = of_row[np.argmax(of_row.max(axis=(1, 2))), 0]
+        (band,) = [path for c in axes.collections for path in c.get_paths() if len(path.vertices)]
+        ends = {*np.round(best - reach, 9), *np.round(best + reach, 9)}
+        assert ends <= {*np.round(band.vertices[:, 1], 9)}
+        (held_out,) = [values for values in dashed(axes) if len(values)]
+        np.testing.assert_allclose(held_out, best / 2)
     assert {"held-out", "90 % interval, bias corrected"} <= set(texts(figure))
     relative = sweep_figure(result, relative=True)
     for axes, of_row in zip(relative.axes, changes, strict=True):
-        held_out = [values for values in dashed(axes) if len(values)]
-        np.testing.assert_allclose(held_out, of_row[:, 0] / 6)
+        (held_out,) = [values for values in dashed(axes) if len(values)]
+        np.testing.assert_allclose(held_out, of_row[np.argmax(of_row.max(axis=(1, 2))), 0] / 6)
     assert "90 % interval, bias corrected" not in texts(relative)
+
+
+def test_the_map_frames_what_training_prefers_and_shows_what_is_new():
+    r2 = np.zeros((2, 3, 1, 4))
+    r2[1, 2, 0, 1] = 0.02  # patch 2x2, ratio 0.2, K = 2: chosen
+    held_out = np.zeros((2, 3, 1, 4))
+    held_out[1, 2, 0, 1] = -0.0123
+    result = swept(r2, np.zeros((1, 4)), held_out=held_out, held_out_without=np.zeros((1, 4)))
+    first, second = mask_map_figure(result, latent_dims=[1, 2]).axes
+    assert [len(axes.patches) for axes in (first, second)] == [0, 1]  # no gain, no frame
+    (frame,) = second.patches
+    assert frame.get_xy() == (1.5, 0.5)
+    np.testing.assert_allclose(second.images[0].get_array(), held_out[:, :, 0, 1])
+    assert second.texts[5].get_text() == "-12"
+    alone = mask_map_figure(result[["r2", "r2_without"]], latent_dims=[2]).axes[0]
+    assert alone.texts[5].get_text() == "+20"
+    with pytest.raises(ValueError, match=r"latent_dims: 9; the result has 1 \.\. 4"):
+        mask_map_figure(result, latent_dims=[9])
+    with pytest.raises(ValueError, match="patch is needed"):
+        mask_map_figure(result.sel(patch="1x1"))
+
+
+@pytest.mark.parametrize("wanted", [[0.5, 0.5, 0.5], [1.0, 0.99, 0.98], [0.1, 0.0, 0.02], [0.9, 0.1]])
+def test_labels_at_ends_keep_their_order_and_do_not_touch(wanted):
+    places = apart(np.array(wanted), 0.1)
+    gaps = np.diff(places[np.argsort(wanted, kind="stable")])
+    assert (gaps > 0.1 - 1e-9).all()
+    assert places.min() > -1e-9
+    assert places.max() < 1 + 1e-9
+    np.testing.assert_array_equal(apart(np.array([0.2, 0.7]), 0.1), [0.2, 0.7])
 
 
 @pytest.mark.parametrize("channels", [1, 3])
