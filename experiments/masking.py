@@ -5,6 +5,7 @@
 Theorem 3 with the clean read-out (Eq. 9); every number is relative to no mask at the same K.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -15,8 +16,12 @@ from experiments import report, sets
 from experiments.alignment import thinned
 from reconjax import studies
 from reconjax.plots import STYLE, sweep_panel
+from reconjax.plots.sweeps import mask_map
 
 PATCHES = (1, 2, 4)
+COLUMNS = 3  # of sets in the maps
+AT = (16, 64)  # K of the maps, or those next to it that were kept
+MAPPED = (0.0, 0.25, 0.3, 0.5, 0.7, 0.75, 0.9, 0.99)  # ratios of the maps, where they are there
 RATIOS = {
     "smoke": (0.0, 0.5, 0.9),
     "quick": (0.0, 0.25, 0.5, 0.75, 0.9, 0.99),
@@ -28,6 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     options = report.arguments(__doc__, argv, data=["digits", "scenes:size=16"])
     results = sets.measured(options, "masking", measure)
     report.picture(options.out, "masking", picture(results["parts"], RATIOS[options.preset]))
+    report.picture(options.out, "map", maps(results["parts"], RATIOS[options.preset]))
     print("alignment (Eq. 7), change against no mask: best and worst over K >= D/96 and ratios")
     for name, part in results["parts"].items():
         for patch, row in part["patches"].items():
@@ -117,6 +123,33 @@ def picture(parts: dict[str, Any], ratios: Any) -> Figure:
             panels[0, column].set_title(name)
         handles, labels = panels[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, title="mask ratio", loc="outside right upper")
+    return figure
+
+
+def maps(parts: dict[str, Any], ratios: Sequence[float]) -> Figure:
+    """Change of r2 by patch shape and ratio, one column a set, at about two K."""
+    shown = [i for i, ratio in enumerate(ratios) if ratio in MAPPED]
+    names = [f"{ratios[i]:g}" for i in shown]
+    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+        rows = -(-len(parts) // COLUMNS)
+        figure = Figure(figsize=(10.5, 1 + 3.6 * rows), layout="constrained")
+        panels = figure.subplots(2 * rows, COLUMNS, squeeze=False)
+        for place, (name, part) in enumerate(parts.items()):
+            row, column = divmod(place, COLUMNS)
+            dims, patches = np.asarray(part["latent_dim"]), list(part["patches"])
+            r2 = np.asarray([part["patches"][patch]["r2"] for patch in patches])
+            changes = (r2 - r2[:, :1])[:, shown]
+            for k, axes in zip(AT, panels[2 * row : 2 * row + 2, column], strict=True):
+                at = int(np.argmin(abs(np.log(dims / k))))
+                reach = float(abs(changes[..., at]).max())
+                mask_map(axes, changes[..., at], changes[..., at], reach)
+                axes.set_xticks(range(len(names)), names if k == AT[-1] else [])
+                axes.set_yticks(range(len(patches)), patches if column == 0 else [])
+                axes.set_title(f"{name}, K = {dims[at]}")
+        for axes in panels.ravel():
+            axes.set_visible(bool(axes.images))
+        about = "change of r2 in thousandths, by patch (rows) and mask ratio; framed: the best"
+        figure.suptitle(about, x=0.01, ha="left")
     return figure
 
 

@@ -1,4 +1,4 @@
-"""The picture of the README: how far reconstruction is misaligned, and what mends it.
+"""The picture of the README, and those of `reconjax objectives`, drawn again from results.
 
     python -m experiments.story --out experiments/results/story
 
@@ -13,13 +13,14 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import xarray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator, PercentFormatter
 
 from experiments import report
 from reconjax.evidence.bootstrap import interval_reach
-from reconjax.plots import STYLE
+from reconjax.plots import STYLE, objectives_figure
 from reconjax.plots.style import CHANCE, COLORS, QUIET
 from reconjax.storage.files import output_folder
 
@@ -42,6 +43,32 @@ def main(argv: list[str] | None = None) -> None:
     curves = json.loads((RESULTS / "alignment/alignment.json").read_text())["parts"]
     objectives = json.loads((RESULTS / "objectives/cifar10.json").read_text())
     report.picture(out, "story", picture(curves, objectives))
+    for name in ("cifar10", "fashion_mnist"):
+        record = json.loads((RESULTS / f"objectives/{name}.json").read_text())
+        report.picture(out, name, objectives_figure(of_record(record)))
+
+
+def of_record(record: dict[str, Any]) -> xarray.Dataset:
+    """What `objectives_figure` needs, of the JSON that `reconjax objectives` writes."""
+    without = {row["latent_dim"]: row for row in record["without"]}
+    families = list(CHOICES)
+    shape = (len(families), len(without))
+    gain, error, position = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape)
+    for row in record["ranking"]:
+        at = families.index(row["family"]), list(without).index(row["latent_dim"])
+        gain[at], error[at], position[at] = row["gain"], row["standard_error"], 1
+    grid = ("point", "latent_dim")
+    return xarray.Dataset(
+        {
+            "gain": (grid, gain),
+            "gain_standard_error": (grid, error),
+            "position": (grid, position),
+            "held_out_without": ("latent_dim", [row["held_out"] for row in without.values()]),
+            "chance": ("latent_dim", [row["chance"] for row in without.values()]),
+        },
+        {"latent_dim": list(without), "family": ("point", families)},
+        {"data": record["data"], "folds": record["folds"]},
+    )
 
 
 def picture(curves: dict[str, Any], objectives: dict[str, Any]) -> Figure:

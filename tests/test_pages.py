@@ -1,4 +1,4 @@
-"""What README, CONTRIBUTING and the pages of the site show runs as it stands, and prints what it shows."""
+"""What the pages of the project show runs as it stands, and prints what they say."""
 
 import re
 import shlex

@@ -246,9 +246,8 @@ def mask_map_figure(
         about = "{}: change of r2 {}, in thousandths".format(result.attrs["data"], where)
         figure.suptitle(about if title is None else title, x=0.01, ha="left")
         if (chosen > 1e-6).any():
-            figure.supxlabel(
-                "framed: the best on the training split", fontsize=10, color=QUIET, x=0.99, ha="right"
-            )
+            note = "framed: the best on the training split"
+            figure.supxlabel(note, fontsize=10, color=QUIET, x=0.99, ha="right")
     return figure
 
 
@@ -262,9 +261,10 @@ def mask_map(axes: Axes, changes: np.ndarray, chosen: np.ndarray, reach: float) 
       reach: the change of the strongest colors.
     """
     reach = max(reach, LEAST)
-    axes.imshow(changes, cmap="PuOr_r", vmin=-reach, vmax=reach, aspect="auto")
+    drawn = axes.imshow(changes, cmap="PuOr_r", vmin=-reach, vmax=reach, aspect="auto")
+    light = drawn.to_rgba(changes)[..., :3] @ (0.299, 0.587, 0.114)  # how light a cell is
     for (row, column), change in np.ndenumerate(changes):
-        color = "white" if abs(change) > 0.55 * reach else "black"
+        color = "white" if light[row, column] < 0.5 else "black"
         text = f"{1000 * change:+.0f}" if abs(change) >= 5e-4 else "0"
         axes.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
     if chosen.max() > 1e-6:

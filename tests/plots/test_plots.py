@@ -164,9 +164,9 @@ def test_the_map_frames_what_training_prefers_and_shows_what_is_new():
         mask_map_figure(result.sel(patch="1x1"))
 
 
-@pytest.mark.parametrize("wanted", [[0.5, 0.5, 0.5], [1.0, 0.99, 0.98], [0.1, 0.0, 0.02], [0.9, 0.1]])
+@pytest.mark.parametrize("wanted", [[0.5, 0.5, 0.5], [1, 0.99, 0.98], [0.1, 0, 0.02], [0.9, 0.1]])
 def test_labels_at_ends_keep_their_order_and_do_not_touch(wanted):
-    places = apart(np.array(wanted), 0.1)
+    places = apart(np.array(wanted, float), 0.1)
     gaps = np.diff(places[np.argsort(wanted, kind="stable")])
     assert (gaps > 0.1 - 1e-9).all()
     assert places.min() > -1e-9
