@@ -1,5 +1,5 @@
 # Needs make and Python 3.11 or newer; everything else is installed into .venv, once.
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench docs test-versions package clean
 
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3 python,\
 	$(shell $(name) -c 'import sys, venv, ensurepip; print("$(name)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
@@ -22,6 +22,20 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The table of speed: this machine beside the one that the committed figures are of.
+bench: .venv/installed
+	$(BIN)/python -m benchmarks.beside --out out/bench
+
+# Tutorials run as the site is built, in out/docs; links are checked, and nothing is loaded from elsewhere.
+docs: .venv/docs
+	rm -rf out/docs && mkdir -p out/docs
+	cd out/docs && PATH="$(abspath $(BIN)):$$PATH" $(abspath $(BIN))/python -m mkdocs build --strict -f ../../mkdocs.yml
+	@! grep -rlE --include='*.html' '<(script|img|iframe)[^>]* src="?(https?:)?//|<link[^>]* rel="(stylesheet|preconnect)"[^>]*//' out/site
+
+.venv/docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $@
 
 # Installed again only when the requirements change.
 .venv/installed: pyproject.toml

@@ -66,13 +66,14 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
-def measure(name: str, options: Any) -> dict[str, Any]:
+def measure(name: str, options: Any, many_below: int = MANY_FEATURES) -> dict[str, Any]:
+    """One data set; grids of many ratios too where there are fewer features than `many_below`."""
     load = [os.getloadavg()[0]]
     dataset, split = sets.training(name, options)
     images, labels = split.examples(np.arange(len(split)))
     features, classes = dataset.features, dataset.num_classes
     ratios = _ratios(RATIOS[options.preset])
-    many = _ratios(MANY_RATIOS if options.preset == "full" and features < MANY_FEATURES else ())
+    many = _ratios(MANY_RATIOS if options.preset == "full" and features < many_below else ())
     most = max(4, min(LATENT_DIMS, features // 6))
     few, fewer = np.arange(1, most + 1), np.arange(1, most // 4 + 1)
     every = np.arange(1, features + 1)

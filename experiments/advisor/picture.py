@@ -87,7 +87,13 @@ def draw_predictors(axes: Axes, result: Mapping[str, Any]) -> None:
         mean = result["means"][name]["rank_correlation"]
         axes.barh(place, mean, color=COLORS[0] if name == result["primary"] else "0.85")
         each = [result["sets"][data]["predictors"][name] for data in result["told"]]
-        axes.plot([part["rank_correlation"] for part in each], [place] * len(each), ".", color="0.25", ms=6)
+        axes.plot(
+            [part["rank_correlation"] for part in each],
+            [place] * len(each),
+            ".",
+            color="0.25",
+            ms=6,
+        )
     axes.set_yticks(np.arange(len(names)), names, fontsize=9)
     axes.axvline(0, color="black", lw=0.8)
     axes.set(xlim=(-1, 1), xlabel="rank correlation with the trained networks")

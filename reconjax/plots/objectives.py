@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from reconjax.evidence.bootstrap import interval_reach
 from reconjax.plots.style import BAND, CHANCE, COLORS, HELD_OUT, QUIET, STYLE, end_labels
 
+
 def objectives_figure(result: xarray.Dataset, *, level: float = 0.9) -> Figure:
     """What a linear head explains of new data, against K, for each objective at its best noise.
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import reconjax
-from benchmarks import moments, sample_side, scaling, sweep
+from benchmarks import beside, moments, sample_side, scaling, sweep
 
 PRECISIONS = ("float64", "mixed")
 
@@ -66,6 +66,21 @@ def test_sweep_is_measured_against_the_direct_algorithm_and_the_floor(tmp_path, 
         assert row["difference"] <= (1e-3 if way.startswith("mixed") else 1e-12)
         assert row["reduced"] == "0 of 3"
     assert "rate" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_this_machine_stands_beside_the_committed_one(tmp_path, capsys):
+    with jax.numpy_dtype_promotion("standard"):
+        beside.main(["--preset", "smoke", "--out", str(tmp_path)])
+    here = json.loads((tmp_path / "bench.json").read_text())["parts"]["digits"]
+    then = beside.committed("sweep")["parts"]["digits"]
+    printed = capsys.readouterr().out
+    direct = (
+        f"{then['direct']:>11.4f}{here['direct']:>11.4f}{here['direct'] / then['direct']:>17.2f}x"
+    )
+    assert direct in printed
+    assert printed.count("a point") == 5
+    assert "committed: 1 x cpu" in printed
 
 
 def test_what_compiling_takes_is_left_out_of_a_single_run():
