@@ -37,6 +37,29 @@ docs: .venv/docs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@
 
+# A wheel and an sdist, and what they do in environments of their own.
+package: .venv/installed
+	rm -rf out/package && mkdir -p out/package/elsewhere
+	$(BIN)/python -m venv out/package/build && out/package/build/bin/pip install --quiet build
+	out/package/build/bin/python -m build --outdir out/package/dist .
+	for file in out/package/dist/*; do \
+		$(BIN)/python -m venv --clear out/package/clean && \
+		out/package/clean/bin/pip install --quiet "$$file" && \
+		(cd out/package/elsewhere && ../clean/bin/reconjax --version && ../clean/bin/reconjax align digits) \
+		|| exit 1; \
+	done
+
+# The tests on the oldest jax that is supported, and on the newest one for the newest Python that is here.
+NEWEST ?= $(firstword $(foreach name,python3.14 python3.13 python3.12 python3.11,\
+	$(shell $(name) -c 'import venv, ensurepip; print("$(name)")' 2>/dev/null)))
+TESTS ?= tests
+test-versions:
+	$(PYTHON) -m venv out/oldest && out/oldest/bin/pip install --quiet --editable '.[test]' 'jax==0.10.0' 'jaxlib==0.10.0'
+	$(NEWEST) -m venv out/newest && out/newest/bin/pip install --quiet --upgrade --upgrade-strategy eager --editable '.[test]'
+	for each in oldest newest; do \
+		out/$$each/bin/reconjax --version && out/$$each/bin/python -m pytest $(TESTS) || exit 1; \
+	done
+
 # Installed again only when the requirements change.
 .venv/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer (with venv) is needed" >&2; exit 1; }

@@ -46,7 +46,5 @@ def entry(name: str) -> str:
     if not callable(value):
         return ""
     # The module in which it is: names at the root are imported when they are first used.
-    return (
-        f"::: {value.__module__}.{value.__qualname__}\n    options:\n      show_root_heading: true\n"
-        f"      show_root_toc_entry: true\n      show_root_full_path: false"
-    )
+    options = ("show_root_heading: true", "show_root_toc_entry: true", "show_root_full_path: false")
+    return "\n      ".join([f"::: {value.__module__}.{value.__qualname__}\n    options:", *options])

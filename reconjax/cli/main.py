@@ -5,6 +5,7 @@ A mistake in the input is one line. Anything else is a bug, and shows a tracebac
 
 import contextlib
 import os
+import platform
 import signal
 import sys
 import traceback
@@ -111,12 +112,23 @@ def application() -> App:
 
 
 def versions() -> str:
-    """The versions of reconjax and of what it stands on; JAX is not started to know them."""
+    """The versions of reconjax and of what it stands on, and the devices that JAX finds."""
+    import jax
+
     installed = []
     for name in STACK:
         with contextlib.suppress(PackageNotFoundError):
             installed.append(f"{name} {version(name)}")
-    return f"reconjax {version('reconjax')} ({', '.join(installed)})"
+    try:
+        found = [device.device_kind for device in jax.devices()]
+        devices = ", ".join(f"{found.count(kind)} x {kind}" for kind in dict.fromkeys(found))
+    except RuntimeError as error:  # an accelerator that another process holds, for instance
+        devices = f"none that starts: {_line(error)}"
+    python = platform.python_version()
+    return (
+        f"reconjax {version('reconjax')} (python {python}, {', '.join(installed)})\n"
+        f"devices: {devices}"
+    )
 
 
 def worth_showing(default: Any) -> str | None:

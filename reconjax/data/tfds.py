@@ -24,7 +24,7 @@ def load_tfds(
     and a split `train`. The split `test`, or else `validation`, becomes the test split.
 
     Args:
-        name: NAME[/CONFIG][:VERSION], where VERSION may have `*`, as in mnist:3.*.*, and the
+        name: `NAME[/CONFIG][:VERSION]`, where VERSION may have `*`, as in mnist:3.*.*, and the
             newest version that matches is taken; or the folder of one prepared version.
         data_dir: where sets are prepared; by default $TFDS_DATA_DIR, or ~/tensorflow_datasets.
         download: prepare the set first, from the network, unless it is prepared already. TFDS

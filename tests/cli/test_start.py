@@ -90,15 +90,25 @@ def test_the_choices_of_train_are_those_of_the_library(helps):
     assert choices("loss_on") == training.LOSS_ON
 
 
-def test_the_version_names_jax_without_starting_it():
-    code = (
-        "import sys\nfrom reconjax.cli.main import main\nmain(['--version'])\n"
-        "assert 'jax' not in sys.modules"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+def test_the_version_names_jax_and_its_devices(capsys, monkeypatch):
+    import platform
     from importlib.metadata import version
 
-    assert run.stdout.startswith(f"reconjax {version('reconjax')} (jax {version('jax')}, jaxlib ")
+    import jax
+
+    assert main(["--version"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    python = platform.python_version()
+    start = f"reconjax {version('reconjax')} (python {python}, jax {version('jax')}, jaxlib "
+    assert first.startswith(start)
+    assert second == "devices: 4 x cpu"
+
+    def held():
+        raise RuntimeError("the TPU is\nalready in use")
+
+    monkeypatch.setattr(jax, "devices", held)
+    assert main(["--version"]) == 0
+    assert "devices: none that starts: the TPU is already in use" in capsys.readouterr().out
 
 
 MISTAKES = {
