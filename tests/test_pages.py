@@ -75,6 +75,16 @@ def test_what_is_not_printed_is_found(capsys):
         run_console("$ reconjax datasets\nno such line\n", capsys)
 
 
+def test_every_room_that_offers_names_has_a_page_in_the_api():
+    pages = {path.stem for path in (ROOT / "docs/api").glob("*.md")} - {"index"}
+    offering = {
+        folder.parent.name
+        for folder in (ROOT / "reconjax").glob("*/__init__.py")
+        if "__all__" in folder.read_text()
+    }
+    assert pages == offering
+
+
 def targets(page):
     text = re.sub(r"```.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)
     return [target for target in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in target]
