@@ -26,7 +26,7 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
     def moved(match: re.Match[str]) -> str:
         text, target, anchor = match[1], match[2], match[3] or ""
         path = Path(os.path.normpath(here.resolve().parent / target))
-        if not path.exists():  # code that looks like a link, or a link that MkDocs is to complain of
+        if not path.exists():  # code that looks like a link, or what MkDocs is to complain of
             return match[0]
         for outside, inside in PLACES.items():
             if path.is_relative_to(root / outside):

@@ -123,7 +123,7 @@ def targets_figure(result: xarray.Dataset, *, most: int = 12) -> Figure:
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.set_title(f"{result.attrs['data']}: variance of each target explained on K directions")
-        end_labels(axes, [float(r2[index, -1]) for index in order], names, colors, gap=0.06)
+        end_labels(axes, [float(r2[index, -1]) for index in order], names, list(colors), gap=0.06)
     return figure
 
 
