@@ -7,8 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from reconjax.evidence.bootstrap import interval_reach
-from reconjax.plots.curves import BAND, HELD_OUT
-from reconjax.plots.style import STYLE
+from reconjax.plots.style import BAND, HELD_OUT, STYLE
 
 
 def tasks_figure(result: xarray.Dataset) -> Figure:
