@@ -1,36 +1,13 @@
 """What the pages about data show runs as it stands, and says what was measured."""
 
 import json
-import re
-import shlex
 from pathlib import Path
 
 import pytest
 
 from benchmarks import projection
-from reconjax.cli.main import main
 
-DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("several-tasks", "shapes")
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_the_code_of_a_page_runs_in_order(page, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    blocks = re.findall(
-        r"```(\w*)\n(.*?)```", (DOCS / "howto" / f"{page}.md").read_text(), flags=re.DOTALL
-    )
-    assert len(blocks) >= 3
-    for language, text in blocks:
-        if language == "python":
-            exec(compile(text, page, "exec"), names)
-            continue
-        assert language == "console"
-        for line in text.splitlines():
-            program, *argv = shlex.split(line.removeprefix("$ "))
-            assert program == "reconjax"
-            assert main(argv) == 0, capsys.readouterr().err
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def test_the_page_on_scale_has_the_projected_table_and_the_measured_rates():
