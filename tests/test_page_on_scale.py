@@ -1,4 +1,4 @@
-"""What the pages about data show runs as it stands, and says what was measured."""
+"""The page on scale says what was measured."""
 
 import json
 from pathlib import Path

@@ -15,6 +15,14 @@ import reconjax
 from experiments.advisor import cells, table
 from reconjax.data import Dataset, Split
 from reconjax.grid import sweep_targets
+from reconjax.lift import (
+    exact_moments,
+    lift,
+    linear_lift,
+    parse_features,
+    solve_lifted,
+    solve_noise,
+)
 from reconjax.noise import Noise
 from reconjax.studies.progress import say
 from reconjax.theory.targets import joint_embedding, whitened
@@ -26,6 +34,10 @@ TARGETS: dict[str, Any] = {
     "whitened target": whitened(1.0),
     "joint embedding": joint_embedding(),
 }
+# Features on which an encoder is linear, and the weight decay of it: what bounds the inverse of
+# variances that are hardly there stands for the length of a training.
+FEATURES = ("identity", "relu:2048")
+RIDGES = (0.01, 0.1, 1.0)
 
 
 class Value(NamedTuple):
@@ -56,15 +68,16 @@ def predicted(options: Any) -> list[Value]:
     path = options.out / "predictors.csv"
     values = read(path)
     masks = cells.MASKS[: options.masks]
-    for data in options.data:
-        name = cells.set_name(data)
-        known = {(value.block, value.kept) for value in values if value.data == name}
-        if not known.issuperset(masks):
-            _, other = cells.split_in_three(data, options.data_dir, options.samples)
-            values = [value for value in values if value.data != name]
-            values += closed_forms(name, other, masks)
-            table.write(path, Value._fields, values)
-            say(f"{name}: closed forms of {len(masks)} masks")
+    for heads, make in ((tuple(TARGETS), closed_forms), *((f, lifted_forms) for f in FEATURES)):
+        for data in options.data:
+            name = cells.set_name(data)
+            own = [v for v in values if v.data == name and v.predictor.startswith(heads)]
+            if not {(value.block, value.kept) for value in own}.issuperset(masks):
+                _, other = cells.split_in_three(data, options.data_dir, options.samples)
+                values = [value for value in values if value not in own]
+                values += make(name, other, masks, heads)
+                table.write(path, Value._fields, values)
+                say(f"{name}: closed forms of {len(masks)} masks, {heads}")
     return values
 
 
@@ -130,11 +143,18 @@ def moments_of(split: Split, classes: int) -> reconjax.Moments:
     return reconjax.moments_from_batches(split.batches(), num_classes=classes)
 
 
-def closed_forms(name: str, dataset: Dataset, masks: Sequence[cells.Mask]) -> Iterator[Value]:
-    """R² of the linear closed forms for these masks."""
+def _both(dataset: Dataset) -> tuple[reconjax.Moments, reconjax.theory.HeldOut]:
+    """What both splits say."""
     assert dataset.test is not None
     moments = moments_of(dataset.train, dataset.num_classes)
-    held_out = reconjax.held_out([moments_of(dataset.test, dataset.num_classes)], moments)
+    return moments, reconjax.held_out([moments_of(dataset.test, dataset.num_classes)], moments)
+
+
+def closed_forms(
+    name: str, dataset: Dataset, masks: Sequence[cells.Mask], targets: Sequence[str]
+) -> Iterator[Value]:
+    """R² of the linear closed forms of these targets for these masks."""
+    moments, held_out = _both(dataset)
     dims = [k for k in LATENT_DIMS if k <= moments.features]
     for block in sorted({mask.block for mask in masks}):
         own = [mask for mask in masks if mask.block == block]
@@ -142,13 +162,41 @@ def closed_forms(name: str, dataset: Dataset, masks: Sequence[cells.Mask]) -> It
         found = sweep_targets(
             moments,
             [noises],
-            list(TARGETS.values()),
+            [TARGETS[target] for target in targets],
             latent_dims=dims,
             held_out=held_out,
             precision="mixed",
         )
-        for target, sweep in zip(TARGETS, found, strict=True):
+        for target, sweep in zip(targets, found, strict=True):
             yield from _values(name, target, own, dims, sweep)
+
+
+def lifted_forms(
+    name: str, dataset: Dataset, masks: Sequence[cells.Mask], features: str
+) -> Iterator[Value]:
+    """R² on new samples of reconstruction that is linear on fixed features, for some ridges.
+
+    Random features see the mask sampled once; that of the inputs themselves has exact moments.
+    """
+    moments, held_out = _both(dataset)
+    seen = linear_lift(moments, held_out)
+    if features != "identity":
+        unit = float(np.sqrt(np.mean(np.diagonal(np.asarray(moments.second_moment)))))
+        made = parse_features(features, dataset.example_shape, unit=unit)
+        seen = lift(dataset, made, moments=moments, dtype=np.float32)
+    dims = [k for k in LATENT_DIMS if k <= moments.features]
+    for mask in masks:
+        noise = mask.noise(dataset.example_shape) if mask.kept else None
+        kept = {"latent_dim": dims[-1], "precision": "mixed"}
+        if features == "identity":
+            path = solve_lifted(seen, exact_moments(moments, noise), RIDGES, **kept)
+        else:
+            _, (path,) = solve_noise(seen, noise, RIDGES, **kept)
+        for solution in path:
+            for latent_dim in dims:
+                r2 = float(solution.held_out[latent_dim - 1])
+                predictor = name_of(f"{features}, ridge {solution.ridge:g}", latent_dim)
+                yield Value(name, *mask, predictor, round(r2, 6))
 
 
 def _values(

@@ -153,6 +153,7 @@ def run(tmp_path_factory, small):
     # A fourth of the pixels: as many patches.
     small.setattr(cells, "SIDE", 16)
     small.setattr(cells, "PATCH", 2)
+    small.setattr(predictors, "FEATURES", ("identity", "relu:128"))
     with jax.numpy_dtype_promotion("standard"):
         for part in ("0/2", "1/2"):
             command.main([*SMALL, "--out", str(folder), "--shard", part])
@@ -177,6 +178,7 @@ def test_the_parts_of_two_processes_are_the_whole_which_is_reported(run, monkeyp
     # Everything is there: nothing is trained or solved again.
     monkeypatch.setattr(cells, "train", None)
     monkeypatch.setattr(predictors, "closed_forms", None)
+    monkeypatch.setattr(predictors, "lifted_forms", None)
     monkeypatch.setattr(predictors, "class_forms", None)
     command.main([*SMALL, "--out", str(folder)])
     assert "rank correlation" in capsys.readouterr().out
@@ -185,7 +187,8 @@ def test_the_parts_of_two_processes_are_the_whole_which_is_reported(run, monkeyp
 def test_closed_forms_are_those_of_the_library_on_samples_that_no_network_saw(run):
     folder, _ = run
     values = predictors.read(folder / "predictors.csv")
-    assert len(values) == 3 * 3 * 3 * 2  # masks, targets, K up to the 256 features, splits
+    # Masks, K up to the 256 features, and targets and splits, or features and ridges.
+    assert len(values) == 3 * 3 * (3 * 2 + 2 * 3)
     networks, other = cells.split_in_three("scenes:samples=400,channels=1", None, 300)
     (x, y), (z, t) = (s.examples(np.arange(len(s))) for s in (other.train, other.test))
     np.testing.assert_array_equal(x, networks.train.examples(np.arange(300))[0])
@@ -212,6 +215,10 @@ def test_closed_forms_are_those_of_the_library_on_samples_that_no_network_saw(ru
     name = predictors.name_of("reconstruction", 16)
     (found,) = [v.value for v in values if v.predictor == name and (v.block, v.kept) == (1, 0)]
     assert found == pytest.approx(1 - missed / total, abs=2e-4)
+    # Without a mask a ridge leaves the directions of PCA as they are.
+    unmasked = [v for v in values if (v.block, v.kept) == (1, 0) and "K = 16" in v.predictor]
+    ridged = [v.value for v in unmasked if v.predictor.startswith("identity")]
+    np.testing.assert_allclose(ridged, [found] * 3, atol=2e-4)
 
 
 @pytest.mark.parametrize(
