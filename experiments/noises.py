@@ -218,6 +218,7 @@ def averaged(
         cross_moment=operator @ held_out.cross_moment,
         label_variance=held_out.label_variance,
         folds=jnp.einsum("md,bdc->bmc", operator, held_out.folds),
+        target_variances=held_out.target_variances,
     )
     return small, seen, (height // side, width // side, channels)
 

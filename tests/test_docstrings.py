@@ -18,6 +18,8 @@ ROOMS = [info.name for info in pkgutil.iter_modules(reconjax.__path__) if info.i
 
 # Public functions that have no example yet, by room; the rooms that are not here have none.
 EXEMPT: dict[str, tuple[str, ...]] = {}
+# Examples that train networks or make a whole report.
+SLOW = {"training.finalists.train_finalists", "report.writing.write"}
 
 
 def modules():
@@ -54,7 +56,8 @@ def examples():
         scope = {"reconjax": reconjax, "np": np}
         for test in finder.find(module, name, globs=scope):
             if test.examples:
-                yield pytest.param(test, id=test.name.removeprefix("reconjax."))
+                short = test.name.removeprefix("reconjax.")
+                yield pytest.param(test, id=short, marks=[pytest.mark.slow] * (short in SLOW))
 
 
 def run(test):

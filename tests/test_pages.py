@@ -19,6 +19,8 @@ PAGES = sorted(
     ]
     if not page.is_symlink()
 )
+# These take long.
+LONG = {f"docs/howto/{name}.md" for name in ("joint-embedding", "shapes", "several-tasks")}
 # These run elsewhere: what is shown there needs more than a folder of its own.
 ELSEWHERE = {"docs/clusters.md": "tests/summary/test_hosts.py"}
 
@@ -35,8 +37,8 @@ def with_code():
     """Tutorials take longer than the rest together, and run whenever the site is built."""
     for page in PAGES:
         if page not in ELSEWHERE and any(blocks(page)):
-            slow = [pytest.mark.slow] if page.startswith("docs/tutorials") else []
-            yield pytest.param(page, marks=slow, id=page)
+            slow = page.startswith("docs/tutorials") or page in LONG
+            yield pytest.param(page, marks=[pytest.mark.slow] * slow, id=page)
 
 
 def run_console(text, capsys):

@@ -124,11 +124,11 @@ def sweep(
     objective
         Learned.
     features
-        Encode relu:2048, conv:256:5:4, ... (docs/howto/lift.md).
+        Such as relu:2048; see docs/howto/lift.md.
     ridges
         With features, relative weight decay (0.1).
     draws
-        With features, noisy copies at most; see tolerance (1).
+        With features, noisy copies at most (1).
     precision
         mixed: float32 on the grid.
     partial
@@ -336,8 +336,12 @@ def _print(result: "xarray.Dataset", rows: list[dict[str, Any]]) -> None:
     if _overfits(result):
         print("fewer samples than features: what counts is the test split, which chose the best")
     if erring:
-        draws = f"Monte Carlo error of r2, at most {int(result.draws.max())} draws of every example"
-        print("error: " + (draws if "lift" in about else "that of the numbers, estimated"))
+        what = "that of the numbers, estimated"
+        if "lift" in about:
+            what = (
+                f"Monte Carlo error of r2, at most {int(result.draws.max())} draws of every example"
+            )
+        print(f"error: {what}")
     if (why := too_few(result.latent_dim.values.tolist(), result.r2_chance.values)) is not None:
         print(why)
     if about["folds"]:

@@ -26,7 +26,7 @@ def tasks_figure(result: xarray.Dataset) -> Figure:
       >>> x, digits = reconjax.data.load("digits").train.examples(np.arange(300))
       >>> data = reconjax.data.Dataset.from_arrays(x, {"digit": digits, "odd": digits % 2})
       >>> figure = reconjax.plots.tasks_figure(reconjax.studies.align(data, bootstrap=0))
-      >>> [axes.get_title() for axes in figure.axes]
+      >>> [axes.get_title("left") for axes in figure.axes]
       ['alignment (Eq. 7) with each task', 'variance of each task explained on K directions']
     """
     if "r2_by_task" not in result:

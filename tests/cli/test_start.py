@@ -79,13 +79,15 @@ def test_the_choices_of_train_are_those_of_the_library(helps):
 
     assert choices("net") == nets.NAMES
     assert choices("augment") == training.AUGMENTATIONS
-    assert choices("loss") == training.LOSSES
+    losses = (*training.LOSSES, *training.embedding.EMBEDDING_LOSSES)
+    assert choices("loss") == losses
     assert set(choices("objective")) == {
         training.classification().name,
         training.reconstruction().name,
         training.denoising(reconjax.noise.gaussian(1.0)).name,
         training.guided(1.0).name,
         training.masked(reconjax.noise.exact_patch_mask(0.5, 1, (2, 2))).name,
+        training.joint_embedding(reconjax.noise.gaussian(1.0)).name,
     }
     assert choices("loss_on") == training.LOSS_ON
 

@@ -498,7 +498,7 @@ def test_features_are_swept_for_each_ridge(run, npz, tmp_path):
     assert "identity (" in out
     assert out.index("ridge 0.1") < out.index("ridge 1")
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"sweep.nc", "sweep.npz", "sweep.png"}
+    assert names == {"map.png", "sweep.nc", "sweep.npz", "sweep.png"}
     found = studies.open(tmp_path / "out" / "sweep.nc")
     record = json.loads(run(*argv[:-2], "--json")[1])
     assert record["lift"] == "identity"

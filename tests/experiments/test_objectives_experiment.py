@@ -135,7 +135,7 @@ def test_a_clear_difference_is_foreseen_or_not(tmp_path):
     assert "the sign of 0 of the 1 clear ones" in text
     assert f"{2 * len(CHOICES) - 2} of {2 * len(CHOICES)} cells" in text
     figure = picture.picture(results)
-    titles = [axes.get_title() for axes in figure.axes]
+    titles = [axes.get_title("left") for axes in figure.axes]
     assert titles[:2] == ["mlp, a", "mlp, b"]
 
 

@@ -133,7 +133,7 @@ def test_unknown_texts_are_refused_in_a_line(text, why):
 
 
 def test_maps_that_are_none_are_refused():
-    with pytest.raises(ValueError, match=r"patches need \(H, W, C\)"):
+    with pytest.raises(ValueError, match=r"patches need images \(H, W, C\)"):
         parse_features("conv:3:3:1", (48,))
     with pytest.raises(ValueError, match=r"of 8 examples function f makes \(7, 2\)"):
         function_features(lambda x: x[1:, 0, :2, 0], SHAPE, name="f")

@@ -10,9 +10,13 @@ import pytest
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 CHROME = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
 DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (CHROME and DRIVER), reason="no Chromium with its driver (Debian: chromium chromium-driver)"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (CHROME and DRIVER),
+        reason="no Chromium with its driver (Debian: chromium chromium-driver)",
+    ),
+]
 # Below so many pixels a phone is at hand.
 PHONE, DESK = 400, 1400
 

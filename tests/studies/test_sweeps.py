@@ -265,7 +265,7 @@ def test_an_error_for_each_k_keeps_its_axis(moments, data, monkeypatch):
         ({"noise": "salt"}, "noise: 'salt'; one of mask, exact, pixel, gaussian"),
         ({"patches": ["two"]}, "patches: 'two'; sizes like 4"),
         ({"patches": [2.5]}, "patches: 2.5; sizes like 4"),
-        ({"patches": [(1, 2, 3)]}, r"patches: \(1, 2, 3\); sizes like 4"),
+        ({"patches": [(1, 2, 3)]}, r"patches: \(1, 2, 3\); \(height, width\) from"),
         ({"patches": []}, "patches: none"),
         ({"patches": [3]}, "3x3 does not divide the 4x4 image"),
         ({"ratios": [0.5, 1]}, r"ratios: 1.0; it must be in \[0, 1\)"),
