@@ -30,7 +30,7 @@ bench: .venv/installed
 # Tutorials run as the site is built, in out/docs; links are checked, and nothing is loaded from elsewhere.
 docs: .venv/docs
 	rm -rf out/docs && mkdir -p out/docs
-	cd out/docs && PATH="$(abspath $(BIN)):$$PATH" $(abspath $(BIN))/python -m mkdocs build --strict -f ../../mkdocs.yml
+	cd out/docs && PYTHONPATH="$(CURDIR)" PATH="$(abspath $(BIN)):$$PATH" $(abspath $(BIN))/python -m mkdocs build --strict -f ../../mkdocs.yml
 	@! grep -rlE --include='*.html' '<(script|img|iframe)[^>]* src="?(https?:)?//|<link[^>]* rel="(stylesheet|preconnect)"[^>]*//' out/site
 
 .venv/docs: .venv/installed
