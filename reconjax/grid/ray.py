@@ -40,10 +40,10 @@ from reconjax.summary.class_moment import ClassMoment
 from reconjax.summary.moments import Moments
 from reconjax.theory.alignment import direction_weights
 from reconjax.theory.optimum import Embedding, Whitened
-from reconjax.theory.spectrum import Spectrum, decomposed, open_to
+from reconjax.theory.spectrum import Spectrum, decomposed
 from reconjax.theory.targets import Target, along
 from reconjax.theory.tied import by_variance
-from reconjax.theory.uncertainty import Uncertain, clear
+from reconjax.theory.uncertainty import Uncertain, clear, uncertain
 
 
 class Order(NamedTuple):
@@ -152,13 +152,13 @@ class Principal(NamedTuple):
 def principal(moments: Moments, root: Array | None = None) -> Principal:
     """One (D, D) eigendecomposition; arguments as `factorize`."""
     whole, every = decomposed(moments, None)
-    whole = open_to(whole, every, moments.second_moment)
     inputs = whole.eigenvalues
     if root is not None:
         inputs = gram(root @ (whole.eigenvectors * inverse_root(whole.eigenvalues)))
     return of_spectrum(
         whole,
         every,
+        moments.second_moment,
         root=_root(whole.eigenvalues, whole.eigenvectors, moments.second_moment),
         inputs=inputs,
     )
@@ -167,6 +167,7 @@ def principal(moments: Moments, root: Array | None = None) -> Principal:
 def of_spectrum(
     whole: Spectrum,
     every: Array,
+    second: Array,
     *,
     root: Array,
     inputs: Array,
@@ -174,14 +175,14 @@ def of_spectrum(
     """What a spectrum, with or without its directions, says of the data.
 
     Args:
-      whole: the spectrum, with what rounding leaves open.
+      whole: the spectrum.
       every: (D,) all eigenvalues as they are.
+      second: as in `uncertain`.
       root: as in `Principal`.
       inputs: as in `Principal`.
     """
     attainable, explainable = direction_weights(whole.labels, whole.label_moment)
-    unknown = whole.uncertain
-    assert unknown is not None
+    unknown = uncertain(whole, every, second)
     return Principal(
         directions=whole.eigenvectors,
         eigenvalues=whole.eigenvalues,

@@ -12,7 +12,7 @@ from reconjax.data.targets import as_targets
 from reconjax.grid.columns import Rows
 from reconjax.grid.ray import Principal, of_spectrum
 from reconjax.linalg.precision import highest
-from reconjax.theory.spectrum import SampleSide, Spectrum, open_to
+from reconjax.theory.spectrum import SampleSide, Spectrum
 
 
 class NewSamples(NamedTuple):
@@ -85,11 +85,10 @@ def samples(
     eigenvalues = jnp.pad(spectrum.eigenvalues, (0, filling))
     labels = jnp.pad(spectrum.labels, ((0, 0), (0, filling)))
     vectors = jnp.pad(side.left_vectors(), ((0, 0), (0, filling)))
-    varying = (jnp.arange(size) < min(size, features)).astype(eigenvalues.dtype)
-    padded = spectrum._replace(eigenvalues=eigenvalues, labels=labels)
     principal = of_spectrum(
-        open_to(padded, side.every, varying),
+        spectrum._replace(eigenvalues=eigenvalues, labels=labels),
         side.every,
+        (jnp.arange(size) < min(size, features)).astype(eigenvalues.dtype),
         root=jnp.zeros((size, 0), vectors.dtype),
         inputs=eigenvalues,
     )

@@ -16,7 +16,7 @@ from reconjax.summary.moments import Moments
 from reconjax.theory.chance import Rows, equal_weights, is_traced, permuted
 from reconjax.theory.checks import check_latent_dim
 from reconjax.theory.spectrum import Spectrum
-from reconjax.theory.uncertainty import within
+from reconjax.theory.uncertainty import uncertain, within
 
 CONVENTIONS = ("eq7", "loss", "sec58", "reference")
 
@@ -284,10 +284,11 @@ def _error(spectrum: Spectrum) -> Array:
 
     Directions that rounding mixes across K change what is explained, and so does that of M itself.
     """
-    values, labels, unknown = spectrum.eigenvalues, spectrum.labels, spectrum.uncertain
-    inside = within(values, labels) if unknown is None else unknown.within
-    missing = jnp.zeros_like(values) if unknown is None else unknown.missing
-    return inside + mixing(values, labels.T, values) + missing
+    values, labels = spectrum.eigenvalues, spectrum.labels
+    error = within(values, labels) + mixing(values, labels.T, values)
+    if spectrum.every is None or spectrum.second is None:
+        return error
+    return error + uncertain(spectrum, spectrum.every, spectrum.second).missing
 
 
 def _curve(steps: Array, features: int) -> Array:

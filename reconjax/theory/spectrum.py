@@ -24,7 +24,6 @@ from reconjax.summary.class_moment import MANY, ClassMoment, class_sums
 from reconjax.summary.moments import Moments, as_arrays, moments
 from reconjax.summary.sample_gram import mean_gram, transposed_product
 from reconjax.summary.unweighted import Unweighted
-from reconjax.theory.uncertainty import Uncertain, uncertain
 
 
 class Spectrum(NamedTuple):
@@ -48,8 +47,10 @@ class Spectrum(NamedTuple):
       scale: see `mean`.
       samples: number of samples N.
       unweighted: `Moments.unweighted`.
-      uncertain: what rounding leaves open; None where that is not known, or where the rank is cut
-        by a tolerance of one's own.
+      every: all eigenvalues as they are, and second: what they are of, as in
+        `reconjax.theory.uncertainty.uncertain`; None where the rank is cut by a tolerance of one's
+        own.
+      second: see `every`.
     """
 
     eigenvalues: Array
@@ -62,7 +63,8 @@ class Spectrum(NamedTuple):
     scale: Array
     samples: Array
     unweighted: Unweighted | None = None
-    uncertain: Uncertain | None = None
+    every: Array | None = None
+    second: Array | None = None
 
     @property
     def features(self) -> int:
@@ -105,7 +107,9 @@ def spectrum(moments: Moments, rank_tolerance: ArrayLike | None = None) -> Spect
       ((6, 6), 6)
     """
     result, every = decomposed(moments, rank_tolerance)
-    return result if rank_tolerance is not None else open_to(result, every, moments.second_moment)
+    if rank_tolerance is not None:
+        return result
+    return result._replace(every=every, second=moments.second_moment)
 
 
 def decomposed(moments: Moments, rank_tolerance: ArrayLike | None) -> tuple[Spectrum, Array]:
@@ -128,12 +132,6 @@ def decomposed(moments: Moments, rank_tolerance: ArrayLike | None) -> tuple[Spec
         unweighted=moments.unweighted,
     )
     return result, every
-
-
-def open_to(spectrum: Spectrum, every: Array, second: Array) -> Spectrum:
-    """The spectrum with what rounding leaves open, a constant for derivatives; see `uncertain`."""
-    spectrum_now, every, second = jax.lax.stop_gradient((spectrum, every, second))
-    return spectrum._replace(uncertain=uncertain(spectrum_now, every, second))
 
 
 @jax.custom_jvp
@@ -282,7 +280,7 @@ class SampleSide:
         )
         if rank_tolerance is None and len(self.x) <= self.x.shape[1]:
             varying = jnp.ones(len(self.x), eigenvalues.dtype)
-            self._spectrum = open_to(self._spectrum, self.every, varying)
+            self._spectrum = self._spectrum._replace(every=self.every, second=varying)
 
     def spectrum(self, *, directions: int | None = None, variance: float | None = None) -> Spectrum:
         """The spectrum with the leading directions alone; arguments as `spectrum_from_samples`."""

@@ -1,6 +1,6 @@
 """What rounding in the moments leaves open of the curves that are read off them."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +8,7 @@ from jax import Array
 
 from reconjax.linalg.eigen import inverse_root, significant
 from reconjax.linalg.whitening import GAP, other_cut
-
-if TYPE_CHECKING:
-    from reconjax.theory.spectrum import Spectrum
+from reconjax.theory.spectrum import Spectrum
 
 
 class Uncertain(NamedTuple):
@@ -40,7 +38,7 @@ def within(eigenvalues: Array, labels: Array) -> Array:
     return epsilon * eigenvalues[0] * jnp.sqrt(2 * inside)
 
 
-def uncertain(spectrum: "Spectrum", every: Array, second: Array) -> Uncertain:
+def uncertain(spectrum: Spectrum, every: Array, second: Array) -> Uncertain:
     """What the moments leave open.
 
     Directions below the cut-off may be none, or may be there and be lost in rounding, as those of
