@@ -74,10 +74,15 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def imported_torch() -> Any:
-    """PyTorch, or None and a line that says so where it is missing or JAX has an accelerator."""
+    """PyTorch, or None and a line that says so: also where JAX has an accelerator."""
     if jax.default_backend() != "cpu":
         print("PyTorch is compared on the CPU alone; here JAX is measured by itself")
         return None
+    return torch_if_there()
+
+
+def torch_if_there() -> Any:
+    """PyTorch on as many threads as there are cores, or None and a line that says so."""
     try:
         import torch
     except ImportError:
