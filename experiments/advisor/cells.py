@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from experiments import networks
-from experiments.advisor.table import Row
+from experiments.advisor.trained import Row
 from reconjax.data import Dataset, load
 from reconjax.nets import make
 from reconjax.noise import ExactMask, exact_patch_mask
@@ -108,7 +108,7 @@ class Cell(NamedTuple):
 
 
 def set_name(data: str) -> str:
-    """A short name of what `reconjax.data.load` takes."""
+    """A short name of what `reconjax.data.load` takes: a file stands for the set of its name."""
     return Path(data).stem if data.endswith(".npz") else data
 
 

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 import reconjax
-from experiments.advisor import cells, table
+from experiments import table
+from experiments.advisor import cells
 from reconjax.data import Dataset, Split
 from reconjax.grid import sweep_targets
 from reconjax.lift import (
@@ -102,7 +103,7 @@ class ClassValue(NamedTuple):
 def of_classes(options: Any) -> list[ClassValue]:
     """Of all sets; `classes.csv` keeps those that are there."""
     path = options.out / "classes.csv"
-    values = list(table.lines(path, ClassValue)) if path.exists() else []
+    values = list(table.lines(path, ClassValue))
     masks = cells.MASKS[: options.masks]
     for data in options.data:
         name = cells.set_name(data)
@@ -134,7 +135,7 @@ def class_forms(
 
 def read(path: Path) -> list[Value]:
     """The values in a file, none where there is no file."""
-    return list(table.lines(path, Value)) if path.exists() else []
+    return list(table.lines(path, Value))
 
 
 def moments_of(split: Split, classes: int) -> reconjax.Moments:

@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 from experiments.advisor import cells
 from experiments.advisor.cells import Mask
 from experiments.advisor.predictors import ClassValue, Value, name_of
-from experiments.advisor.table import Row
+from experiments.advisor.trained import Row
 from reconjax.training.eigenspace import rank_correlation
 
 # The K that was fixed before, the width of the tokens or the size of the code; and the predictor.

@@ -12,8 +12,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from experiments import networks
-from experiments.advisor import table
+from experiments import networks, table
 from reconjax.data import Dataset, load
 from reconjax.nets import make
 from reconjax.noise import parse_noise
@@ -227,7 +226,7 @@ def probed(trained: Trained, data: Dataset) -> dict[str, float]:
 
 def read(path: Path) -> list[Row]:
     """The rows of a file, none where there is no file."""
-    return list(table.lines(path, Row)) if path.exists() else []
+    return list(table.lines(path, Row))
 
 
 def short(value: Any) -> float:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import reconjax
-from experiments.advisor import table
+from experiments import table
 from experiments.advisor.predictors import moments_of
 from experiments.objectives import cells
 from experiments.objectives.cells import CHOICES, LATENT_DIM, LOSSES, Choice
@@ -49,7 +49,7 @@ def closed(choice: Choice) -> Choice:
 def predicted(options: Any) -> dict[tuple[str, Choice], Value]:
     """Of all sets and choices; `closed_forms.csv` keeps those that are there."""
     path = options.out / "closed_forms.csv"
-    values = list(table.lines(path, Value)) if path.exists() else []
+    values = list(table.lines(path, Value))
     for data in options.data:
         own = {Choice(value.learned, value.noise) for value in values if value.data == data}
         if not own.issuperset(map(closed, CHOICES)):

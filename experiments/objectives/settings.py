@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.advisor import table
+from experiments import table
+from experiments.cells import claimed
 from experiments.objectives import cells
 from experiments.objectives.cells import NOISES, TARGETS, Cell, Choice, Row, Settings
 from reconjax.studies.progress import say
@@ -35,12 +36,16 @@ def kind_of(choice: Choice) -> str:
 def chosen(net: str, kind: str, options: Any) -> Settings:
     """The settings of a kind for a network; what `settings.csv` has not yet is trained."""
     path = options.out / "settings.csv"
-    for candidate in candidates(kind):
-        for cell in trials(net, kind, options):
-            if not any(settled(row, cell, candidate) for row in cells.read(path)):
-                data = cells.dataset(cell.data, options.data_dir, options.samples)
-                table.append(path, cells.train(cell, data, candidate, SEEDS))
-                say(f"settings of {net}, {kind}, {cell.data}: {candidate}")
+    # What other processes work at comes last, and is waited for.
+    for wait in (False, True):
+        for candidate in candidates(kind):
+            for cell in trials(net, kind, options):
+                with claimed(options.out, (candidate, cell), wait) as mine:
+                    rows = cells.read(path) if mine else []
+                    if mine and not any(settled(row, cell, candidate) for row in rows):
+                        data = cells.dataset(cell.data, options.data_dir, options.samples)
+                        table.append(path, cells.train(cell, data, candidate, SEEDS))
+                        say(f"settings of {net}, {kind}, {cell.data}: {candidate}")
     found = known(net, kind, options)
     assert found is not None
     return found

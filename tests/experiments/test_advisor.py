@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from experiments import table
 from experiments.advisor import __main__ as command
-from experiments.advisor import cells, predictors, table, verdict
+from experiments.advisor import cells, predictors, trained, verdict
 from experiments.advisor.cells import Mask
 
 SMALL = ["--data", "scenes:samples=400,channels=1", "--nets", "mlp", "--masks", "3", "--seeds", "2"]
@@ -18,28 +19,25 @@ SMALL += ["--samples", "300", "--images", "4000"]
 def row(seed=0, images=100, **changes):
     values = {"data": "a, b", "net": "vit", "block": 1, "kept": 6, "ratio": 0.9, "length": 100}
     values |= {"loss": 0.1, "r2": 0.2, "accuracy": 0.3, "neighbors": "", "class_r2": "0.1 0.2"}
-    return table.Row(**values | {"seed": seed, "images": images, "device": "cpu"} | changes)
+    return trained.Row(**values | {"seed": seed, "images": images, "device": "cpu"} | changes)
 
 
-def test_a_table_comes_back_as_it_was_also_of_several_processes(tmp_path):
+def test_a_table_comes_back_as_it_was(tmp_path):
     rows = [row(seed, images) for seed in (0, 1) for images in (50, 100)]
-    table.append(tmp_path / "cells-0-of-2.csv", rows[:2])
-    table.append(tmp_path / "cells-1-of-2.csv", rows[2:3])
-    table.append(tmp_path / "cells-1-of-2.csv", rows[3:])
-    assert table.read(tmp_path) == rows
-    assert table.finished(rows, 2) == {rows[0].cell}
-    assert table.finished(rows[:3], 2) == set()
-    assert table.merge(tmp_path) == rows == table.read(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["cells.csv"]
+    for part in (rows[:2], rows[2:3], rows[3:]):
+        table.append(tmp_path / "cells.csv", part)
+    assert trained.read(tmp_path) == rows
+    assert trained.finished(rows, 2) == {rows[0].cell}
+    assert trained.finished(rows[:3], 2) == set()
 
 
 def test_a_line_that_was_cut_short_is_left_out_and_harms_no_other(tmp_path):
     path = tmp_path / "cells.csv"
     table.append(path, [row(0), row(1)])
     path.write_text(path.read_text()[:-20])
-    assert table.read(tmp_path) == [row(0)]
+    assert trained.read(tmp_path) == [row(0)]
     table.append(path, [row(1), row(2)])
-    assert table.read(tmp_path) == [row(0), row(1), row(2)]
+    assert trained.read(tmp_path) == [row(0), row(1), row(2)]
 
 
 def test_every_mask_hides_the_number_of_blocks_that_it_says():
@@ -155,19 +153,15 @@ def run(tmp_path_factory, small):
     small.setattr(cells, "PATCH", 2)
     small.setattr(predictors, "FEATURES", ("identity", "relu:128"))
     with jax.numpy_dtype_promotion("standard"):
-        for part in ("0/2", "1/2"):
-            command.main([*SMALL, "--out", str(folder), "--shard", part])
-        shards = table.read(folder)
         command.main([*SMALL, "--out", str(folder)])
-    return folder, shards
+    return folder
 
 
-def test_the_parts_of_two_processes_are_the_whole_which_is_reported(run, monkeypatch, capsys):
-    folder, shards = run
-    rows = table.read(folder)
-    assert rows == shards
+def test_all_cells_are_trained_and_reported(run, monkeypatch, capsys):
+    folder = run
+    rows = trained.read(folder)
     assert len(rows) == 3 * 2 * 5
-    assert len(table.finished(rows, 2)) == 3
+    assert len(trained.finished(rows, 2)) == 3
     assert {len(r.class_r2.split()) for r in rows if r.last} == {10}
     results = json.loads((folder / "advisor.json").read_text())
     part = results["mlp"]["sets"]["scenes:samples=400,channels=1"]
@@ -185,7 +179,7 @@ def test_the_parts_of_two_processes_are_the_whole_which_is_reported(run, monkeyp
 
 
 def test_closed_forms_are_those_of_the_library_on_samples_that_no_network_saw(run):
-    folder, _ = run
+    folder = run
     values = predictors.read(folder / "predictors.csv")
     # Masks, K up to the 256 features, and targets and splits, or features and ridges.
     assert len(values) == 3 * 3 * (3 * 2 + 2 * 3)
@@ -224,8 +218,7 @@ def test_closed_forms_are_those_of_the_library_on_samples_that_no_network_saw(ru
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--shard", "2/2"], "2/2; like 0/8"),
-        (["--masks", "23"], "--masks: 23; 1 .. 22"),
+        (["--masks", "23"], "23; 1 .. 22"),
         (["--seeds", "1"], "--seeds: 1"),
         (["--images", "3000"], "--images: 3000; at least 4000"),
         (["--samples", "100"], "--samples: 100; at least 250"),

@@ -5,6 +5,7 @@ import argparse
 import numpy as np
 import pytest
 
+from experiments import table
 from experiments.objectives import __main__ as command
 from experiments.objectives import cells, page, picture, settings, verdict
 from experiments.objectives.cells import CHOICES, Cell, Choice, Row, Settings
@@ -39,7 +40,7 @@ def known(tmp_path, best=1):
             rows = [
                 row("a", Choice(kind, cells.NOISES[0]), 100, 0.0, candidate, float(place == best))
             ]
-            settings.table.append(tmp_path / "settings.csv", rows)
+            table.append(tmp_path / "settings.csv", rows)
         chosen[kind] = settings.candidates(kind)[best]
     return chosen
 
@@ -82,19 +83,19 @@ def test_what_is_not_trained_is_trained_once_and_with_the_settings_of_its_kind(
     monkeypatch.setattr(cells, "train", train)
     monkeypatch.setattr(cells, "dataset", lambda *_: None)
     given = options(tmp_path, seeds=2)
-    command.train_missing(given)
+    command.train(given)
     trials = [entry for entry in made if entry[2] == settings.SEEDS]
     assert len(trials) == 3 + 3 + 3 + 5
     assert len(made) - len(trials) == 2 * len(CHOICES)
     reported = [(cell, own) for cell, own, seeds in made if seeds == (0, 1)]
     assert {own.learning_rate for _, own in reported} == {settings.LEARNING_RATES[1]}
     made.clear()
-    command.train_missing(given)
+    command.train(given)
     assert made == []
-    command.train_missing(options(tmp_path, seeds=3))
+    command.train(options(tmp_path, seeds=3))
     assert {seeds for *_, seeds in made} == {(2,)}
     made.clear()
-    command.train_missing(options(tmp_path, seeds=4, minutes=0))
+    command.train(options(tmp_path, seeds=4, minutes=0))
     assert made == []
 
 
@@ -165,17 +166,3 @@ def test_a_cell_is_trained_and_read_off():
         assert [row.cell for row in rows] == [cell] * 2
         assert [row.seed for row in rows] == [0, 1]
         assert all(0.2 < row.r2 <= 1 and row.accuracy > 0.5 for row in rows)
-
-
-@pytest.mark.parametrize(
-    ("argv", "text"),
-    [
-        (["--seeds", "1"], "--seeds: 1; at least 2"),
-        (["--images", "10"], "--images: 10; at least 250"),
-        (["--samples", "10"], "--samples: 10; at least 250"),
-    ],
-)
-def test_what_cannot_be_is_a_line(argv, text, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        command.main(["--out", str(tmp_path), *argv])
-    assert text in capsys.readouterr().err
