@@ -13,7 +13,7 @@ The step's arithmetic, of matrix products alone, is set against that of a bare m
 same run, and on accelerators against the bfloat16 peak that the maker states for the device.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 

@@ -218,10 +218,9 @@ def probed(trained: Trained, dataset: Dataset, last: bool) -> dict[str, Any]:
 def read_off(known: Any, new: Any, classes: int, last: bool) -> dict[str, Any]:
     """The columns of a row from features and labels of the training and the test split."""
     linear = ridge_probe(*known, *new)
-    assert linear.validation is not None
     assert linear.test is not None
     # Each by the ridge weight that is best for it, without the test split.
-    weight = int(np.argmax(linear.validation.r2))
+    weight = linear.chosen_by_r2
     row = {
         "r2": float(linear.test.r2[weight]),
         "accuracy": float(linear.test.accuracy[linear.chosen]),

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from flax import nnx
 
 from experiments import networks, table
@@ -216,7 +215,7 @@ def probed(trained: Trained, data: Dataset) -> dict[str, float]:
     probe = ridge_probe(*known, *new)
     assert probe.validation is not None
     assert probe.test is not None
-    weight = int(np.argmax(probe.validation.r2))
+    weight = probe.chosen_by_r2
     return {
         "validation_r2": float(probe.validation.r2[weight]),
         "r2": float(probe.test.r2[weight]),

@@ -251,7 +251,7 @@ class _Runs:
         probe = ridge_probe(*known, *new, num_classes=self.dataset.num_classes)
         assert probe.validation is not None
         assert probe.test is not None
-        best = int(np.argmax(probe.validation.r2))
+        best = probe.chosen_by_r2
         trial = Trial(
             noise, number, epochs, float(probe.validation.r2[best]), float(probe.test.r2[best]),
             float(probe.test.accuracy[probe.chosen]), round(time.perf_counter() - started, 1),

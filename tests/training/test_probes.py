@@ -116,6 +116,7 @@ def test_leave_one_out_is_that_of_refits(shape, request):
         key=lambda i: (found.validation.accuracy[i], found.validation.r2[i]),
     )
     assert found.chosen == best
+    assert found.chosen_by_r2 == max(range(len(WEIGHTS)), key=lambda i: found.validation.r2[i])
     assert found.test is None
 
 

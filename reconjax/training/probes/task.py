@@ -87,6 +87,17 @@ class Probe:
     test: Scores | None
     linear: Linear | None = None
 
+    @property
+    def chosen_by_r2(self) -> int:
+        """Index of the setting whose `validation` has the largest r2.
+
+        Raises:
+          ValueError: there is no `validation`.
+        """
+        if self.validation is None:
+            raise ValueError("validation: None; nothing tells the settings apart")
+        return int(np.argmax(self.validation.r2))
+
 
 class Task(NamedTuple):
     """Features and labels that have passed the door.
