@@ -227,11 +227,11 @@ def _in_full(task: Task, whole: Factorized) -> Curves:
     ray, total = whole.ray, task.moments.label_moment.trace().astype(task.options.dtype)
 
     def at_point(index: Array) -> dict[str, Array]:
-        best = task.solve(ray, index)
+        best = task.solve(ray, index, task.options.read_out)
         curves = task.curves(ray, best, ray.attainable)
 
         def changed() -> Array:
-            again = task.solve(whole.again, index)
+            again = task.solve(whole.again, index, task.options.read_out)
             return 3 * nearby(jnp.abs(again.supervised_loss - best.supervised_loss)) / total
 
         # Without noise nothing is whitened. Where that magnifies rounding by little, the estimate

@@ -318,7 +318,9 @@ def aimed(ray: Ray, data: Principal, target: Target | None, predicted: Array | N
     if target is None:
         return ray
     if target.embedding:
-        tied = by_variance(ray.clean, ray.inputs, ray.clean > 0, jnp.asarray(True), ray.rounding)
+        tied = by_variance(
+            ray.clean, lambda: ray.inputs, ray.clean > 0, jnp.asarray(True), ray.rounding
+        )
         return ray._replace(order=Order(tied, ray.basis.T, data.eigenvalues))
     predicted = along(target, data.eigenvalues, data.root) if predicted is None else predicted
     return ray._replace(

@@ -34,6 +34,7 @@ from reconjax.grid.ray import (
     within_rank,
 )
 from reconjax.grid.stored_samples import NewSamples, Samples
+from reconjax.grid.subspace import read_out
 from reconjax.grid.sweep import (
     Sweep,
     checked,
@@ -161,7 +162,8 @@ def sweep_samples_targets(
     )
     dtype = points_dtype(data.vectors.dtype, precision)
     own = checked_tasks(tasks, data.spectrum.mean_y.shape[0])
-    options = Options(readout == "clean", batch_size, dtype, progress, 0, own)
+    read = read_out(int(dims.max()), size)
+    options = Options(readout == "clean", batch_size, dtype, progress, 0, own, read)
     if not options.clean:
         data = data._replace(rows=data.rows._replace(test=data.rows.test[:0]), test=None)
     aims = [_aim(data, target) for target in checked_targets(targets, features)]

@@ -37,6 +37,15 @@ def oversampled(latent_dim: int) -> int:
     return latent_dim + max(min(latent_dim, 64), latent_dim // 8)
 
 
+def read_out(largest: int, size: int) -> int | None:
+    """How many of `size` features to read out for all K up to the largest; None: all of them.
+
+    A few more than K, so that what rounding mixes at the last K shows.
+    """
+    directions = oversampled(-(-largest // 16) * 16)
+    return directions if 2 * directions <= size else None
+
+
 def subspace_size(latent_dim: int, targets: int) -> int:
     """m, the size of the reduced problem."""
     return (1 + len(NODES)) * (oversampled(latent_dim) + targets)

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from reconjax.grid.kernel import Targets, factorized, solve_grid
 from reconjax.grid.points import divided, grid_points
-from reconjax.grid.subspace import subspace_size
+from reconjax.grid.subspace import read_out, subspace_size
 from reconjax.grid.task import Curves, Options
 from reconjax.noise import Noise
 from reconjax.summary.class_moment import ClassMoment
@@ -93,7 +93,7 @@ def sweep(
     """Theorem 3 (and Theorem 1's λ) on a grid, in one compiled call with one trace per grid shape.
 
     Other ratios, weights, latent dimensions or patches of the same number do not compile again
-    (with a tolerance: latent dimensions whose largest rounds up to the same multiple of 16).
+    (far below D: latent dimensions whose largest rounds up to the same multiple of 16).
 
     Memory: about `sweep_memory(D, C, batch_size)` bytes whatever the size of the grid, plus the
     result. Points are solved one after the other unless `batch_size` says otherwise, which pays
@@ -242,7 +242,8 @@ def sweep_targets(
     in_full = host is not None or None not in wanted or labeled is not None
     leading = 0 if in_full else _leading(int(dims.max()), moments, shared, tolerance)
     own = checked_tasks(tasks, moments.targets)
-    options = Options(readout == "clean", batch_size, dtype, progress, leading, own)
+    read = read_out(int(dims.max()), features)
+    options = Options(readout == "clean", batch_size, dtype, progress, leading, own, read)
     rays = None
     if host is not None:
         with jax.default_device(host):

@@ -62,6 +62,7 @@ class Options(NamedTuple):
       progress: called for every finished point.
       leading: the latent dimensions that a subspace must serve; 0: none, solve in full.
       tasks: the task of each target, 0 .. T - 1; () where nobody asks.
+      read_out: features that are read out where a ray is solved in full; None: all.
     """
 
     clean: bool
@@ -70,6 +71,7 @@ class Options(NamedTuple):
     progress: Callable[[], None] | None
     leading: int
     tasks: tuple[int, ...] = ()
+    read_out: int | None = None
 
 
 class Task(NamedTuple):

@@ -21,7 +21,9 @@ from reconjax.studies.rays import Arrays, GridProblem, GridSolution, posed, solv
 from reconjax.studies.reading import Reading
 from reconjax.studies.sample_side import Side, solved_by_samples
 from reconjax.studies.source import Source
+from reconjax.summary.moments import Moments
 from reconjax.theory.chance import chance_curves
+from reconjax.theory.spectrum import Spectrum, spectrum
 
 # What is compared, beside reconstruction without noise.
 NOISE = "reconstruction, best noise"
@@ -103,8 +105,7 @@ def objectives(
     dims = [2**i for i in range(most.bit_length()) if 2**i <= most] if dims is None else dims
     options: dict[str, Any] = {
         "reconstruction_weights": [math.inf],
-        # With D, what all directions explain.
-        "latent_dims": sorted({*dims, source.features}),
+        "latent_dims": dims,
         "readout": "clean",
         "precision": precision,
         "tolerance": 0.0,
@@ -131,7 +132,7 @@ def objectives(
         tried.append(_points(solution, TARGET, [f"{name} {text}" for name in names]))
     noisy = np.tile(strengths > 0, len(noises))
     tried.append(_points(embedded, EMBEDDING, names, noisy))
-    comparison = _together(pixels, tried, dims, problem)
+    comparison = _together(pixels, tried, problem)
     result = labeled(
         "objectives",
         source,
@@ -142,7 +143,7 @@ def objectives(
             "features": source.features,
             "side": settings["side"],
             "rank": comparison.rank,
-            "r2_all": float(pixels.without["r2"][0, -1]),
+            "r2_all": _of_all(problem.facts),
             "held_out_samples": len(dataset.test),
             "held_out_split": split,
             "folds": comparison.agreement.shape[-1],
@@ -159,6 +160,12 @@ def objectives(
         save(result, folder / file)
         parts.clear()
     return result
+
+
+def _of_all(facts: Moments | Spectrum) -> float:
+    """r2 of all directions together."""
+    known = facts if isinstance(facts, Spectrum) else spectrum(facts)
+    return float((known.labels**2).sum() / known.label_moment.trace())
 
 
 def _strengths(axes: Arrays) -> np.ndarray:
@@ -197,12 +204,11 @@ def _points(
 def _together(
     pixels: GridSolution,
     parts: Sequence[dict[str, Any]],
-    wanted: Sequence[int],
     problem: GridProblem,
 ) -> Comparison:
-    """All points, at those K that were asked for, up to the rank of the data."""
+    """All points, for K up to the rank of the data."""
     dims, rank = pixels.curves["latent_dim"], int(pixels.curves["rank"])
-    known = np.flatnonzero(np.isin(dims, wanted) & (dims <= rank))
+    known = np.flatnonzero(dims <= rank)
     facts, without = problem.facts, pixels.without
 
     def joined(name: str) -> np.ndarray:

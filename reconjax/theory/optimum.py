@@ -110,7 +110,7 @@ def optimum(
     """
     alpha, weight = weights(reconstruction_weight, whitened.inputs.dtype)
     labels = whitened.labels
-    eigenvalues, rotation = _directions(whitened, alpha, weight)
+    eigenvalues, rotation = _directions(whitened, alpha, weight, leading)
     everything = eigenvalues
     eigenvalues, rotation = eigenvalues[:leading], rotation[:, :leading]
     size = eigenvalues.shape[0]
@@ -173,8 +173,10 @@ def _objective(whitened: Whitened) -> Array:
     return whitened.inputs if whitened.predicted is None else whitened.predicted
 
 
-def _directions(whitened: Whitened, alpha: Array, weight: Array) -> tuple[Array, Array]:
-    """Eigenvalues, largest first, and eigenvectors of the whitened F Fᵀ."""
+def _directions(
+    whitened: Whitened, alpha: Array, weight: Array, leading: int | None
+) -> tuple[Array, Array]:
+    """Eigenvalues, largest first, and eigenvectors of the whitened F Fᵀ; the leading are right."""
     labels, objective = whitened.labels, _objective(whitened)
 
     def searched() -> tuple[Array, Array]:
@@ -198,14 +200,18 @@ def _directions(whitened: Whitened, alpha: Array, weight: Array) -> tuple[Array,
         if whitened.predicted is not None:
             top = jnp.asarray(False) if whitened.preserved is None else whitened.preserved
             largest = jnp.where((eigenvalues[0] > 0) & ~top, eigenvalues[0], 1.0)
-            variance = rotation.T @ whitened.inputs @ rotation
             exists = jnp.arange(eigenvalues.shape[0], dtype=jnp.int32) < whitened.rank
             values = jax.lax.stop_gradient(eigenvalues / largest)
             off = jnp.zeros_like(values)
             if whitened.magnified is not None:
                 off = jax.lax.stop_gradient(whitened.magnified @ rotation**2)
             top &= alpha == 0
-            rotation = rotation @ by_variance(values, variance, exists, top, off)
+
+            def variance() -> Array:
+                return rotation.T @ whitened.inputs @ rotation
+
+            order = by_variance(values, variance, exists, top, off, leading)
+            return eigenvalues, rotation @ order
         return eigenvalues, rotation
     known = whitened.embedding.values, whitened.embedding.rotation
     return jax.lax.cond(alpha > 0, searched, lambda: known)
