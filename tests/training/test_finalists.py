@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -53,7 +54,15 @@ def test_a_budget_is_kept_to_and_is_spent():
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def shallow():
+    """Networks of one block in place of three: blocks are what compiling takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finalists, "make", partial(rj.nets.make, depth=1))
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, shallow):
     """Two masks for an epoch, the better one for two."""
     folder = tmp_path_factory.mktemp("finalists")
     with pytest.MonkeyPatch.context() as patch:
