@@ -215,14 +215,20 @@ class Source:
             return "class weights"
         if self.standardize:
             return "standardized features"
-        if self.unlabeled:
+        if self.unlabeled and self.labels:
             return "examples without a label"
         return "several processes" if jax.process_count() > 1 else None
 
     @property
+    def encoded(self) -> tuple[Split, ...]:
+        """What the encoder learns from: all examples where no labels are looked at."""
+        return (self.train,) if self.labels else (self.train, *self.unlabeled)
+
+    @property
     def by_samples(self) -> bool:
         """Whether there are fewer samples than features, so that the N x N problem is solved."""
-        return self.needs_moments is None and len(self.train) < self.features
+        size = 0 if self.needs_moments is not None else sum(map(len, self.encoded))
+        return 0 < size < self.features
 
     def moments_fit(self) -> bool:
         """Whether there is memory for (D, D) moments."""
