@@ -2,15 +2,8 @@
 
 For every latent dimension K, the strength of a family is chosen on the training split, where
 encoder and head are fitted too. Family and strength are then evaluated on the test split, fold by
-fold and against no noise on the same fold, by r2
-
-    1 − E‖f(x) − y‖² / E‖y‖² = (2 E[y · f(x)] − E‖f(x)‖²) / E‖y‖²
-
-of the predictions f(x). Of its two parts the agreement E[y · f(x)] is known for each fold; the
-length E‖f(x)‖² is that of the whole test split, so that the mean over the folds is exact, and their
-spread that of twice the agreement. (As E[y | x] and f(x) vary together, the length would reduce
-that spread: errors are rather too large.) The p-value of a family accounts for every strength of
-every family that was tried.
+fold and against no noise on the same fold, by r2; see `reconjax.evidence.p_values`. The p-value of
+a family accounts for every strength of every family that was tried.
 """
 
 from collections.abc import Callable, Sequence

@@ -12,7 +12,7 @@ import xarray
 
 from reconjax.data import Dataset
 from reconjax.evidence.bootstrap import Bootstrap
-from reconjax.evidence.p_values import search_p_values
+from reconjax.evidence.p_values import by_folds, search_p_values
 from reconjax.grid.sweep import PRECISIONS
 from reconjax.lift import FeatureMap
 from reconjax.noise.base import check
@@ -259,8 +259,8 @@ def _statistics(solution: GridSolution) -> Arrays:
         error = curves["error"] + without["error"]
         p_values = [
             search_p_values(
-                curves["agreement"][:, :, level],
-                without["agreement"][level],
+                by_folds(curves["held_out"][:, :, level], curves["agreement"][:, :, level]),
+                by_folds(without["held_out"][level], without["agreement"][level]),
                 error[:, :, level],
             )
             for level in range(error.shape[2])
