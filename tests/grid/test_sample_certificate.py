@@ -92,6 +92,16 @@ def test_changes_are_the_angles_between_dense_features():
     assert found.commutator == pytest.approx(expected, rel=1e-9)
 
 
+def test_float32(float32):
+    x = images().astype(np.float32)
+    wanted = rj.certificate(rj.moments(x, np.arange(12) % 2), parse_noise("mask:0.5:2x2", SHAPE))
+    data = samples(x, np.arange(12) % 2)
+    found = certificate_by_samples(data, parse_noise("mask:0.5:2x2", SHAPE))
+    assert found.largest_change.dtype == np.float32
+    np.testing.assert_allclose(found.largest_change, wanted.largest_change, atol=1e-4)
+    assert found.commutator == pytest.approx(wanted.commutator, rel=1e-4)
+
+
 def test_patches_that_never_vary_together_commute():
     x = images("apart")
     found = certificate_by_samples(
