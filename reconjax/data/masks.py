@@ -1,5 +1,6 @@
 """Masks that are stored as images: a whole number for each pixel."""
 
+import copy
 import dataclasses
 import io
 from collections.abc import Sequence
@@ -57,8 +58,7 @@ class StoredMasks:
 
     def __getitem__(self, index: Any) -> "StoredMasks":
         """Those at a slice or at indices."""
-        some = object.__new__(StoredMasks)
-        some.__dict__ |= self.__dict__
+        some = copy.copy(self)
         some._numbers = self._numbers[index]
         some.shape = (len(some._numbers), *self.shape[1:])
         return some
