@@ -10,12 +10,11 @@ from reconjax.noise import parse_noise
 
 SHAPE = (4, 6, 1)
 NOISES = [
-    "identity",
     "gaussian:0.5",
     "mask:0.75:2x2",
     "mask:0.5:4x3",  # as wide as there are samples
     "mask:0.5:4x6",  # B = M
-    "exact:0.5:2x3",
+    "exact:0.5:2x2",
     "speckle:0.4",
     "saltpepper:0.3:0.5",
 ]
@@ -68,6 +67,15 @@ def test_both_sides_are_equal(kind):
 
 
 def test_changes_are_the_angles_between_dense_features():
+    check_angles(1e-7)
+
+
+@pytest.mark.slow
+def test_in_float32_too(float32):
+    check_angles(1e-3)
+
+
+def check_angles(tolerance):
     x = images("constant and duplicate")
     flat = x.reshape(12, -1) - x.reshape(12, -1).mean(0)
     second = flat.T @ flat / 12
@@ -82,24 +90,15 @@ def test_changes_are_the_angles_between_dense_features():
     assert found.rank == 10
     for place, k in enumerate(found.latent_dim):
         angles = linalg.subspace_angles(plain[:, :k], codes[:, :k])
-        assert found.largest_change[place] == pytest.approx(np.sin(angles[0]), abs=1e-7)
-        assert found.mean_squared_cosine[place] == pytest.approx(np.mean(np.cos(angles) ** 2))
+        mean = np.mean(np.cos(angles) ** 2)
+        assert found.largest_change[place] == pytest.approx(np.sin(angles[0]), abs=tolerance)
+        assert found.mean_squared_cosine[place] == pytest.approx(mean, abs=tolerance)
         label = flat @ found.worst_label[place]
-        assert np.mean(label**2) == pytest.approx(1)
+        assert np.mean(label**2) == pytest.approx(1, abs=tolerance)
     added = noisy - 0.25 * second
     turned = np.linalg.norm(added @ second - second @ added)
     expected = turned / np.linalg.norm(added) / np.linalg.norm(second)
-    assert found.commutator == pytest.approx(expected, rel=1e-9)
-
-
-def test_float32(float32):
-    x = images().astype(np.float32)
-    wanted = rj.certificate(rj.moments(x, np.arange(12) % 2), parse_noise("mask:0.5:2x2", SHAPE))
-    data = samples(x, np.arange(12) % 2)
-    found = certificate_by_samples(data, parse_noise("mask:0.5:2x2", SHAPE))
-    assert found.largest_change.dtype == np.float32
-    np.testing.assert_allclose(found.largest_change, wanted.largest_change, atol=1e-4)
-    assert found.commutator == pytest.approx(wanted.commutator, rel=1e-4)
+    assert found.commutator == pytest.approx(expected, rel=tolerance)
 
 
 def test_patches_that_never_vary_together_commute():

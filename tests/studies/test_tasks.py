@@ -12,6 +12,7 @@ import reconjax
 from reconjax import studies
 from reconjax.cli.main import main
 from reconjax.data import Dataset, load
+from reconjax.report.commands import reading_options
 
 GRID = {"patches": ["2x2"], "ratios": [0, 0.7], "precision": "float64", "bootstrap": 0}
 
@@ -81,7 +82,10 @@ STUDIES = {
     "compare": (studies.compare, {"families": ["mask:0.5:2x2", "flip:0.5"], "latent_dims": [2, 5]}),
     "objectives": (
         studies.objectives,
-        {"patches": [2], "ratios": [0, 0.7], "latent_dims": [2, 5], "precision": "float64"},
+        {
+            **{"patches": [2], "ratios": [0, 0.7], "latent_dims": [2, 5]},
+            **{"target": ["whitened:1"], "precision": "float64"},
+        },
     ),
 }
 
@@ -127,7 +131,8 @@ def test_gains_and_p_of_each_task_are_what_they_are_alone(arrays, study, some):
 
 
 @pytest.mark.parametrize(
-    "command", ["compare", "advise", pytest.param("objectives", marks=pytest.mark.slow)]
+    "command",
+    ["compare", *(pytest.param(name, marks=pytest.mark.slow) for name in ("advise", "objectives"))],
 )
 def test_the_commands_say_what_is_best_for_each_task(tmp_path, capsys, arrays, command):
     written(tmp_path, arrays)
@@ -146,8 +151,10 @@ def test_the_commands_say_what_is_best_for_each_task(tmp_path, capsys, arrays, c
             assert row["noise"] in line
         else:
             assert line.endswith("no noise")
+    reading = reading_options({"target_key": ["place", "odd"]})
+    assert reading == ["--target-key", "place", "odd"]
     if command == "advise":
-        assert "--target-key place odd" in printed
+        assert " ".join(reading) in printed
 
 
 def test_examples_without_a_label_of_every_task_are_for_the_encoder(arrays):
