@@ -19,7 +19,8 @@ from experiments import report, sets
 from reconjax import studies
 from reconjax.data import Dataset, Split
 from reconjax.evidence.comparison import Comparison, compare
-from reconjax.evidence.places import by_folds, mean_and_error
+from reconjax.evidence.p_values import by_folds
+from reconjax.evidence.places import mean_and_error
 from reconjax.noise.families import RATIOS, Family
 from reconjax.plots import STYLE, learned_mask_figure
 from reconjax.studies.progress import progress_bar

@@ -1,7 +1,7 @@
 """`reconjax advise`."""
 
 import json
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -17,6 +17,7 @@ from reconjax.cli.tables import (
     say_files,
     too_few,
 )
+from reconjax.cli.tasks import best_choices, objective_words, print_best_choices
 from reconjax.storage.files import write_json
 
 if TYPE_CHECKING:
@@ -102,13 +103,16 @@ def advise(
         "recipes": [recipe._asdict() for rows in ranked.values() for recipe in rows],
         "commands": commands,
     }
+    of_tasks = best_choices(result, dims[-1], lambda own: reconjax.studies.recipes(own, dims[-1]))
+    if of_tasks:
+        record["best_by_task"] = of_tasks
     if output.out is not None:
         from reconjax.plots import objectives_figure, save
 
         save(objectives_figure(result), output.out / "advise.png")
         write_json(record, output.out / "advise.json")
     if not output.json:
-        _print(result, ranked, commands)
+        _print(result, ranked, of_tasks, commands)
     if budget is not None:
         folder = None if output.out is None else output.out / "finalists"
         trained = reconjax.training.train_finalists(data, budget, out=folder, **reading.keywords())
@@ -128,7 +132,10 @@ def advise(
 
 
 def _print(
-    result: "xarray.Dataset", ranked: "dict[int, list[Recipe]]", commands: list[str]
+    result: "xarray.Dataset",
+    ranked: "dict[int, list[Recipe]]",
+    of_tasks: list[dict[str, Any]],
+    commands: list[str],
 ) -> None:
     print(headline(result))
     dims = list(ranked)
@@ -138,6 +145,7 @@ def _print(
         heads = [head, "noise", "held-out", "gain", "±", "p"]
         print_table(heads, map(_cells, rows), left=(head, "noise"))
     print()
+    print_best_choices(of_tasks, dims[-1])
     no_answer = like_chance(result, "r2_without")
     for line in _verdict(result, ranked[dims[-1]]) if no_answer is None else [no_answer]:
         print(line)
@@ -200,6 +208,4 @@ def _verdict(result: "xarray.Dataset", rows: "list[Recipe]") -> list[str]:
 
 def _what(recipe: "Recipe") -> str:
     """Objective and target in words."""
-    if recipe.objective == "joint-embedding":
-        return "joint embedding"
-    return f"reconstruct {recipe.target}"
+    return objective_words(recipe.objective, recipe.target)

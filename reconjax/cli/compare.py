@@ -17,6 +17,7 @@ from reconjax.cli.options import (
 )
 from reconjax.cli.options import command as new_command
 from reconjax.cli.tables import facts, headline, print_table, say_files, too_few
+from reconjax.cli.tasks import best_choices, print_best_choices
 from reconjax.storage.files import write_json
 
 if TYPE_CHECKING:
@@ -90,6 +91,10 @@ def compare(
         "without": without_noise(result),
         "ranking": [place._asdict() for place in places],
     }
+    last = int(result.latent_dim[-1])
+    of_tasks = best_choices(result, last, lambda own: _at(reconjax.studies.ranking(own), last))
+    if of_tasks:
+        record["best_by_task"] = of_tasks
     if output.out is not None:
         from reconjax.plots import comparison_figure, save
 
@@ -104,7 +109,13 @@ def compare(
         print(json.dumps(record))
         return
     _print(result, places)
+    print_best_choices(of_tasks, last)
     say_files(output.out, "compare.png", "compare.nc", "compare.json")
+
+
+def _at(places: "list[Place]", latent_dim: int) -> "list[Place]":
+    """Those at one K."""
+    return [place for place in places if place.latent_dim == latent_dim]
 
 
 def without_noise(result: "xarray.Dataset") -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """`reconjax detect`."""
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -40,6 +40,7 @@ def detect(
     *,
     noise: Annotated[list[str] | None, Parameter(group=GRID)] = None,
     latent_dims: Annotated[LatentDims, Parameter(group=GRID)] = None,
+    side: Annotated[Literal["auto", "features", "samples"], Parameter(group=GRID)] = "auto",
     reading: DataOptions = DataOptions(),  # noqa: B008 - frozen
     output: Output = Output(),  # noqa: B008
     hosts: Hosts = Hosts(),  # noqa: B008
@@ -51,10 +52,17 @@ def detect(
     noise
         Texts like mask:0.75:4x4 or mask:0.5:2x2+gaussian:0.1 (gaussian:0.5, and mask:0.75
         with patches of 1, 2 and 4).
+    side
+        D x D or N x N matrices.
     """
     output.prepare()
     result = reconjax.studies.detect(
-        data, noises=noise, latent_dims=latent_dims, out=output.out, **reading.keywords()
+        data,
+        noises=noise,
+        latent_dims=latent_dims,
+        side=side,
+        out=output.out,
+        **reading.keywords(),
     )
     if not first_process():
         return
@@ -70,6 +78,8 @@ def detect(
         print(json.dumps(records))
         return
     print(headline(result, "no label was used"))
+    if result.attrs["side"] == "samples":
+        print("by samples: no matrix is larger than {samples} x {samples}".format(**result.attrs))
     _print(records)
     say_files(output.out, "detect.png", "detect.nc", "detect.json")
 

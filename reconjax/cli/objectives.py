@@ -10,6 +10,7 @@ from reconjax.cli.compare import without_noise
 from reconjax.cli.options import GRID, DataOptions, LatentDims, Name, Output
 from reconjax.cli.options import command as new_command
 from reconjax.cli.tables import facts, headline, like_chance, print_table, say_files, too_few
+from reconjax.cli.tasks import best_choices, print_best_choices
 from reconjax.storage.files import write_json
 
 if TYPE_CHECKING:
@@ -91,6 +92,10 @@ def objectives(
         "without": without_noise(result),
         "ranking": [place._asdict() for place in places],
     }
+    last = int(result.latent_dim[-1])
+    of_tasks = best_choices(result, last, lambda own: reconjax.studies.recipes(own, last))
+    if of_tasks:
+        record["best_by_task"] = of_tasks
     if output.out is not None:
         from reconjax.plots import objectives_figure, save
 
@@ -100,6 +105,7 @@ def objectives(
         print(json.dumps(record))
         return
     _print(result, places)
+    print_best_choices(of_tasks, last)
     say_files(output.out, "objectives.png", "objectives.nc", "objectives.json")
 
 

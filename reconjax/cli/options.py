@@ -70,7 +70,7 @@ class ReadOptions:
     image_key: str | None = None
     """Column that holds the images."""
     target_key: list[str] | None = None
-    """Of the targets; several: several tasks."""
+    """Of the targets, or folder of masks; several: tasks."""
     target_patch: str | None = None
     """Masks are averaged over (4 x 4 patches)."""
 

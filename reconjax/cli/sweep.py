@@ -355,5 +355,3 @@ def _print(result: "xarray.Dataset", rows: list[dict[str, Any]]) -> None:
         f" with noise\np: of a gain on new data, for the best of {points}"
         f" ({about['test_folds']} folds of the test split)"
     )
-    if _overfits(result):
-        print("   in E[y f(x)] alone: r2 also grows where predictions are less extreme")

@@ -12,6 +12,7 @@ import numpy as np
 from reconjax.data.dataset import Dataset
 from reconjax.data.geometry import Geometry
 from reconjax.data.images import CorruptImage, Encoded, Layout, common, decode, header
+from reconjax.data.regions import is_mask
 from reconjax.data.split import Split
 from reconjax.data.tasks import known
 
@@ -230,7 +231,7 @@ def encoded_dataset(
     name: str,
     images: Images,
     parts: Sequence[np.ndarray],
-    values: np.ndarray | Mapping[str, np.ndarray] | None,
+    values: Any,
     *,
     titles: tuple[str, str],
     targets: str | None = None,
@@ -243,8 +244,8 @@ def encoded_dataset(
       name: what to call it.
       images: of all splits.
       parts: the numbers of the images of the training split and, if there is one, the test split.
-      values: (M,) or (M, C) the labels of all images, NaN or None where there is none, or task ->
-        labels; None: no image has one.
+      values: (M,) or (M, C) the labels of all images, NaN or None where there is none, masks
+        (M, H, W), or task -> such labels; None: no image has one.
       titles: what messages call the labels of both splits.
       targets: "classes" or "real"; None: as `reconjax.data.targets` decides.
       target_patch: as in `Dataset.from_arrays`.
@@ -256,6 +257,8 @@ def encoded_dataset(
     if values is None:
         made = [EncodedSplit(images, part, np.zeros(len(part), np.int64)) for part in parts]
         return Dataset(name, (), made[0], made[1] if len(made) > 1 else None, notes=tuple(notes))
+    for own in values.values() if isinstance(values, Mapping) else (values,):
+        _check_proportions(own, images.layout.shape, titles[0])
     given = [_of_part(values, part) for part in parts]
     labels = known(given, titles, targets=targets, target_patch=target_patch)
     made = [
@@ -274,7 +277,16 @@ def encoded_dataset(
     )
 
 
-def _of_part(values: np.ndarray | Mapping[str, np.ndarray], part: np.ndarray) -> Any:
+def _check_proportions(masks: Any, shape: Sequence[int], title: str) -> None:
+    """Raises ValueError for masks (M, H, W) that have not the proportions of images (H, W, C)."""
+    if is_mask(masks) and masks.shape[1] * shape[1] != masks.shape[2] * shape[0]:
+        raise ValueError(
+            f"{title}: masks of {masks.shape[1]} x {masks.shape[2]} for images of {shape[0]} x"
+            f" {shape[1]}: they must have the same proportions"
+        )
+
+
+def _of_part(values: Any, part: np.ndarray) -> Any:
     """The labels of some images, of one task or of each."""
     if isinstance(values, Mapping):
         return {name: own[part] for name, own in values.items()}

@@ -1,10 +1,14 @@
-"""Folders of images as people have them: a folder a class, perhaps under train/ and test/."""
+"""Folders of images as people have them: a folder a class, perhaps under train/ and test/.
+
+Or masks in a folder of their own, see `reconjax.data.mask_folder`.
+"""
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +16,7 @@ from reconjax.data.dataset import Dataset
 from reconjax.data.encoded import Images, encoded_dataset, surveyed
 from reconjax.data.geometry import Geometry
 from reconjax.data.images import SUFFIXES, Encoded
+from reconjax.data.mask_folder import mask_folder, masks_of
 
 TRAIN = ("train", "training")
 # What the test split may be called, the first that is there.
@@ -39,7 +44,12 @@ class ImageFiles:
 
 
 def load_images(
-    path: str | PathLike[str], *, geometry: Geometry | None = None, skip_corrupt: bool = False
+    path: str | PathLike[str],
+    *,
+    geometry: Geometry | None = None,
+    skip_corrupt: bool = False,
+    target_key: str | Sequence[str] | None = None,
+    target_patch: str | int | Sequence[int] | None = None,
 ) -> Dataset:
     """Opens a folder of images; their headers are read, and pixels whenever they are asked for.
 
@@ -52,11 +62,14 @@ def load_images(
       path: the folder.
       geometry: see `reconjax.data.geometry`.
       skip_corrupt: leave corrupt files out; they are looked for by decoding all files at once.
+      target_key: a folder of masks in place of class folders, in the folder, beside it or by its
+        path, see `reconjax.data.mask_folder`; several are several tasks.
+      target_patch: as in `Dataset.from_arrays`.
 
     Raises:
       FileNotFoundError: there is no such folder.
       ValueError: one line, where images differ in size, files are corrupt, a class folder is empty,
-        or there are no images.
+        there are no images, or no masks for them.
 
     Example:
       >>> import os, tempfile
@@ -74,18 +87,22 @@ def load_images(
     if not root.is_dir():
         raise FileNotFoundError(f"{path}: no such folder")
     name = root.resolve().name
-    splits = _splits(root, name)
+    keys = [target_key] if isinstance(target_key, str) else list(dict.fromkeys(target_key or ()))
+    folders = {key: mask_folder(key, root, name) for key in keys}
+    left = set(folders.values())
+    splits = _splits(root, name, left)
     paths: list[str] = []
     classes: list[str | None] = []
     sizes, others = [], 0
     for folder in splits:
-        files, left_out = _files(root, folder, name)
+        files, left_out = _files(root, folder, name, left)
         others += left_out
         sizes.append(len(files))
         paths += [file for file, _ in files]
         classes += [class_name for _, class_name in files]
     files_of_all = ImageFiles(name, root, paths)
-    layout, numbers = surveyed(files_of_all, geometry or Geometry(), skip_corrupt)
+    size = geometry or Geometry()
+    layout, numbers = surveyed(files_of_all, size, skip_corrupt)
     notes = list(layout.notes)
     if bad := len(paths) - len(numbers):
         text = "1 corrupt image is" if bad == 1 else f"{bad} corrupt images are"
@@ -97,6 +114,21 @@ def load_images(
     for part, folder in zip(parts, splits, strict=True):
         if not len(part):
             raise ValueError(f"{_shown(name, folder)}: no image is left that can be read")
+    if folders:
+        masks: dict[str, Any] = {}
+        for key, folder_of_masks in folders.items():
+            masks[key], note = masks_of(folder_of_masks, paths, splits, name, size)
+            notes += [note] if note else []
+        what = f"{name}: {' and '.join(masks)}"
+        return encoded_dataset(
+            name,
+            images,
+            parts,
+            masks[keys[0]] if len(keys) == 1 else masks,
+            titles=(f"{what} of the training split", f"{what} of the test split"),
+            target_patch=target_patch,
+            notes=notes,
+        )
     in_class = np.array([value is not None for value in classes])
     if in_class.any() and not all(in_class[part].any() for part in parts):
         raise ValueError(f"{name}: {splits[0]} and {splits[-1]} must both have class folders")
@@ -106,6 +138,7 @@ def load_images(
         parts,
         np.array(classes, object) if in_class.any() else None,
         titles=(_shown(name, splits[0]), _shown(name, splits[-1])),
+        target_patch=target_patch,
         notes=notes,
     )
 
@@ -122,9 +155,13 @@ def is_image_folder(path: Path) -> bool:
     return holds(path, 3)
 
 
-def _splits(root: Path, name: str) -> list[str]:
-    """The folders of the training and the test split, relative to the root; "" for the root."""
-    folders = {entry.name: entry for entry in _entries(root) if entry.is_dir()}
+def _splits(root: Path, name: str, left: Collection[Path]) -> list[str]:
+    """The folders of the training and the test split, relative to the root; "" for the root.
+
+    Folders in `left` are of something else.
+    """
+    inside = (entry for entry in _entries(root) if entry.is_dir() and entry.resolve() not in left)
+    folders = {entry.name: entry for entry in inside}
     lower = {key.lower(): key for key in folders}
     train = next((lower[key] for key in TRAIN if key in lower), None)
     test = next((lower[key] for key in TEST if key in lower), None)
@@ -145,13 +182,15 @@ def _splits(root: Path, name: str) -> list[str]:
     return [train] if test is None else [train, test]
 
 
-def _files(root: Path, split: str, name: str) -> tuple[list[tuple[str, str | None]], int]:
+def _files(
+    root: Path, split: str, name: str, left: Collection[Path]
+) -> tuple[list[tuple[str, str | None]], int]:
     """(path below the root, class) of every image of a split, and the number of other files."""
     folder = root / split if split else root
     entries = _entries(folder)
     loose = sorted(entry.name for entry in entries if entry.is_file() and _is_image(entry.name))
     others = sum(entry.is_file() for entry in entries) - len(loose)
-    classes = [entry for entry in entries if entry.is_dir()]
+    classes = [entry for entry in entries if entry.is_dir() and entry.resolve() not in left]
     where = _shown(name, split)
     if not classes:
         if not loose:
@@ -162,7 +201,8 @@ def _files(root: Path, split: str, name: str) -> tuple[list[tuple[str, str | Non
         inside: Counter[str] = Counter()
         paths = []
         for here, folders, files in os.walk(entry, followlinks=True):
-            folders[:] = sorted(one for one in folders if not _hidden(one))
+            kept = (one for one in folders if not _hidden(one))
+            folders[:] = sorted(one for one in kept if (Path(here) / one).resolve() not in left)
             for file in sorted(files):
                 if _hidden(file):
                     continue

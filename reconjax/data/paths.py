@@ -19,6 +19,7 @@ from reconjax.data.tfds_folders import described, is_prepared, versions_in
 _ARRAYS = ("channels_first", "axes", "targets", "target_key", "target_patch")
 _COLUMNS = ("targets", "skip_corrupt", "image_key", "target_key", "target_patch")
 _TABLE = ("channels_first", "axes", *_COLUMNS)
+TFDS = ("targets", "image_key", "target_key", "target_patch")
 # How to bring other files to a form that is read.
 _CONVERT = {
     ".mat": "scipy.io.loadmat, then numpy.savez",
@@ -101,7 +102,7 @@ def _folder(data: str, path: Path) -> Door:
         what = "a saved data set" if is_saved(path) else "a folder of tables"
         doors.append(Door(what, functools.partial(load_table, path), _TABLE, images=True))
     elif is_prepared(path):
-        return Door("a prepared TFDS set", functools.partial(load_tfds, data))
+        return Door("a prepared TFDS set", functools.partial(load_tfds, data), TFDS)
     if is_zarr(path):
         return Door("a Zarr store", functools.partial(load_zarr, path), _ARRAYS)
     if versions := versions_in(path):
@@ -116,7 +117,8 @@ def _folder(data: str, path: Path) -> Door:
         doors.append(Door(what, opened, _COLUMNS, images=True))
     if is_image_folder(path):
         what, opened = "a folder of images", functools.partial(load_images, path)
-        doors.append(Door(what, opened, ("skip_corrupt",), images=True))
+        options = ("skip_corrupt", "target_key", "target_patch")
+        doors.append(Door(what, opened, options, images=True))
     if len(doors) > 1:
         raise ValueError(
             f"{data} is {' and '.join(door.what for door in doors)}: name a file, or move one away"

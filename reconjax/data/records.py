@@ -63,9 +63,22 @@ class RecordFile:
         """
         records = self._get(indices)
         labels = self._labels(records)
+        return self._images(records), labels
+
+    def read_images(self, indices: np.ndarray) -> list[np.ndarray]:
+        """The images (H, W, C) at `indices`. Raises ValueError if the records are damaged."""
+        return self._images(self._get(indices))
+
+    def read_values(self, key: str, indices: np.ndarray | None = None) -> list[Any]:
+        """Another feature as it is stored, at `indices` or of all. Raises like `read_images`."""
+        wanted = np.arange(len(self)) if indices is None else indices
+        parts = np.split(wanted, range(_LABELS_AT_A_TIME, len(wanted), _LABELS_AT_A_TIME))
+        return [record[key] for part in parts for record in self._get(part)]
+
+    def _images(self, records: Sequence[dict[str, Any]]) -> list[np.ndarray]:
         stored = [record[self.image_key] for record in records]
         try:
-            return self._decoded(stored), labels
+            return self._decoded(stored)
         except _DAMAGE as error:
             raise self._damaged(error) from None
 
@@ -102,12 +115,14 @@ class RecordFile:
 class RecordSplit(Split):
     """The records at `indices` (N,) of a file, all with images of one shape.
 
-    Images are decoded anew at each reading; labels are read once, when first asked for.
+    Images are decoded anew at each reading; labels are read once, when first asked for, unless
+    there are `targets` (N,) or (N, C) in their place.
     """
 
     file: RecordFile
     indices: np.ndarray = field(repr=False)
     shape: tuple[int, int, int]
+    targets: np.ndarray | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -120,7 +135,9 @@ class RecordSplit(Split):
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """(N,) int64, from a pass of its own over the records. Raises like `examples`."""
+        """(N,) int64, from a pass of its own over the records; or the targets. See `examples`."""
+        if self.targets is not None:
+            return self.targets
         return self.file.read_labels(self.indices)
 
     def examples(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -129,7 +146,10 @@ class RecordSplit(Split):
         Raises ValueError if records are damaged, an image has another shape than the rest, or a
         label is negative.
         """
-        images, labels = self.file.read(self.indices[indices])
+        if self.targets is None:
+            images, labels = self.file.read(self.indices[indices])
+        else:
+            images, labels = self.file.read_images(self.indices[indices]), self.targets[indices]
         for image in images:
             if image.shape != self.shape:
                 raise ValueError(
@@ -140,4 +160,5 @@ class RecordSplit(Split):
 
     def subset(self, indices: np.ndarray) -> "RecordSplit":
         """The split of the records at `indices`; nothing is read."""
-        return RecordSplit(self.file, self.indices[indices], self.shape)
+        targets = None if self.targets is None else self.targets[indices]
+        return RecordSplit(self.file, self.indices[indices], self.shape, targets)

@@ -32,7 +32,7 @@ def is_mask(labels: Any) -> bool:
 
 def averaged(
     given: Sequence[Any], titles: Sequence[str], patch: tuple[int, int] | None
-) -> tuple[list[Any], str]:
+) -> tuple[list[Any], str, set[str]]:
     """Masks of all splits as tasks; labels that are none stay as they are.
 
     Args:
@@ -41,8 +41,8 @@ def averaged(
       patch: (height, width) of a patch in pixels; None: 4 x 4 patches.
 
     Returns:
-      The same with (N, patches) real targets for each mask or each of its classes, and a line about
-      it, "" where there are no masks.
+      The same with (N, patches) real targets for each mask or each of its classes; a line about it,
+      "" where there are no masks; and the names of the tasks that were masks.
 
     Raises:
       ValueError: one line: patches that do not divide the masks, too many classes, splits that
@@ -53,13 +53,13 @@ def averaged(
             raise ValueError(
                 f"target_patch: {patch[0]}x{patch[1]}; {titles[0]} holds no masks (N, H, W)"
             )
-        return list(given), ""
+        return list(given), "", set()
     if not isinstance(given[0], Mapping):
         made, line = _of_one(given, titles, patch)
         alone = list(made[0]) == [""]
-        return [of_split[""] if alone else of_split for of_split in made], line
+        return [of_split[""] if alone else of_split for of_split in made], line, set(made[0])
     parts: list[dict[str, Any]] = [{} for _ in given]
-    line = ""
+    line, names = "", set()
     for name in given[0]:
         labels = [split[name] for split in given if name in split]
         if len(labels) < len(given) or not is_mask(labels[0]):
@@ -69,7 +69,8 @@ def averaged(
         made, line = _of_one(labels, [f"{title} ({name})" for title in titles], patch)
         for part, of_split in zip(parts, made, strict=True):
             part |= {f"{name} {kind}".strip(): own for kind, own in of_split.items()}
-    return parts, line
+        names |= {f"{name} {kind}".strip() for kind in made[0]}
+    return parts, line, names
 
 
 def _each(split: Any) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from reconjax.data.changed import with_geometry, with_test_split
 from reconjax.data.dataset import Dataset
 from reconjax.data.embedded import digits
 from reconjax.data.geometry import Geometry, Size, geometry
-from reconjax.data.paths import Door, door_at
+from reconjax.data.paths import TFDS, Door, door_at
 from reconjax.data.rendering import scenes
 from reconjax.data.targets import check_kind
 from reconjax.data.tfds import load_tfds
@@ -26,7 +26,10 @@ SOURCES: tuple[tuple[str, str], ...] = (
         "scenes[:KEY=VALUE,...]",
         "made-up scenes; " + ", ".join(f"{key}={value}" for key, value in _SCENES_OPTIONS.items()),
     ),
-    ("FOLDER", "images in class folders, perhaps under train/ and test/ or val/"),
+    (
+        "FOLDER",
+        "images in class folders, perhaps under train/ and test/ or val/; or --target-key MASKS",
+    ),
     (
         "FILE.npz, .npy, .h5, .zarr",
         "arrays x_train, y_train[, x_test, y_test]; train_images, ...",
@@ -74,11 +77,11 @@ def load(
         gray: make colors gray.
         test_share: the share of each class that becomes the test split, where there is none.
         skip_corrupt: leave out images that cannot be decoded.
-        image_key: the column of a table, or the ending in a tar file, that holds images.
-        target_key: the same for targets, and the names of targets among arrays; several are
-            several tasks, see `reconjax.data.tasks`.
-        target_patch: of masks in arrays and tables, the size of a patch, as in
-            `Dataset.from_arrays`.
+        image_key: the column of a table, the ending in a tar file, or the feature of a TFDS set
+            that holds images.
+        target_key: the same for targets, the names of targets among arrays, or the folder of masks
+            for a folder of images; several are several tasks, see `reconjax.data.tasks`.
+        target_patch: of masks, the size of a patch, as in `Dataset.from_arrays`.
         seed: of the test split that `test_share` draws.
 
     Raises:
@@ -124,18 +127,18 @@ def _opened(
     kind, _, rest = data.partition(":")
     door = None if data == "digits" or kind == "scenes" else door_at(data)
     if door is not None:
-        _check_options(data, given, door)
+        _check_options(data, given, door.options)
         _check_one_name(data, data_dir, door)
         taken = {**given, "geometry": size} if door.images else given
         opened = door.open(**taken)
         return opened if door.images else with_geometry(opened, size)
-    _check_options(data, given, None)
+    _check_options(data, given, () if data == "digits" or kind == "scenes" else TFDS)
     if data == "digits":
         return with_geometry(digits(), size)
     if kind == "scenes":
         return with_geometry(scenes(**_scenes_options(rest)), size)
     try:
-        return with_geometry(load_tfds(data, data_dir, download), size)
+        return with_geometry(load_tfds(data, data_dir, download, **given), size)
     except FileNotFoundError as error:
         ways = ", ".join(pattern for pattern, _ in SOURCES)
         names = ["digits", "scenes", *(one.name for one in prepared(data_dir))]
@@ -144,8 +147,7 @@ def _opened(
         raise FileNotFoundError(f"{meant}{error} (data can be {ways})") from None
 
 
-def _check_options(data: str, given: dict[str, Any], door: Door | None) -> None:
-    allowed = door.options if door is not None else ()
+def _check_options(data: str, given: dict[str, Any], allowed: Sequence[str]) -> None:
     for name, value in given.items():
         # Classes are what sets without arrays have.
         plain = name == "targets" and value == "classes"
@@ -153,11 +155,11 @@ def _check_options(data: str, given: dict[str, Any], door: Door | None) -> None:
             where = {
                 "channels_first": "arrays in a file",
                 "axes": "arrays in a file",
-                "target_patch": "masks in arrays and tables",
-                "targets": "arrays in a file, and to tables",
+                "target_patch": "masks in arrays, tables, folders and TFDS sets",
+                "targets": "arrays in a file, to tables, and to TFDS sets",
                 "skip_corrupt": "images that are stored as files",
-                "target_key": "arrays in a file, to tables, and to tar files",
-            }.get(name, "tables, and to tar files")
+                "target_key": "arrays in a file, tables, tar files, masks in folders, TFDS sets",
+            }.get(name, "tables, tar files and TFDS sets")
             raise ValueError(f"{name}: does not apply to {data}, but to {where}")
     for name in set(given) - set(allowed):
         del given[name]

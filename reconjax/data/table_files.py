@@ -43,6 +43,23 @@ class TableFiles:
         return f"row {number - self._first} of the test split"
 
 
+class TableMasks(TableFiles):
+    """The masks of a column; a row may have none."""
+
+    def __init__(self, name: str, tables: Sequence[Any], column: str) -> None:
+        """The column of all splits."""
+        super().__init__(name, tables, column)
+        self._what = f"{name}: {column}"
+
+    def read(self, numbers: Sequence[int]) -> list[Any]:
+        """As for images; None where a row is empty."""
+        return [one or None for one in super().read(numbers)]
+
+    def title(self, number: int) -> str:
+        """The column and the row."""
+        return f"{self._what} of {super().title(number)}"
+
+
 def _encoded(row: Any) -> Encoded:
     if not row:
         return b""

@@ -20,9 +20,9 @@ from reconjax.data.dataset import Dataset
 from reconjax.data.encoded import Images, encoded_dataset, surveyed
 from reconjax.data.geometry import Geometry
 from reconjax.data.hf import cause, datasets_package, quiet
-from reconjax.data.masks import decoded_mask
+from reconjax.data.masks import StoredMasks
 from reconjax.data.table_columns import check_numbers, column, finite_column
-from reconjax.data.table_files import TableFiles
+from reconjax.data.table_files import TableFiles, TableMasks
 from reconjax.data.tasks import known
 
 TABLES = (".parquet", ".arrow", ".csv")
@@ -216,7 +216,7 @@ def _labels(
     """The targets of one task as `_targets`, or task -> targets."""
     if len(wanted) == 1:
         return _targets(tables, wanted[0], name, targets, size)
-    every: dict[str, np.ndarray] = {}
+    every: dict[str, Any] = {}
     for key in wanted:
         values, _ = _targets(tables, key, name, None, size)
         feature = tables[0].features[key]
@@ -229,7 +229,7 @@ def _labels(
 
 def _targets(
     tables: Sequence[Any], target: str, name: str, targets: str | None, size: Geometry
-) -> tuple[np.ndarray, str | None]:
+) -> tuple[Any, str | None]:
     """The targets of all splits, NaN or None where there is none, and what they are."""
     if _is_image(tables[0].features[target]):
         return _masks(tables, target, name, size), targets
@@ -246,19 +246,10 @@ def _targets(
     return np.where(numbers >= 0, numbers, np.nan), "classes"
 
 
-def _masks(tables: Sequence[Any], target: str, name: str, size: Geometry) -> np.ndarray:
+def _masks(tables: Sequence[Any], target: str, name: str, size: Geometry) -> StoredMasks:
     """(N, H, W) masks of a column of images, changed as images are, without mixing values."""
-    files = TableFiles(name, tables, target)
-    every: list[np.ndarray] = []
-    for number, encoded in enumerate(files.read(range(len(files)))):
-        mask = decoded_mask(encoded, size, f"{name}: {target} of {files.title(number)}")
-        if every and mask.shape != every[0].shape:
-            raise ValueError(
-                f"{name}: {target} of {files.title(number)} is {mask.shape[0]} x {mask.shape[1]},"
-                f" the first {every[0].shape[0]} x {every[0].shape[1]}: --resize makes them alike"
-            )
-        every.append(mask)
-    return np.stack(every)
+    files = TableMasks(name, tables, target)
+    return StoredMasks(files, np.arange(len(files)), size)
 
 
 def _titles(name: str, wanted: Sequence[str]) -> tuple[str, str]:

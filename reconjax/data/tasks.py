@@ -6,7 +6,7 @@ variance on the training split adds up to 1. So what is explained of all tasks t
 of what is explained of each.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,14 +109,13 @@ def known(
     Raises:
       ValueError: one line, as `averaged`, `present` and `as_labels`; splits with other tasks.
     """
-    given, line = averaged(given, titles, size(target_patch, "target_patch"))
+    given, line, masks = averaged(given, titles, size(target_patch, "target_patch"))
     if line:
         if class_names is not None or targets == "classes":
             name = "targets: 'classes'" if class_names is None else "class_names"
             raise ValueError(f"{name}: it does not apply to masks, whose averages are real values")
-        targets = "real"
-        return _known(given, titles, counts, None, targets)._replace(about_masks=line)
-    return _known(given, titles, counts, class_names, targets)
+        return _known(given, titles, counts, None, targets, masks)._replace(about_masks=line)
+    return _known(given, titles, counts, class_names, targets, masks)
 
 
 def _known(
@@ -125,10 +124,13 @@ def _known(
     counts: Sequence[int] | None,
     class_names: Sequence[str] | None,
     targets: str | None,
+    masks: Container[str],
 ) -> Known:
+    """Labels that are no masks; `masks` are the names of tasks that were, "" of one alone."""
     sizes: list[int | None] = [None] * len(given) if counts is None else list(counts)
     if not any(isinstance(one, Mapping) for one in given):
-        labels, there = _one_task(given, titles, sizes, class_names, targets)
+        kind = "real" if "" in masks else targets
+        labels, there = _one_task(given, titles, sizes, class_names, kind)
         own = [labels.train] if labels.test is None else [labels.train, labels.test]
         return Known(own, there, labels.class_names, labels.real_targets, labels.note)
     if class_names is not None:
@@ -140,7 +142,7 @@ def _known(
             [f"{title} ({name})" for title in titles],
             sizes,
             None,
-            targets,
+            "real" if name in masks else targets,
         )
         for name in names
     ]

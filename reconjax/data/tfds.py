@@ -3,25 +3,34 @@
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from reconjax.data.dataset import Dataset
 from reconjax.data.records import RecordFile, RecordSplit
 from reconjax.data.tfds_folders import default_data_dir, described, find, is_prepared, versions_in
+from reconjax.data.tfds_targets import with_targets
 
 
 def load_tfds(
-    name: str, data_dir: str | PathLike[str] | None = None, download: bool = False
+    name: str,
+    data_dir: str | PathLike[str] | None = None,
+    download: bool = False,
+    *,
+    image_key: str | None = None,
+    target_key: str | Sequence[str] | None = None,
+    targets: str | None = None,
+    target_patch: int | str | Sequence[int] | None = None,
 ) -> Dataset:
     """Open a prepared TFDS set of images; nothing but its description is read yet.
 
     The set needs a feature `image`, or one image feature of another name, a class feature `label`
-    and a split `train`. The split `test`, or else `validation`, becomes the test split.
+    and a split `train`. The split `test`, or else `validation`, becomes the test split. Targets
+    that have other names are read when it is opened.
 
     Args:
         name: `NAME[/CONFIG][:VERSION]`, where VERSION may have `*`, as in mnist:3.*.*, and the
@@ -29,6 +38,11 @@ def load_tfds(
         data_dir: where sets are prepared; by default $TFDS_DATA_DIR, or ~/tensorflow_datasets.
         download: prepare the set first, from the network, unless it is prepared already. TFDS
             tries a failing connection for some minutes.
+        image_key: the feature of the images, where there are several.
+        target_key: the feature of the targets, in place of `label`: classes, texts, numbers, or
+            masks; several are several tasks, see `reconjax.data.tasks`.
+        targets: as in `Dataset.from_arrays`, of such targets.
+        target_patch: as in `Dataset.from_arrays`, of masks.
 
     Raises:
         FileNotFoundError: the set is not prepared, or `name` has another form.
@@ -47,20 +61,34 @@ def load_tfds(
     """
     root = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
     folder = Path(name).expanduser()
+    wanted = _Wanted(image_key, _keys(target_key), targets, target_patch)
     if is_prepared(folder):
-        return _open(folder)
+        return _open(folder, wanted)
     path_like = folder.is_absolute() or name.startswith((".", "~")) or name.endswith("/")
     if path_like and not folder.exists():
         raise FileNotFoundError(f"{name}: no such folder")
     try:
         if not path_like:
-            return _open(find(name, root))
+            return _open(find(name, root), wanted)
     except FileNotFoundError:
         if not download and not folder.exists():
             raise
     if folder.exists() and (path_like or not download):
         raise ValueError(_no_set(name, folder))
-    return _open(_prepare(name, root))
+    return _open(_prepare(name, root), wanted)
+
+
+class _Wanted(NamedTuple):
+    """Options of `load_tfds`."""
+
+    image_key: str | None
+    target_key: list[str]
+    targets: str | None
+    target_patch: Any
+
+
+def _keys(given: str | Sequence[str] | None) -> list[str]:
+    return [given] if isinstance(given, str) else list(dict.fromkeys(given or ()))
 
 
 def _no_set(name: str, folder: Path) -> str:
@@ -74,7 +102,7 @@ def _no_set(name: str, folder: Path) -> str:
     return f"{name} {what}: data in a file are arrays in an .npz (np.savez)"
 
 
-def _open(directory: Path) -> Dataset:
+def _open(directory: Path, wanted: _Wanted) -> Dataset:
     tfds = _import_tfds()
     try:
         builder = tfds.builder_from_directory(str(directory))
@@ -82,28 +110,64 @@ def _open(directory: Path) -> Dataset:
         stored = set(builder.info.splits)
     except Exception as error:  # protobuf, JSON and TFDS each have errors of their own
         raise ValueError(f"{directory} cannot be read: {_line(error)}") from None
+    name = builder.name
     if "train" not in stored:
-        raise ValueError(f"{builder.name} has no split train: it has {', '.join(sorted(stored))}")
-    image_key = _image_key(tfds, builder.name, features)
+        raise ValueError(f"{name} has no split train: it has {', '.join(sorted(stored))}")
+    _check_targets(tfds, name, features, wanted)
+    image_key = _image_key(tfds, name, features, wanted)
     test = next((split for split in ("test", "validation") if split in stored), None)
-    return Dataset(
-        name=builder.name,
-        class_names=tuple(features["label"].names),
-        train=_open_split(tfds, builder, "train", image_key),
-        test=_open_split(tfds, builder, test, image_key) if test else None,
-    )
+    splits = ["train"] if test is None else ["train", test]
+    opened = [_open_split(tfds, builder, split, image_key) for split in splits]
+    is_class = isinstance(features.get("label"), tfds.features.ClassLabel)
+    plain = wanted.targets in (None, "classes") and wanted.target_patch is None
+    if wanted.target_key in ([], ["label"]) and is_class and plain:
+        names = tuple(features["label"].names)
+        return Dataset(name, names, opened[0], opened[1] if test else None)
+    keys, others = wanted.target_key, (wanted.targets, wanted.target_patch)
+    return with_targets(name, features, opened, keys, *others)
 
 
-def _image_key(tfds: Any, name: str, features: dict[str, Any]) -> str:
-    """Which feature is the image, once all features are seen to be fit for use."""
-    found = ", ".join(f"{key} ({type(value).__name__})" for key, value in features.items())
+def _check_targets(tfds: Any, name: str, features: dict[str, Any], wanted: _Wanted) -> None:
+    """Raises ValueError unless the targets are there."""
+    for key in wanted.target_key:
+        if key not in features:
+            raise ValueError(f"{name} has no feature {key!r}: it has {_listed(features)}")
+    if wanted.target_key:
+        return
+    if wanted.targets == "real" or wanted.target_patch is not None:
+        option = "targets" if wanted.target_patch is None else "target_patch"
+        value = getattr(wanted, option)
+        raise ValueError(f"{option}: {value!r}; without --target-key {name} has its classes")
     if not isinstance(features.get("label"), tfds.features.ClassLabel):
-        raise ValueError(f"{name} has no class feature `label`: it has {found or 'none'}")
-    images = [key for key, value in features.items() if isinstance(value, tfds.features.Image)]
+        raise ValueError(
+            f"{name} has no class feature `label` (--target-key names targets): it has"
+            f" {_listed(features)}"
+        )
+
+
+def _listed(features: dict[str, Any]) -> str:
+    return ", ".join(f"{key} ({type(value).__name__})" for key, value in features.items()) or "none"
+
+
+def _image_key(tfds: Any, name: str, features: dict[str, Any], wanted: _Wanted) -> str:
+    """Which feature is the image, once it is seen to be fit for use."""
+    images = [
+        key
+        for key, value in features.items()
+        if isinstance(value, tfds.features.Image) and key not in wanted.target_key
+    ]
     if "image" in images:
         images = ["image"]
+    if wanted.image_key is not None:
+        images = [key for key in (wanted.image_key,) if key in features]
+        if not images or not isinstance(features[images[0]], tfds.features.Image):
+            found = _listed(features)
+            raise ValueError(f"{name} has no images called {wanted.image_key!r}: it has {found}")
     if len(images) != 1:
-        raise ValueError(f"{name} has no feature `image`, nor one image alone: it has {found}")
+        raise ValueError(
+            f"{name} has no feature `image`, nor one image alone (--image-key names one): it has"
+            f" {_listed(features)}"
+        )
     dtype = np.dtype(features[images[0]].np_dtype)
     if dtype not in (np.uint8, np.float32):
         raise ValueError(f"{name} has {dtype} images: they must be uint8 or float32")

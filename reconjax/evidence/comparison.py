@@ -2,15 +2,8 @@
 
 For every latent dimension K, the strength of a family is chosen on the training split, where
 encoder and head are fitted too. Family and strength are then evaluated on the test split, fold by
-fold and against no noise on the same fold, by r2
-
-    1 − E‖f(x) − y‖² / E‖y‖² = (2 E[y · f(x)] − E‖f(x)‖²) / E‖y‖²
-
-of the predictions f(x). Of its two parts the agreement E[y · f(x)] is known for each fold; the
-length E‖f(x)‖² is that of the whole test split, so that the mean over the folds is exact, and their
-spread that of twice the agreement. (As E[y | x] and f(x) vary together, the length would reduce
-that spread: errors are rather too large.) The p-value of a family accounts for every strength of
-every family that was tried.
+fold and against no noise on the same fold, by r2; see `reconjax.evidence.p_values`. The p-value of
+a family accounts for every strength of every family that was tried.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,7 +26,13 @@ from reconjax.noise.families import Family
 from reconjax.summary.moments import Moments
 from reconjax.theory.chance import chance_curves
 from reconjax.theory.checks import check_latent_dims
-from reconjax.theory.held_out import HeldOut, held_out_curves
+from reconjax.theory.held_out import (
+    HeldOut,
+    agreement_by_task,
+    explained_by_task,
+    fitted_by_task,
+    held_out_curves,
+)
 from reconjax.theory.solver import Problem, Solution, problem, solve
 from reconjax.theory.spectrum import Spectrum, spectrum
 from reconjax.theory.targets import Target
@@ -55,6 +54,13 @@ class Comparison(NamedTuple):
       agreement_without: (Kn, Fn) see `agreement`.
       chance: (Kn,) `r2` for labels at random.
       rank: number of directions of the training data.
+      r2_by_task: (J, Kn, T) of each of T tasks, where there are several; None where there are not,
+        as the following.
+      held_out_by_task: (J, Kn, T) see `held_out`.
+      agreement_by_task: (J, Kn, T, Fn) see `agreement`.
+      r2_by_task_without: (Kn, T) without noise, as the following two.
+      held_out_by_task_without: (Kn, T) see `held_out`.
+      agreement_by_task_without: (Kn, T, Fn) see `agreement`.
     """
 
     latent_dim: np.ndarray
@@ -69,6 +75,32 @@ class Comparison(NamedTuple):
     agreement_without: np.ndarray
     chance: np.ndarray
     rank: int
+    r2_by_task: np.ndarray | None = None
+    held_out_by_task: np.ndarray | None = None
+    agreement_by_task: np.ndarray | None = None
+    r2_by_task_without: np.ndarray | None = None
+    held_out_by_task_without: np.ndarray | None = None
+    agreement_by_task_without: np.ndarray | None = None
+
+    @property
+    def tasks(self) -> int:
+        """T; 0 where there is one task alone."""
+        return 0 if self.r2_by_task is None else self.r2_by_task.shape[-1]
+
+    def of_task(self, task: int) -> "Comparison":
+        """The comparison for one of several tasks, 0 .. T - 1, alone.
+
+        Its error is about T times that of all tasks at most, of which r2 is the mean.
+        """
+        own = {}
+        for name in ("r2", "held_out", "agreement"):
+            for end in ("", "_without"):
+                curves = getattr(self, f"{name}_by_task{end}")
+                own[f"{name}{end}"] = (
+                    curves[..., task, :] if name == "agreement" else curves[..., task]
+                )
+                own[f"{name}_by_task{end}"] = None
+        return self._replace(**own, error=self.error * self.tasks)
 
 
 def compare(
@@ -80,6 +112,7 @@ def compare(
     target: Target | None = None,
     tolerance: float = 0.0,
     principal: Spectrum | None = None,
+    tasks: tuple[int, ...] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Comparison:
     """Solves Theorem 3 (λ = inf, clean read-out) for every strength of every family.
@@ -97,6 +130,7 @@ def compare(
         solving in a subspace, as in `sweep`; 0: never. Data of rank below D are swept in full, and
         so are targets.
       principal: the spectrum of the moments, if it is there already.
+      tasks: as in `sweep`.
       progress: called with the number of points after each family.
 
     Raises:
@@ -119,22 +153,20 @@ def compare(
         raise ValueError("moments: they are not centered; centered moments are needed")
     principal = spectrum(moments) if principal is None else principal
     dims = check_latent_dims(latent_dims, int(principal.rank)).astype(np.int32)
-    task = _Task(moments, held_out, principal, dims, tolerance, target)
+    task = _Task(moments, held_out, principal, dims, tolerance, target, tasks or ())
     parts = []
     for family in families:
         parts.append(_family_curves(task, family))
         if progress is not None:
             progress(len(family.noises))
-    curves = _Curves(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-    without = _clean_curves(task)
+    curves = _joined(np.concatenate, parts)
+    without = _clean_curves(task)._asdict()
     return Comparison(
         latent_dim=dims,
         family=tuple(family.name for family in families for _ in family.noises),
         noise=tuple(text for family in families for text in family.texts),
         **curves._asdict(),
-        r2_without=without.r2,
-        held_out_without=without.held_out,
-        agreement_without=without.agreement,
+        **{f"{name}_without": without[name] for name in without if name != "error"},
         chance=chance_curves(moments, int(principal.rank), dims)[1],
         rank=int(principal.rank),
     )
@@ -143,12 +175,9 @@ def compare(
 def concatenated(comparisons: Sequence[Comparison]) -> Comparison:
     """One comparison of all families of several that differ in nothing else."""
     first = comparisons[0]
-    points = {
-        name: np.concatenate([getattr(part, name) for part in comparisons])
-        for name in _Curves._fields
-    }
+    curves = [_Curves(*(getattr(part, name) for name in _Curves._fields)) for part in comparisons]
     joined: Any = {
-        **points,
+        **_joined(np.concatenate, curves)._asdict(),
         "family": tuple(name for part in comparisons for name in part.family),
         "noise": tuple(text for part in comparisons for text in part.noise),
     }
@@ -164,6 +193,7 @@ class _Task(NamedTuple):
     dims: np.ndarray
     tolerance: float
     target: Target | None
+    tasks: tuple[int, ...]
 
 
 class _Curves(NamedTuple):
@@ -173,6 +203,16 @@ class _Curves(NamedTuple):
     held_out: np.ndarray
     agreement: np.ndarray
     error: np.ndarray
+    r2_by_task: np.ndarray | None = None
+    held_out_by_task: np.ndarray | None = None
+    agreement_by_task: np.ndarray | None = None
+
+
+def _joined(join: Callable[..., np.ndarray], parts: Sequence[_Curves]) -> _Curves:
+    """The curves of several points or families; those that nobody asked for stay None."""
+    fields: Any = zip(*parts, strict=True)
+    curves: list[Any] = [None if part[0] is None else join(part) for part in fields]
+    return _Curves(*curves)
 
 
 def _family_curves(task: _Task, family: Family) -> _Curves:
@@ -180,7 +220,7 @@ def _family_curves(task: _Task, family: Family) -> _Curves:
     if points is not None:
         return _ray_curves(task, points)
     parts = [_point_curves(task, noise) for noise in family.noises]
-    return _Curves(*(np.stack(part) for part in zip(*parts, strict=True)))
+    return _joined(np.stack, parts)
 
 
 def _ray_curves(task: _Task, points: list[RayPoint]) -> _Curves:
@@ -196,9 +236,11 @@ def _ray_curves(task: _Task, points: list[RayPoint]) -> _Curves:
         target=task.target,
         # A subspace picks up directions in which the training data do not vary and new data do.
         tolerance=task.tolerance if int(task.principal.rank) == task.moments.features else 0.0,
+        tasks=task.tasks or None,
     )
-    curves = (result.r2, result.held_out, result.agreement, result.error)
-    return _Curves(*(np.asarray(curve, float)[0, :, 0] for curve in curves))
+    found = (getattr(result, name) for name in _Curves._fields)
+    curves: list[Any] = [None if c is None else np.asarray(c, float)[0, :, 0] for c in found]
+    return _Curves(*curves)
 
 
 def _point_curves(task: _Task, noise: Noise) -> _Curves:
@@ -259,8 +301,7 @@ def _solution_curves(task: _Task, solution: Solution, error: np.ndarray) -> _Cur
             factor[:largest, :largest], features.T, lower=True
         ).T
     r2 = np.asarray(solution.r2)[task.dims - 1]
-    held_out = _held_out_curves(task, features, solution.coordinates[:largest])
-    return _Curves(r2, *held_out, error)
+    return _on_both_splits(task, features, solution.coordinates[:largest], r2, error)
 
 
 def _clean_curves(task: _Task) -> _Curves:
@@ -271,28 +312,42 @@ def _clean_curves(task: _Task) -> _Curves:
     total = task.moments.label_moment.trace()
     r2 = np.asarray(jnp.cumsum(jnp.sum(coordinates**2, axis=1)) / total)[task.dims - 1]
     features = principal.eigenvectors[:, :largest] * roots
-    return _Curves(r2, *_held_out_curves(task, features, coordinates), np.zeros(task.dims.shape))
+    return _on_both_splits(task, features, coordinates, r2, np.zeros(task.dims.shape))
 
 
-def _held_out_curves(
-    task: _Task, features: Array, coordinates: Array
-) -> tuple[np.ndarray, np.ndarray]:
-    curves = _on_test_split(features, coordinates, task.held_out)
-    held_out, agreement = (np.asarray(curve)[task.dims - 1] for curve in curves)
-    return held_out, agreement
+def _on_both_splits(
+    task: _Task, features: Array, coordinates: Array, r2: np.ndarray, error: np.ndarray
+) -> _Curves:
+    """All curves, given orthonormal features (D, R) and heads (R, C)."""
+    variances = task.moments.label_moment.diagonal()
+    found = _explained(features, coordinates, task.held_out, variances, tasks=task.tasks)
+    curves = {name: np.asarray(curve)[task.dims - 1] for name, curve in found.items()}
+    return _Curves(r2=r2, error=error, **curves)
 
 
-@jax.jit
+@jax.jit(static_argnames="tasks")
 @highest
-def _on_test_split(features: Array, coordinates: Array, held_out: HeldOut) -> tuple[Array, Array]:
-    """(R,) explained and (R, Fn) agreement of orthonormal features (D, R) and heads (R, C)."""
-    return held_out_curves(
-        coordinates,
-        features.T @ held_out.cross_moment,
-        features.T @ held_out.second_moment @ features,
-        jnp.einsum("dk,bdc->kbc", features, held_out.folds),
-        held_out.label_variance,
-    )
+def _explained(
+    features: Array,
+    coordinates: Array,
+    held_out: HeldOut,
+    variances: Array,
+    tasks: tuple[int, ...],
+) -> dict[str, Array]:
+    """(R,) explained and (R, Fn) agreement on the test split, and what is explained by task."""
+    cross = features.T @ held_out.cross_moment
+    gram = features.T @ held_out.second_moment @ features
+    folds = jnp.einsum("dk,bdc->kbc", features, held_out.folds)
+    whole = held_out_curves(coordinates, cross, gram, folds, held_out.label_variance)
+    curves = dict(zip(("held_out", "agreement"), whole, strict=True))
+    if tasks and held_out.target_variances is not None:
+        of_test = held_out.target_variances
+        curves |= {
+            "r2_by_task": fitted_by_task(coordinates, variances, tasks),
+            "held_out_by_task": explained_by_task(coordinates, cross, gram, of_test, tasks),
+            "agreement_by_task": agreement_by_task(coordinates, folds, of_test, tasks),
+        }
+    return curves
 
 
 class _Given(NamedTuple):

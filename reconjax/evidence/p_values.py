@@ -1,4 +1,14 @@
-"""How likely chance alone gives the best of a searched grid."""
+"""How likely chance alone gives the best of a searched grid, by the folds of a test split.
+
+Noises are compared fold by fold with none, by r2
+
+    1 − E‖f(x) − y‖² / E‖y‖² = (2 E[y · f(x)] − E‖f(x)‖²) / E‖y‖²
+
+of the predictions f(x). Of its two parts the agreement E[y · f(x)] is known for each fold; the
+length E‖f(x)‖² is that of the whole test split, so that the mean over the folds is exact, and their
+spread that of twice the agreement. (As E[y | x] and f(x) vary together, the length would reduce
+that spread: errors are rather too large.)
+"""
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +22,25 @@ from reconjax.linalg.precision import highest
 WORSE = -3.0
 
 
+def by_folds(held_out: ArrayLike, agreement: ArrayLike) -> np.ndarray:
+    """(..., Fn) r2 on each fold of a test split; see the module's text.
+
+    Args:
+      held_out: (...) r2 on the whole test split.
+      agreement: (..., Fn) E[y · f(x)] of each fold, as a share of the label variance.
+
+    Example:
+      >>> from reconjax.evidence.p_values import by_folds
+      >>> by_folds(0.25, np.array([0.125, 0.375])).tolist()
+      [0.0, 0.5]
+    """
+    agreement = np.asarray(agreement)
+    apart = agreement - agreement.mean(axis=-1, keepdims=True)
+    return np.asarray(held_out)[..., None] + 2 * apart
+
+
 def search_p_values(
-    agreement: ArrayLike,
+    r2: ArrayLike,
     baseline: ArrayLike,
     error: ArrayLike = 0.0,
     *,
@@ -22,20 +49,19 @@ def search_p_values(
 ) -> np.ndarray:
     """For every point of a grid, the p-value of "it beats no noise", given that all were tried.
 
-    A predictor's agreement with labels, E[y · f(x)], is the explained variance of its encoder if
-    the labels that fitted it are not those that judge it. The hypothesis is that of the predictors
-    which the training split gave, none of the grid agrees more with the labels of new data than
-    the one without noise does. Then the difference of a fold of the test split is as likely to be
-    -d as d (with the labels of a task, and with random ones alike), so all 2^Fn signs of the folds
-    are equally likely, for all points of the grid together. The statistic is the largest of the
-    grid's studentized mean differences, and a point's p-value the share of signs for which it is
-    at least that point's (max-T, Westfall and Young 1993): it holds for all points at once. Not
-    among those that could have won by chance are points that are clearly worse than no noise, by 3
-    standard errors (Hansen 2005), and those that differ from it by the numerical error alone. A
-    mean difference within that error counts as none: its p is 1.
+    The hypothesis is that of the predictors which the training split gave, none of the grid
+    explains more of the labels of new data than the one without noise does. Then the difference of
+    a fold of the test split is as likely to be -d as d (with the labels of a task, and with random
+    ones alike), so all 2^Fn signs of the folds are equally likely, for all points of the grid
+    together. The statistic is the largest of the grid's studentized mean differences, and a point's
+    p-value the share of signs for which it is at least that point's (max-T, Westfall and Young
+    1993): it holds for all points at once. Not among those that could have won by chance are points
+    that are clearly worse than no noise, by 3 standard errors (Hansen 2005), and those that differ
+    from it by the numerical error alone. A mean difference within that error counts as none: its p
+    is 1.
 
     Args:
-      agreement: (J..., Kn, Fn) of the J... points of a grid (`Sweep.agreement` for one weight).
+      r2: (J..., Kn, Fn) of the J... points of a grid on each fold, from `by_folds`.
       baseline: (Kn, Fn) without noise.
       error: (J...) numerical error of a difference, for all K, or (J..., Kn).
       flips: how many signs are drawn; all 2^Fn where that is no more. The smallest p-value is
@@ -49,16 +75,16 @@ def search_p_values(
       ValueError: fewer than 2 folds or flips < 1, shapes that do not fit.
 
     Example:
-      >>> agreement = np.array([[[0.1, 0.2, 0.3, 0.2, 0.1]]])  # a point, a K, five folds
-      >>> reconjax.search_p_values(agreement, np.zeros((1, 5))).tolist()
+      >>> r2 = np.array([[[0.1, 0.2, 0.3, 0.2, 0.1]]])  # a point, a K, five folds
+      >>> reconjax.search_p_values(r2, np.zeros((1, 5))).tolist()
       [[0.03125]]
     """
-    values, base = np.asarray(agreement, float), np.asarray(baseline, float)
+    values, base = np.asarray(r2, float), np.asarray(baseline, float)
     if values.shape[-2:] != base.shape:
         raise ValueError(f"baseline: shape {base.shape}; {values.shape[-2:]} is needed")
     *points, dims, folds = values.shape
     if folds < 2:
-        raise ValueError(f"agreement: {folds} folds; at least 2 are needed")
+        raise ValueError(f"r2: {folds} folds; at least 2 are needed")
     if flips < 1:
         raise ValueError(f"flips: {flips}; at least 1 is needed")
     difference = np.moveaxis((values - base).reshape(-1, dims, folds), 1, 0)

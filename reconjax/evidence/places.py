@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from reconjax.evidence.comparison import Comparison
-from reconjax.evidence.p_values import search_p_values
+from reconjax.evidence.p_values import by_folds, search_p_values
 
 
 class Gains(NamedTuple):
@@ -136,17 +136,6 @@ def ranking(comparison: Comparison, *, flips: int = 1999, seed: int = 0) -> list
         ]
         places += sorted(row, key=lambda place: -place.gain)
     return places
-
-
-def by_folds(held_out: np.ndarray, agreement: np.ndarray) -> np.ndarray:
-    """(..., Fn) r2 on each fold of the test split; see the text of
-    `reconjax.evidence.comparison`.
-
-    Args:
-      held_out: (...) on the whole test split.
-      agreement: (..., Fn) of each fold.
-    """
-    return held_out[..., None] + 2 * (agreement - agreement.mean(axis=-1, keepdims=True))
 
 
 def mean_and_error(folds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

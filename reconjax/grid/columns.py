@@ -25,6 +25,7 @@ from reconjax.linalg.eigen import inverse_root
 from reconjax.linalg.precision import highest
 from reconjax.linalg.products import gram
 from reconjax.linalg.whitening import OTHER_CUT
+from reconjax.noise import Noise
 from reconjax.noise.rays import (
     Direction,
     FeatureVariance,
@@ -37,6 +38,10 @@ from reconjax.theory.targets import Target
 
 CHUNK_BYTES = 2**26  # of the floats of a chunk of columns
 TARGET_BYTES = 2**28  # of those of a block of targets
+NO_FORM = (
+    "has no form by samples; masks of patches and pixels, speckle, salt and pepper of values, and"
+    " Gaussian noise have (or a smaller --resize)"
+)
 
 
 class Sums(NamedTuple):
@@ -93,11 +98,18 @@ def alone(direction: Direction, features: int) -> Alone | None:
                 " those of single values have (or a smaller --resize)"
             )
         return Alone(np.sum(np.asarray(direction.fills) ** 2, axis=1), with_data=True)
-    raise ValueError(
-        f"noises: {type(direction).__name__} has no form by samples; masks of patches and"
-        " pixels, speckle, salt and pepper of values, and Gaussian noise have"
-        " (or a smaller --resize)"
-    )
+    raise ValueError(f"noises: {type(direction).__name__} {NO_FORM}")
+
+
+def check_form(noise: Noise, features: int) -> None:
+    """Raises ValueError unless a noise of so many features has a form by samples."""
+    point = noise.ray()
+    if point is None:
+        raise ValueError(f"noises: {type(noise).__name__} {NO_FORM}")
+    for leaf in jax.tree.leaves(point.direction):
+        if leaf.shape[0] != features:
+            raise ValueError(f"noises: made for {leaf.shape[0]} features; {features} are there")
+    alone(point.direction, features)
 
 
 class Rows(NamedTuple):
@@ -128,6 +140,27 @@ class Rows(NamedTuple):
     def examples(self, start: int, stop: int) -> Array:
         """(stop - start, D) centered floats of training samples."""
         return as_floats(jnp.asarray(self.train[start:stop]), self.mean.dtype) - self.mean
+
+
+def column_chunks(rows: Rows, groups: np.ndarray) -> Iterator[tuple[np.ndarray, Array, Array]]:
+    """The columns group by group, as many groups at a time as a chunk holds.
+
+    Args:
+      rows: the samples.
+      groups: (D,) the group of each column.
+
+    Yields:
+      Indices (G, P), -1 where a chunk is filled up, and what `Rows.columns` gives for them.
+    """
+    count, itemsize = len(rows.train) + len(rows.test), rows.mean.dtype.itemsize
+    for index in column_groups(groups):
+        step = max(CHUNK_BYTES // (itemsize * count * index.shape[1]), 1)
+        for start in range(0, len(index), step):
+            part = index[start : start + step]
+            # Filled up, so that all chunks are of one size: one compilation serves them.
+            filling = ((0, min(step, len(index)) - len(part)), (0, 0))
+            padded = np.pad(part, filling, constant_values=-1)
+            yield padded, *rows.columns(padded)
 
 
 def column_groups(groups: np.ndarray) -> Iterator[np.ndarray]:
@@ -183,30 +216,22 @@ def column_sums(
     groups = np.arange(features)
     if isinstance(direction, SameGroup):
         groups = np.asarray(direction.groups)
-    for index in column_groups(groups):
-        width = index.shape[1]
-        step = max(CHUNK_BYTES // (dtype.itemsize * (samples + new) * width), 1)
-        for start in range(0, len(index), step):
-            part = index[start : start + step]
-            # Filled up, so that all chunks are of one size: one compilation serves them.
-            filling = ((0, min(step, len(index)) - len(part)), (0, 0))
-            padded = np.pad(part, filling, constant_values=-1)
-            train, test = rows.columns(padded)
-            if single is not None:
-                noise = jnp.asarray(single.variance[padded], dtype)[..., None]
-                inner, cross = _add_alone(inner, cross, train, test, noise, single.with_data)
-            else:
-                inner, cross, doubtful, size = _add_groups(inner, cross, train, test)
+    for index, train, test in column_chunks(rows, groups):
+        if single is not None:
+            noise = jnp.asarray(single.variance[index], dtype)[..., None]
+            inner, cross = _add_alone(inner, cross, train, test, noise, single.with_data)
+        else:
+            inner, cross, doubtful, size = _add_groups(inner, cross, train, test)
+            magnified = max(magnified, float(size))
+            for group in np.flatnonzero(np.asarray(doubtful)):
+                mean = jnp.asarray(rows.mean[index[group]])
+                inner, cross, group_change, size = _add_group(
+                    inner, cross, train[group], test[group], mean
+                )
+                change = group_change if change is None else change + group_change
                 magnified = max(magnified, float(size))
-                for group in np.flatnonzero(np.asarray(doubtful)):
-                    mean = jnp.asarray(rows.mean[padded[group]])
-                    inner, cross, group_change, size = _add_group(
-                        inner, cross, train[group], test[group], mean
-                    )
-                    change = group_change if change is None else change + group_change
-                    magnified = max(magnified, float(size))
-            if progress is not None:
-                progress(part.size)
+        if progress is not None:
+            progress(int(np.sum(index >= 0)))
     return Sums(inner, change, cross, magnified)
 
 

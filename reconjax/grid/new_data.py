@@ -8,7 +8,12 @@ from jax import Array
 
 from reconjax.grid.ray import Ray, inverse_deviation
 from reconjax.noise import RayPoint
-from reconjax.theory.held_out import HeldOut, explained_by_task, held_out_curves
+from reconjax.theory.held_out import (
+    HeldOut,
+    agreement_by_task,
+    explained_by_task,
+    held_out_curves,
+)
 from reconjax.theory.optimum import Optimum
 
 
@@ -69,7 +74,7 @@ def held_out_at(
     Returns:
       (K,) the share of the label variance that encoder and head explain there, and (K, Fn) the
       agreement of their prediction with the labels of each fold, as a share of it; with `tasks`,
-      (K, T) the share of each task too.
+      the same of each task, (K, T) and (K, T, Fn).
     """
     share, scale, keep = (value.astype(ray.clean.dtype) for value in point[1:])
     test: TestMoments = jax.tree.map(lambda a, b: jnp.where(share > 0, a, b), *split)
@@ -94,5 +99,6 @@ def held_out_at(
     curves = held_out_curves(best.coordinates, cross, gram, folds, test.label_variance)
     if not tasks or test.target_variances is None:
         return curves
-    variances = test.target_variances
-    return *curves, explained_by_task(best.coordinates, cross, gram, variances, tasks)
+    heads, variances = best.coordinates, test.target_variances
+    explained = explained_by_task(heads, cross, gram, variances, tasks)
+    return *curves, explained, agreement_by_task(heads, folds, variances, tasks)

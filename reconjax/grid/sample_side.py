@@ -14,7 +14,7 @@ as there: the same losses, codes, errors. A new sample x has the coordinates
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -221,34 +221,62 @@ def _labels_alone(spectrum: Spectrum) -> Moments:
     )
 
 
-def _factorized(data: Samples, direction: Any, columns: Callable[[int], None] | None) -> Factorized:
-    """One ray in the coordinates of the samples."""
+class Inner(NamedTuple):
+    """The direction of a ray in the principal coordinates of the samples.
+
+    Attributes:
+      products: (N, N) Uᵀ E U.
+      change: (N, N) what it changes by when it is made again; None where nothing is doubtful.
+      cross: (N, Nt) Uᵀ g(x) of the new samples; None where there are none.
+      kappa: κ = tr M / tr B.
+      magnified: as in `Sums`.
+    """
+
+    products: Array
+    change: Array | None
+    cross: Array | None
+    kappa: Array
+    magnified: Array
+
+
+def inner_products(
+    data: Samples, direction: Any, columns: Callable[[int], None] | None = None
+) -> Inner:
+    """E of one direction, and g of the test split; arguments as `sweep_samples`.
+
+    Raises:
+      ValueError: a direction that has no form by samples.
+    """
     principal, test = data.principal, data.test
     features = data.rows.train.shape[1]
     variance = jnp.sum(principal.eigenvalues)
     single = alone(direction, features)
-    change, magnified = None, 0.0
+    kappa = variance / (variance if single is None else single.trace(variance))
     if isinstance(direction, Isotropic):
         # E = A Aᵀ, and g(x) = A x.
-        inner = jnp.diag(principal.eigenvalues)
-        cross = None if test is None else test.cross
         if columns is not None:
             columns(features)
-    else:
-        sums = column_sums(data.rows, direction, columns)
-        inner, cross = _rotated(data.vectors, sums.inner, sums.cross)
-        magnified = sums.magnified
-        if sums.change is not None:
-            change = _rotated(data.vectors, sums.change, sums.cross[:, :0])[0]
-    kappa = variance / (variance if single is None else single.trace(variance))
-    solve = functools.partial(_ray, principal)
-    size = jnp.asarray(magnified, variance.dtype)
-    ray, basis, epsilon = solve(inner, kappa, size, again=False)
+        inner, cross = jnp.diag(principal.eigenvalues), None if test is None else test.cross
+        return Inner(inner, None, cross, kappa, jnp.zeros_like(variance))
+    sums = column_sums(data.rows, direction, columns)
+    inner, cross = _rotated(data.vectors, sums.inner, sums.cross)
+    change = None
+    if sums.change is not None:
+        change = _rotated(data.vectors, sums.change, sums.cross[:, :0])[0]
+    return Inner(inner, change, cross, kappa, jnp.asarray(sums.magnified, variance.dtype))
+
+
+def _factorized(data: Samples, direction: Any, columns: Callable[[int], None] | None) -> Factorized:
+    """One ray in the coordinates of the samples."""
+    principal, test = data.principal, data.test
+    inner, change, cross, kappa, size = inner_products(data, direction, columns)
+    ray, basis, epsilon = ray_by_samples(principal, inner, kappa, size, again=False)
     doubtful = ray.magnified > DOUBTFUL[ray.clean.dtype.name]
     doubtful |= (principal.clear < principal.rank) | (change is not None)
     doubtful |= jnp.max(principal.uncertain.missing) > 0
     if doubtful:
-        again = solve(inner if change is None else inner + change, kappa, size, again=True)[0]
+        other = inner if change is None else inner + change
+        again = ray_by_samples(principal, other, kappa, size, again=True)[0]
     else:
         again = jax.tree.map(jnp.zeros_like, ray)
     split = None
@@ -267,7 +295,7 @@ def _rotated(vectors: Array, inner: Array, cross: Array) -> tuple[Array, Array]:
 
 @jax.jit(static_argnames="again")
 @highest
-def _ray(
+def ray_by_samples(
     data: Principal, inner: Array, kappa: Array, magnified: Array, again: bool
 ) -> tuple[Ray, Array, Array]:
     """The ray, Q (N, N) in principal coordinates, and ε (N,), of Uᵀ E U; 0 past the rank."""

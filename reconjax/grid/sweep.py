@@ -55,6 +55,7 @@ class Sweep(NamedTuple):
         E‖Vᵀ x'₁ − Vᵀ x'₂‖², of features of variance 1. None where x is predicted.
       r2_by_task: (P, R, L, Kn, T) what is explained of each task's own variance, with `tasks`.
       held_out_by_task: (P, R, L, Kn, T) the same on the test split, with `tasks` and `held_out`.
+      agreement_by_task: (P, R, L, Kn, T, Fn) `agreement` of each task, relative to its variance.
     """
 
     latent_dim: Array
@@ -71,6 +72,7 @@ class Sweep(NamedTuple):
     target_loss: Array | None = None
     r2_by_task: Array | None = None
     held_out_by_task: Array | None = None
+    agreement_by_task: Array | None = None
 
 
 def sweep(

@@ -5,7 +5,6 @@ from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
@@ -15,7 +14,7 @@ from reconjax.linalg.rounding import mixing
 from reconjax.noise import RayPoint
 from reconjax.summary.moments import Moments
 from reconjax.theory.alignment import direction_weights
-from reconjax.theory.held_out import HeldOut
+from reconjax.theory.held_out import HeldOut, fitted_by_task
 from reconjax.theory.optimum import Optimum, optimum
 from reconjax.theory.uncertainty import Uncertain
 
@@ -37,6 +36,7 @@ class Curves(NamedTuple):
       target_loss: (P, R, L, Kn), or None; see `Sweep`.
       r2_by_task: (P, R, L, Kn, T), or None; see `Sweep`.
       held_out_by_task: (P, R, L, Kn, T), or None; see `Sweep`.
+      agreement_by_task: (P, R, L, Kn, T, Fn), or None; see `Sweep`.
     """
 
     supervised_loss: Array
@@ -50,6 +50,7 @@ class Curves(NamedTuple):
     target_loss: Array | None = None
     r2_by_task: Array | None = None
     held_out_by_task: Array | None = None
+    agreement_by_task: Array | None = None
 
 
 class Options(NamedTuple):
@@ -117,10 +118,8 @@ class Task(NamedTuple):
         if best.target_loss is not None:
             curves["target_loss"] = best.target_loss
         if tasks := self.options.tasks:
-            member = np.asarray(tasks)[:, None] == np.arange(max(tasks) + 1)
-            of_task = jnp.asarray(member, alignment.dtype)
-            explained = jnp.cumsum(best.coordinates**2 @ of_task, axis=0)
-            curves["r2_by_task"] = explained / (label_moment.diagonal() @ of_task)
+            variances = label_moment.diagonal()
+            curves["r2_by_task"] = fitted_by_task(best.coordinates, variances, tasks)
         return {name: curve[self.latent_dims - 1] for name, curve in curves.items()}
 
     def error(self, ray: Ray, best: Optimum, uncertain: Uncertain, index: Array) -> Array:
@@ -161,7 +160,7 @@ class Task(NamedTuple):
         if test is None:
             return {}
         curves = held_out_at(test, ray, self.point(index)[0], best, self.options.tasks)
-        names = "held_out", "agreement", "held_out_by_task"
+        names = "held_out", "agreement", "held_out_by_task", "agreement_by_task"
         return {n: c[self.latent_dims - 1] for n, c in zip(names, curves, strict=False)}
 
     def finished(self, index: Array) -> None:

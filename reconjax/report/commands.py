@@ -67,7 +67,10 @@ def reading_options(reading: Mapping[str, Any]) -> list[str]:
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
         else:
-            words += [f"--{option}", shlex.quote(str(value))]
+            several = (
+                [value] if isinstance(value, str) or not isinstance(value, Sequence) else value
+            )
+            words += [f"--{option}", *(shlex.quote(str(one)) for one in several)]
     return words
 
 

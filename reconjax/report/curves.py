@@ -7,8 +7,6 @@ import numpy as np
 import xarray
 
 from reconjax.evidence.bootstrap import interval_reach
-from reconjax.evidence.p_values import search_p_values
-from reconjax.evidence.places import by_folds
 from reconjax.report.gathering import Results
 from reconjax.report.words import NO_NOISE, noise_words
 from reconjax.studies.families import ranking
@@ -29,8 +27,7 @@ class Sweep(NamedTuple):
       ratios: the shares that are dropped.
       training: gain of r2 over no mask on the training split.
       held_out: the same on the test split, or None.
-      p_value: of that gain, for having searched the grid, or None. It is one of r2, as those of
-        the objectives; the sweep's own is one of agreement, which does not grow where a head fails.
+      p_value: of that gain, for having searched the grid, or None.
       r2_without: (latent_dim), on the training split.
       held_out_without: on the test split, or None.
       overfits: whether r2 on the training split tells little, so that the test split chooses.
@@ -84,26 +81,15 @@ def of_sweep(results: Results, dims: Sequence[int]) -> Sweep:
         values = at[name].transpose(*["patch"] * masks, "ratio", "latent_dim").values
         return np.asarray(values if masks else values[None], np.float64)
 
-    def folds(name: str, *points: str) -> np.ndarray:
-        """(..., latent_dim, fold) r2 on the folds of the test split."""
-        order = [*points, "latent_dim"]
-        tested = at[f"held_out{name}"].transpose(*order).values
-        return by_folds(tested, at[f"agreement{name}"].transpose(*order, "fold").values)
-
     tested = "held_out" in result
-    without, p_value = None, None
-    if tested:
-        without = at.held_out_without.values
-        error = grid("error") + at.error_without.values
-        points = folds("", *["patch"] * masks, "ratio").reshape(*error.shape, -1)
-        p_value = search_p_values(points, folds("_without"), error)
+    without = at.held_out_without.values if tested else None
     return Sweep(
         str(result.attrs["noise"]),
         at.patch.values.tolist() if masks else ["single values"],
         at.ratio.values.tolist(),
         grid("gain"),
         grid("held_out") - without if tested else None,
-        p_value,
+        grid("p_value") if tested else None,
         at.r2_without.values,
         without,
         tested and result.attrs["samples"] <= result.attrs["features"],

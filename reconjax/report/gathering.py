@@ -143,13 +143,6 @@ def _makers(
     chosen = None if asked.latent_dim is None else sorted(dims)
 
     def certificates() -> xarray.Dataset:
-        if len(source.train) < source.features:
-            count, size = f"{len(source.train):,}", f"{source.features:,}"
-            raise ValueError(
-                f"with fewer samples ({count}) than features ({size}) the certificates, which need"
-                " D x D matrices, are not made here; reconjax detect with a smaller --resize makes"
-                " them"
-            )
         weightless = {name: value for name, value in how.items() if name != "class_weight"}
         return studies.detect(data, out=folder, **weightless)
 

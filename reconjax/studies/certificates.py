@@ -7,13 +7,17 @@ from typing import Unpack
 import jax.numpy as jnp
 import numpy as np
 import xarray
+from jax import Array
 
 from reconjax.data import Dataset
+from reconjax.grid.columns import NO_FORM, check_form
+from reconjax.grid.sample_certificate import certificate_by_samples
 from reconjax.noise import Noise, noise_text, parse_noise
 from reconjax.noise.groups import cut_at_edges, usual_patches
 from reconjax.storage.files import output_folder
 from reconjax.studies.labeled import labeled, save
 from reconjax.studies.reading import Reading
+from reconjax.studies.sample_side import Side, inputs_side, solved_by_samples
 from reconjax.studies.source import Source
 from reconjax.summary import hosts
 from reconjax.summary.moments import Moments
@@ -34,6 +38,7 @@ def detect(
     *,
     noises: Sequence[str | Noise] | None = None,
     latent_dims: Sequence[int] | None = None,
+    side: Side = "auto",
     out: str | os.PathLike[str] | None = None,
     **reading: Unpack[Reading],
 ) -> xarray.Dataset:
@@ -46,6 +51,8 @@ def detect(
       noises: texts like "mask:0.75:4x4", or noises; by default Gaussian noise, and masks of small
         patches that divide the images (moments know no images: they are vectors).
       latent_dims: K in 1 .. the rank; by default 1, 2, 4, ... and the rank.
+      side: "features": by (D, D) moments; "samples": by (N, N) matrices, with nothing of size
+        D x D; "auto": by samples where they are fewer and all noises have such a form.
       out: a folder, in which `detect.nc` is written.
       **reading: see `reconjax.studies.Reading`; `class_weight` does not apply.
 
@@ -54,10 +61,11 @@ def detect(
       meanings there, `verdict`, `reason`, `largest_change`, `mean_squared_cosine`, `gap`,
       `ambiguous`, `worst_label` (over `feature` too), `commutator`, `mixing` and `order_margin`;
       and over `direction` (1 .. the rank, as K) `overlap`, `ties` and `order_broken`. Its
-      attributes have `tolerance`, `sampling` and the rank.
+      attributes have `tolerance`, `sampling`, the rank and the side.
 
     Raises:
-      ValueError: an option out of range, a text that names no noise, class weights.
+      ValueError: an option out of range, a text that names no noise, class weights, noises that
+        have no form on the side that is asked for.
       FileNotFoundError: no data has that name.
 
     Example:
@@ -76,21 +84,29 @@ def detect(
     wanted = None if latent_dims is None else np.asarray(latent_dims)
     for latent_dim in () if wanted is None else wanted.reshape(-1).tolist():
         check_latent_dim(latent_dim, source.features)  # the rank is known later
-    source.check_memory(DENSE_MATRICES * 8 * source.features**2, "certificates")
-    _check(given, shape)
+    needed = DENSE_MATRICES * 8 * source.features**2
+    by_samples = _by_samples(source, side, given, shape, needed)
+    if not by_samples:
+        source.check_memory(needed, "certificates")
+        _check(given, _StandIn(shape))
     folder = output_folder(out) if out is not None and hosts.first() else None
-    moments = source.moments()
+    known = inputs_side(source) if by_samples else source.moments()
+    facts = known if isinstance(known, Moments) else known.spectrum
+    principal = spectrum(facts) if isinstance(facts, Moments) else facts
+    dims = check_latent_dims(wanted, int(principal.rank), source.features)
     certificates = []
-    with source.progress("noises", len(given) + 1) as advance:
-        principal = spectrum(moments)
-        dims = check_latent_dims(wanted, int(principal.rank), moments.features)
-        advance()
+    with source.progress("noises", len(given)) as advance:
         for noise in given:
             parsed = parse_noise(noise, shape, principal) if isinstance(noise, str) else noise
-            certificates.append(certificate(moments, parsed, dims, principal=principal))
+            if isinstance(known, Moments):
+                found = certificate(known, parsed, dims, principal=principal)
+            else:
+                with source.progress("features", 2 * source.features) as count:
+                    found = certificate_by_samples(known, parsed, dims, columns=count)
+            certificates.append(found)
             advance()
     rank = int(principal.rank)
-    texts = [_text(noise, shape, moments) for noise in given]
+    texts = [_text(noise, shape, facts) for noise in given]
     result = labeled(
         "detect",
         source,
@@ -101,8 +117,9 @@ def detect(
             "direction": np.arange(1, rank + 1),
         },
         {
-            "samples": int(moments.samples),
-            "features": moments.features,
+            "samples": int(facts.samples),
+            "features": source.features,
+            "side": "samples" if by_samples else "features",
             "rank": rank,
             "tolerance": certificates[0].tolerance,
             "sampling": certificates[0].sampling,
@@ -125,32 +142,55 @@ def _usual(example_shape: tuple[int, ...]) -> list[str | Noise]:
     return ["gaussian:0.5", *masks]
 
 
-def _check(noises: Sequence[str | Noise], shape: tuple[int, ...]) -> None:
-    """Raises ValueError for a text that names no noise, before the data are read."""
-    features = int(np.prod(shape))
-    zeros = jnp.zeros(features)
-    stand_in = Spectrum(
-        eigenvalues=zeros,
-        eigenvectors=jnp.eye(features),
-        rank=jnp.int32(0),
-        labels=zeros[:0, None],
-        label_moment=zeros[:0, None],
-        mean_y=zeros[:0],
-        mean=zeros,
-        scale=jnp.ones(features),
-        samples=jnp.ones(()),
-    )
-    for noise in noises:
-        if isinstance(noise, str):
-            parse_noise(noise, shape, stand_in)
+class _StandIn:
+    """Data of which nothing is known yet but their shape, for noises that ask for some."""
+
+    def __init__(self, shape: tuple[int, ...], directions: bool = True) -> None:
+        """With principal directions (D, D), or without."""
+        self.shape, self.directions = shape, directions
+        self.mean = self.eigenvalues = jnp.zeros(int(np.prod(shape)))
+        self.scale = jnp.ones_like(self.mean)
+
+    @property
+    def eigenvectors(self) -> Array:
+        """Made up when they are asked for."""
+        if not self.directions:
+            raise ValueError(f"it needs principal directions, and {NO_FORM}")
+        return jnp.eye(self.mean.size)
 
 
-def _text(noise: str | Noise, shape: tuple[int, ...], moments: Moments) -> str:
+def _check(noises: Sequence[str | Noise], data: _StandIn) -> list[Noise]:
+    """The noises; raises ValueError for a text that names none, before the data are read."""
+    return [parse_noise(n, data.shape, data) if isinstance(n, str) else n for n in noises]
+
+
+def _by_samples(
+    source: Source, side: Side, noises: Sequence[str | Noise], shape: tuple[int, ...], needed: int
+) -> bool:
+    """Whether certificates are found on the sample side; on the other one they need so many bytes.
+
+    Raises:
+      ValueError: as `solved_by_samples`; a noise without a form by samples, where moments are not
+        asked for or do not fit.
+    """
+    if not solved_by_samples(source, side, "clean", None):
+        return False
+    try:
+        for noise in _check(noises, _StandIn(shape, directions=False)):
+            check_form(noise, source.features)
+    except ValueError as error:
+        if NO_FORM in str(error) and side == "auto" and needed <= source.memory():
+            return False
+        raise
+    return True
+
+
+def _text(noise: str | Noise, shape: tuple[int, ...], data: Moments | Spectrum) -> str:
     """What a noise is called; its kind, where no text names it."""
     if isinstance(noise, str):
         return noise
     try:
-        return noise_text(noise, shape, moments)
+        return noise_text(noise, shape, data)
     except ValueError:
         return type(noise).__name__
 

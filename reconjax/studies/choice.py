@@ -1,4 +1,4 @@
-"""What is read off a sweep: the best of its grid, and each of several tasks."""
+"""What is read off a grid: the best of it, and each of several tasks."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,9 @@ from reconjax.studies.axes import STRENGTHS
 
 # Up to so many latent dimensions, `best` gives all of them.
 FEW = 12
+# What `of_task` reads, and what is the same for all tasks.
+STUDIES = ("sweep", "compare", "objectives")
+SHARED = ("r2_chance", "chance", "reduced", "reconstruction_loss")
 
 
 def best(
@@ -54,18 +57,18 @@ def best(
 
 
 def of_task(result: xarray.Dataset, task: str) -> xarray.Dataset:
-    """What a sweep says of one of several tasks, for `best` and for pictures.
+    """What a grid says of one of several tasks, for `best`, `ranking`, `recipes` and pictures.
 
     Args:
-      result: from `sweep`, of data with several tasks.
+      result: from `sweep`, `compare`, `objectives` or `advise`, of data with several tasks.
       task: its name.
 
     Returns:
-      The result with `r2`, `gain` and `held_out` of that task, and without what is known of all
-      tasks together alone, such as p-values.
+      The result with `r2`, `gain`, `held_out`, `p_value` and so on of that task, and without what
+      is known of all tasks together alone.
 
     Raises:
-      ValueError: it is no result of `sweep` with that task.
+      ValueError: it is no such result, or has no such task.
 
     Example:
       >>> x, digits = reconjax.data.load("digits").train.examples(np.arange(300))
@@ -76,8 +79,8 @@ def of_task(result: xarray.Dataset, task: str) -> xarray.Dataset:
       >>> odd.r2.dims
       ('patch', 'ratio', 'weight', 'latent_dim')
     """
-    if result.attrs.get("study") != "sweep" or "task" not in result.coords:
-        raise ValueError("result: not of a sweep of several tasks")
+    if result.attrs.get("study") not in STUDIES or "task" not in result.coords:
+        raise ValueError(f"result: not of several tasks, by {', '.join(STUDIES)}")
     if task not in result.task.values:
         raise ValueError(f"task: {task!r}; {', '.join(map(str, result.task.values))} are there")
     own = {
@@ -85,9 +88,13 @@ def of_task(result: xarray.Dataset, task: str) -> xarray.Dataset:
         for name in result.data_vars
         if "_by_task" in str(name)
     }
-    shared = [name for name in ("r2_chance", "reduced", "reconstruction_loss") if name in result]
+    shared = [name for name in SHARED if name in result]
     rest = result[shared].drop_vars("task", errors="ignore")
-    return rest.assign(own).assign_attrs(result.attrs | {"task": task})
+    named = {name: result.coords[name] for name in ("family", "noise") if name in result.coords}
+    facts: dict[str, object] = {"task": task}
+    if "r2_all" in own:
+        facts["r2_all"] = float(own.pop("r2_all"))
+    return rest.assign(own).assign_coords(named).assign_attrs(result.attrs | facts)
 
 
 def _some(there: Sequence[int], rank: int) -> list[int]:

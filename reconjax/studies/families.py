@@ -280,6 +280,7 @@ def _solved(
                     target=target,
                     tolerance=tolerance,
                     principal=principal,
+                    tasks=source.tasks,
                 )
                 if parts is not None:
                     parts.save(_name(index), _arrays(solved))
@@ -298,12 +299,38 @@ def _name(index: int) -> str:
 def _arrays(solved: Comparison) -> dict[str, Any]:
     """The arrays of a comparison of one family; its names are known without them."""
     fields = solved._asdict()
-    return {name: np.asarray(fields[name]) for name in fields if name not in ("family", "noise")}
+    kept = [n for n, value in fields.items() if value is not None and n not in ("family", "noise")]
+    return {name: np.asarray(fields[name]) for name in kept}
 
 
 def comparison_variables(solved: Comparison) -> dict[str, tuple[list[str], Any]]:
-    """What is known of every point, as variables of a result."""
+    """What is known of every point, as variables of a result; by task where there are several."""
     grid, curve, fold = ["point", "latent_dim"], ["latent_dim"], ["fold"]
+    variables = {
+        **_judged(solved),
+        "agreement": (grid + fold, solved.agreement),
+        "error": (grid, solved.error),
+        "agreement_without": (curve + fold, solved.agreement_without),
+        "chance": (curve, solved.chance),
+    }
+    each = [_judged(solved.of_task(task)) for task in range(solved.tasks)]
+    for name, (dims, _) in each[0].items() if each else ():
+        values = np.stack([of_task[name][1] for of_task in each], axis=-1)
+        variables[_by_task(name)] = ([*dims, "task"], values)
+    return variables
+
+
+def _by_task(name: str) -> str:
+    """What a variable of a result is called for each of several tasks."""
+    for known in ("r2", "held_out", "gain", "p_value", "position"):
+        if name.startswith(known):
+            return f"{known}_by_task{name.removeprefix(known)}"
+    raise ValueError(f"{name}: not known by task")
+
+
+def _judged(solved: Comparison) -> dict[str, tuple[list[str], Any]]:
+    """What every point explains, what it gains, how sure that is, and its place."""
+    grid, curve = ["point", "latent_dim"], ["latent_dim"]
     gained, best = gains(solved), best_strengths(solved)
     position = np.zeros(solved.r2.shape, np.int32)
     for column, points in enumerate(best.T):
@@ -312,14 +339,10 @@ def comparison_variables(solved: Comparison) -> dict[str, tuple[list[str], Any]]
     return {
         "r2": (grid, solved.r2),
         "held_out": (grid, solved.held_out),
-        "agreement": (grid + fold, solved.agreement),
-        "error": (grid, solved.error),
         "gain": (grid, gained.gain),
         "gain_standard_error": (grid, gained.standard_error),
         "p_value": (grid, gained.p_value),
         "position": (grid, position),
         "r2_without": (curve, solved.r2_without),
         "held_out_without": (curve, solved.held_out_without),
-        "agreement_without": (curve + fold, solved.agreement_without),
-        "chance": (curve, solved.chance),
     }

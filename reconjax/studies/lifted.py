@@ -12,7 +12,7 @@ import numpy as np
 import xarray
 
 from reconjax.data.split import ArraySplit
-from reconjax.evidence.p_values import search_p_values
+from reconjax.evidence.p_values import by_folds, search_p_values
 from reconjax.lift import (
     FeatureMap,
     Lift,
@@ -275,9 +275,11 @@ def _p_values(curves: Arrays, without: Arrays) -> np.ndarray:
     p_values = np.empty(error.shape)
     for index in np.ndindex(error.shape[2:4]):
         at = (slice(None), slice(None), *index)
-        p_values[at] = search_p_values(
-            curves["agreement"][at], without["agreement"][index], error[at]
+        points, none = (
+            by_folds(part["held_out"][where], part["agreement"][where])
+            for part, where in ((curves, at), (without, index))
         )
+        p_values[at] = search_p_values(points, none, error[at])
     return p_values
 
 

@@ -23,6 +23,7 @@ from reconjax.studies.sample_side import Side, solved_by_samples
 from reconjax.studies.source import Source
 from reconjax.summary.moments import Moments
 from reconjax.theory.chance import chance_curves
+from reconjax.theory.held_out import fitted_by_task
 from reconjax.theory.spectrum import Spectrum, spectrum
 
 # What is compared, beside reconstruction without noise.
@@ -30,6 +31,11 @@ NOISE = "reconstruction, best noise"
 TARGET = "reconstruction, best noise and target"
 EMBEDDING = "joint embedding, best noise"
 TARGETS = ("whitened:0.5", "whitened:0.75")
+# Of every point; the last ones where there are several tasks.
+CURVES = (
+    *("r2", "held_out", "error", "agreement"),
+    *("r2_by_task", "held_out_by_task", "agreement_by_task"),
+)
 # By default, K up to this.
 LARGEST = 256
 
@@ -104,6 +110,7 @@ def objectives(
     dims = latent_dims_axis(latent_dims, None, source.features)
     dims = [2**i for i in range(most.bit_length()) if 2**i <= most] if dims is None else dims
     options: dict[str, Any] = {
+        "tasks": source.tasks,
         "reconstruction_weights": [math.inf],
         "latent_dims": dims,
         "readout": "clean",
@@ -133,17 +140,21 @@ def objectives(
     noisy = np.tile(strengths > 0, len(noises))
     tried.append(_points(embedded, EMBEDDING, names, noisy))
     comparison = _together(pixels, tried, problem)
+    variables = comparison_variables(comparison)
+    of_all, by_task = _of_all(problem.facts, source.tasks)
+    if by_task is not None:
+        variables["r2_all_by_task"] = (["task"], by_task)
     result = labeled(
         "objectives",
         source,
-        comparison_variables(comparison),
+        variables,
         {"latent_dim": comparison.latent_dim},
         {
             "samples": int(problem.facts.samples),
             "features": source.features,
             "side": settings["side"],
             "rank": comparison.rank,
-            "r2_all": _of_all(problem.facts),
+            "r2_all": of_all,
             "held_out_samples": len(dataset.test),
             "held_out_split": split,
             "folds": comparison.agreement.shape[-1],
@@ -162,10 +173,16 @@ def objectives(
     return result
 
 
-def _of_all(facts: Moments | Spectrum) -> float:
-    """r2 of all directions together."""
+def _of_all(
+    facts: Moments | Spectrum, tasks: tuple[int, ...] | None
+) -> tuple[float, np.ndarray | None]:
+    """r2 of all directions together, and (T,) of each of several tasks."""
     known = facts if isinstance(facts, Spectrum) else spectrum(facts)
-    return float((known.labels**2).sum() / known.label_moment.trace())
+    whole = float((known.labels**2).sum() / known.label_moment.trace())
+    if tasks is None:
+        return whole, None
+    variances = known.label_moment.diagonal()
+    return whole, np.asarray(fitted_by_task(known.labels.T, variances, tasks)[-1])
 
 
 def _strengths(axes: Arrays) -> np.ndarray:
@@ -197,7 +214,7 @@ def _points(
     return {
         "family": (family,) * len(which),
         "noise": tuple(names[point] for point in which.tolist()),
-        **{name: flat(name) for name in ("r2", "held_out", "error", "agreement")},
+        **{name: flat(name) for name in CURVES if name in solution.curves},
     }
 
 
@@ -214,17 +231,14 @@ def _together(
     def joined(name: str) -> np.ndarray:
         return np.concatenate([part[name] for part in parts])[:, known]
 
+    there = [name for name in CURVES if name in parts[0]]
+    curves: dict[str, Any] = {name: joined(name) for name in there}
+    curves |= {f"{name}_without": without[name][0][known] for name in there if name != "error"}
     return Comparison(
         latent_dim=dims[known],
         family=sum((part["family"] for part in parts), ()),
         noise=sum((part["noise"] for part in parts), ()),
-        r2=joined("r2"),
-        held_out=joined("held_out"),
-        agreement=joined("agreement"),
-        error=joined("error"),
-        r2_without=without["r2"][0][known],
-        held_out_without=without["held_out"][0][known],
-        agreement_without=without["agreement"][0][known],
+        **curves,
         chance=chance_curves(facts, rank, dims, problem.source.rows(facts))[1][known],
         rank=rank,
     )

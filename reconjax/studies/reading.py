@@ -24,9 +24,10 @@ class Reading(TypedDict, total=False):
       gray: make colors gray.
       test_share: the share of each class that becomes the test split, where there is none.
       skip_corrupt: leave out images that cannot be decoded.
-      image_key: the column of a table, or the ending in a tar file, that holds images.
-      target_key: the same for targets, and the name of targets among arrays; a list of several is
-        several tasks, see `reconjax.data.tasks`.
+      image_key: the column of a table, the ending in a tar file, or the feature of a TFDS set that
+        holds images.
+      target_key: the same for targets, the name of targets among arrays, or a folder of masks; a
+        list of several is several tasks, see `reconjax.data.tasks`.
       target_patch: of masks, the size of the patches that they are averaged over.
       unlabeled: more data, whose examples the encoder learns from too: a name, or a data set.
       progress: show bars on a terminal (True).

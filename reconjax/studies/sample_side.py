@@ -81,6 +81,22 @@ def held_out_of(data: Samples, tasks: tuple[int, ...] | None) -> dict[str, np.nd
     }
 
 
+def inputs_side(source: Source) -> Samples:
+    """The samples that the encoder learns from, for studies that look at no labels.
+
+    Raises:
+      ValueError: they do not fit into memory.
+    """
+    size = sum(map(len, source.encoded))
+    stored = source.train.examples(np.arange(1))[0].dtype.itemsize
+    needed = samples_memory(size, source.features, itemsize=stored)
+    source.check_memory(needed, f"{size} samples on the sample side", by_samples=True)
+    parts = [source.in_memory(split, "samples")[0] for split in source.encoded]
+    images = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    # Any labels will do.
+    return samples(images, np.arange(size) % 2, num_classes=2)
+
+
 def sample_side(source: Source, batch_size: int, clean: bool) -> Samples:
     """The samples of the training split, and those of the test split where there is one."""
     size, folds = len(source.train), source.test_folds if clean else 0

@@ -201,10 +201,8 @@ class Source:
           ValueError: one line with both sizes, and what would fit.
         """
         shape = () if self.dataset is None else self.dataset.example_shape
-        samples = self.needs_moments is None
-        check_fits(
-            self.name, what, needed, self.memory(), self.features, shape, samples, by_samples
-        )
+        size, samples = (self.memory(), self.features, shape), self.needs_moments is None
+        check_fits(self.name, what, needed, *size, samples, by_samples)
 
     @property
     def needs_moments(self) -> str | None:
@@ -215,14 +213,19 @@ class Source:
             return "class weights"
         if self.standardize:
             return "standardized features"
-        if self.unlabeled:
+        if self.unlabeled and self.labels:
             return "examples without a label"
         return "several processes" if jax.process_count() > 1 else None
 
     @property
+    def encoded(self) -> tuple[Split, ...]:
+        """What the encoder learns from: all examples where no labels are looked at."""
+        return (self.train,) if self.labels else (self.train, *self.unlabeled)
+
+    @property
     def by_samples(self) -> bool:
         """Whether there are fewer samples than features, so that the N x N problem is solved."""
-        return self.needs_moments is None and len(self.train) < self.features
+        return self.needs_moments is None and sum(map(len, self.encoded)) < self.features
 
     def moments_fit(self) -> bool:
         """Whether there is memory for (D, D) moments."""
@@ -274,7 +277,7 @@ class Source:
 
     def in_memory(self, split: Split, label: str) -> Batch:
         """All examples of a split, as they are stored, and their labels."""
-        # Small batches into one array of the stored dtype: what is read is in memory once.
+        # In small batches: what is read is in memory once.
         first, of_first = split.examples(np.arange(1))
         images = np.empty((len(split), *first.shape[1:]), first.dtype)
         labels = np.empty((len(split), *of_first.shape[1:]), of_first.dtype)

@@ -12,7 +12,7 @@ import xarray
 
 from reconjax.data import Dataset
 from reconjax.evidence.bootstrap import Bootstrap
-from reconjax.evidence.p_values import search_p_values
+from reconjax.evidence.p_values import by_folds, search_p_values
 from reconjax.grid.sweep import PRECISIONS
 from reconjax.lift import FeatureMap
 from reconjax.noise.base import check
@@ -131,8 +131,8 @@ def sweep(
       folds: `r2_standard_error`, `r2_corrected`, `gain_standard_error`, `gain_corrected`. Where
       there is a test split: `held_out`, `agreement` (over `fold` too) and `p_value`, that of a gain
       on new data for having searched the whole grid. For several tasks, over `task` too:
-      `r2_by_task`, `gain_by_task`, `held_out_by_task`, see `of_task`. Its attributes name the data,
-      noise, read-out, precision and rank.
+      `r2_by_task`, `gain_by_task`, `held_out_by_task`, `p_value_by_task`, see `of_task`. Its
+      attributes name the data, noise, read-out, precision and rank.
 
     Raises:
       ValueError: an option out of range or that does not apply, data without labels or that are no
@@ -256,17 +256,38 @@ def _statistics(solution: GridSolution) -> Arrays:
     if "held_out" in curves:
         arrays["held_out"] = curves["held_out"]
         arrays["held_out_without"] = without["held_out"]
-        error = curves["error"] + without["error"]
-        p_values = [
-            search_p_values(
-                curves["agreement"][:, :, level],
-                without["agreement"][level],
-                error[:, :, level],
-            )
-            for level in range(error.shape[2])
+        arrays["p_value"] = _p_values(curves, without)
+    if "agreement_by_task" in curves:
+        tasks = curves["held_out_by_task"].shape[-1]
+        of_tasks = [
+            _p_values(_of_task(curves, task), _of_task(without, task)) for task in range(tasks)
         ]
-        arrays["p_value"] = np.stack(p_values, axis=2)
+        arrays["p_value_by_task"] = np.stack(of_tasks, axis=-1)
     return arrays
+
+
+def _p_values(curves: Mapping[str, np.ndarray], without: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(P, R, L, Kn) of a gain on new data, one grid of noises for each λ."""
+    error = curves["error"] + without["error"]
+    of_levels = [
+        search_p_values(
+            by_folds(curves["held_out"][:, :, level], curves["agreement"][:, :, level]),
+            by_folds(without["held_out"][level], without["agreement"][level]),
+            error[:, :, level],
+        )
+        for level in range(error.shape[2])
+    ]
+    return np.stack(of_levels, axis=2)
+
+
+def _of_task(curves: Arrays, task: int) -> Arrays:
+    """What a p-value asks for, of one task of T; its error is about T times that of all at most."""
+    tested = curves["held_out_by_task"]
+    return {
+        "held_out": tested[..., task],
+        "agreement": curves["agreement_by_task"][..., task, :],
+        "error": curves["error"] * tested.shape[-1],
+    }
 
 
 def _labeled(
@@ -346,6 +367,6 @@ def _plain(
         if name in axes:
             arrays[plain] = axes[name]
     arrays["reconstruction_weight"] = np.asarray(weights)
-    by_task = [name for name in solution.curves if name.endswith("_by_task")]
+    by_task = [name for name in ("r2_by_task", "held_out_by_task") if name in solution.curves]
     names = ("latent_dim", *CURVES, "error", "reduced", *by_task)
     return {**arrays, **{name: solution.curves[name] for name in names}, **statistics}

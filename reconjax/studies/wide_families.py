@@ -20,6 +20,7 @@ from reconjax.studies.source import Source
 from reconjax.theory.targets import Target
 
 FIELDS = ("r2", "held_out", "agreement", "error")
+BY_TASK = ("r2_by_task", "held_out_by_task", "agreement_by_task")
 
 
 def with_a_form(
@@ -79,11 +80,11 @@ def compared(
         sweeps = [_swept(source, data, row, dims, aim) for row in rows]
         return {
             field: np.concatenate([np.asarray(getattr(one, field))[0, :, 0] for one in sweeps])
-            for field in FIELDS
+            for field in (*FIELDS, *(BY_TASK if source.tasks else ()))
         }
 
     clean = solved([[identity()]], None)
-    shared = {f"{field}_without": clean[field][0] for field in FIELDS if field != "error"}
+    shared = {f"{field}_without": clean[field][0] for field in clean if field != "error"}
     found = []
     for index, (family, rows) in enumerate(tried):
         arrays = None if parts is None else parts.load(name(index))
@@ -110,5 +111,5 @@ def _swept(
 ) -> Sweep:
     with source.progress("features", source.features) as count:
         return sweep_samples_targets(
-            data, [row], [target], np.inf, np.asarray(dims), columns=count
+            data, [row], [target], np.inf, np.asarray(dims), tasks=source.tasks, columns=count
         )[0]

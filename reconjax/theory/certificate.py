@@ -29,7 +29,7 @@ from jax.typing import ArrayLike
 from reconjax.noise import Noise
 from reconjax.summary.moments import Moments
 from reconjax.theory.checks import check_latent_dims
-from reconjax.theory.commuting import NEVER, REASONS, certificate_arrays
+from reconjax.theory.commuting import NEVER, REASONS, CertificateArrays, certificate_arrays
 from reconjax.theory.spectrum import Spectrum, spectrum
 
 
@@ -123,11 +123,17 @@ def certificate(
     rank = int(principal.rank)
     dims = check_latent_dims(latent_dims, rank, moments.features)
     arrays = certificate_arrays(moments, noise, dims, principal=principal)
+    return in_words(arrays, dims)
+
+
+def in_words(arrays: CertificateArrays, latent_dims: np.ndarray) -> Certificate:
+    """The certificate of arrays that are not traced, at (Kn,) K up to the rank."""
+    rank = int(arrays.rank)
     reason = int(arrays.reason)
     return Certificate(
         verdict="never" if reason < NEVER else "may",
         reason=REASONS[reason],
-        latent_dim=dims,
+        latent_dim=latent_dims,
         largest_change=np.asarray(arrays.largest_change),
         mean_squared_cosine=np.asarray(arrays.mean_squared_cosine),
         overlap=np.asarray(arrays.overlap)[:rank],

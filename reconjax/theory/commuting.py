@@ -6,6 +6,7 @@ what is needed is computed, as far as that is known when the program is made.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -76,7 +77,7 @@ class CertificateArrays(NamedTuple):
     rank: Array
 
 
-class _Facts(NamedTuple):
+class Facts(NamedTuple):
     """Of a noise: whether E[x'|x] = q x and q; whether G = a M + b I, a and b; the commutator."""
 
     additive: Array
@@ -87,8 +88,8 @@ class _Facts(NamedTuple):
     commutator: Array
 
 
-class _Whitened(NamedTuple):
-    """W P d^½ and W F P (D, D), 0 past the rank, and what AᵀA says."""
+class Whitened(NamedTuple):
+    """H = W P d^½ and A = W F P (D, D), 0 past the rank, and what AᵀA says; see `whitened`."""
 
     components: Array
     reconstructed: Array
@@ -147,22 +148,47 @@ def certificate_arrays(
     """
     if principal is None:
         principal = spectrum(moments)
-    dims = jnp.atleast_1d(jnp.asarray(latent_dims, jnp.int32))
     noisy, basis = _in_coordinates(moments, noise, principal)
     point = noise.ray()
     facts = _facts(noisy, None if point is None else point.keep)
-    eigenvalues = principal.eigenvalues
+    values, rank = principal.eigenvalues, principal.rank
 
-    def by_directions() -> _Whitened:
-        def whitened(additive: bool) -> _Whitened:
-            return _whitened(noisy, basis, eigenvalues, facts.keep, additive=additive)
+    def by_directions() -> Whitened:
+        def by_whitening(additive: bool) -> Whitened:
+            return _by_whitening(noisy, basis, values, facts.keep, additive=additive)
 
         if point is not None:
-            return whitened(True)
-        return either(facts.additive, lambda: whitened(True), lambda: whitened(False))
+            return by_whitening(True)
+        return either(facts.additive, lambda: by_whitening(True), lambda: by_whitening(False))
 
+    numbers = judged(values, rank, moments.samples, facts, by_directions, latent_dims)
+    with highest:
+        return numbers._replace(worst_label=numbers.worst_label @ principal.eigenvectors.T)
+
+
+def judged(
+    eigenvalues: Array,
+    rank: Array,
+    samples: Array,
+    facts: Facts,
+    by_directions: Callable[[], Whitened],
+    latent_dims: ArrayLike,
+) -> CertificateArrays:
+    """All numbers but labels in units of x, in the principal coordinates.
+
+    Args:
+      eigenvalues: (m,) d; 0 past the rank. m is D, or the number of samples.
+      rank: r.
+      samples: N.
+      facts: of the noise.
+      by_directions: gives H and A (m, m) where they are needed.
+      latent_dims: as in `certificate_arrays`.
+
+    Returns:
+      `CertificateArrays` with m for D; `worst_label` has the principal coordinates (Kn, m) of t.
+    """
+    dims = jnp.atleast_1d(jnp.asarray(latent_dims, jnp.int32))
     directions = either(facts.closed, lambda: _closed(facts, eigenvalues), by_directions)
-    rank = principal.rank
     order = _order(eigenvalues, rank, facts, directions)
 
     def nothing() -> _Change:
@@ -177,33 +203,32 @@ def certificate_arrays(
         return _Change(overlaps(features), singular, *largest_changes(features, sizes, count))
 
     change = either(order.reason < NEVER, nothing, something)
-    return _completed(principal, moments.samples, facts, directions, order, change, dims)
+    return _completed(eigenvalues, rank, samples, facts, directions, order, change, dims)
 
 
 @jax.jit
 @highest
 def _completed(
-    principal: Spectrum,
+    eigenvalues: Array,
+    rank: Array,
     samples: Array,
-    facts: _Facts,
-    directions: _Whitened,
+    facts: Facts,
+    directions: Whitened,
     order: _Order,
     change: _Change,
     dims: Array,
 ) -> CertificateArrays:
-    """Labels in units of x, gaps, and NaN past the rank."""
-    eigenvalues, rank = principal.eigenvalues, principal.rank
+    """Labels of variance 1, gaps, and NaN past the rank."""
     inside = jnp.arange(1, eigenvalues.size + 1, dtype=jnp.int32) <= rank
     gap, ambiguous = relative_gaps(eigenvalues, jnp.where(inside, change.singular, 0.0), rank)
     overlap = jnp.where(inside, change.overlap, jnp.nan)
-    coordinates = change.labels * inverse_root(eigenvalues)
     return CertificateArrays(
         reason=order.reason,
         latent_dim=dims,
         largest_change=jnp.where(dims <= rank, change.largest, jnp.nan),
         mean_squared_cosine=overlap[dims - 1],
         overlap=overlap,
-        worst_label=coordinates @ principal.eigenvectors.T,
+        worst_label=change.labels * inverse_root(eigenvalues),
         gap=gap[dims - 1],
         ambiguous=ambiguous[dims - 1],
         ties=ambiguous,
@@ -217,16 +242,16 @@ def _completed(
 
 
 @jax.jit
-def _closed(facts: _Facts, eigenvalues: Array) -> _Whitened:
+def _closed(facts: Facts, eigenvalues: Array) -> Whitened:
     """What is known of x̂ where G = a M + b I: its variances d² / (a d + b)."""
     noisy = facts.scale * eigenvalues + facts.white
     variance = jnp.where(eigenvalues > 0, eigenvalues**2 / jnp.where(noisy > 0, noisy, 1.0), 0.0)
     none, zero = jnp.zeros((eigenvalues.size,) * 2, eigenvalues.dtype), jnp.zeros_like(variance[0])
-    return _Whitened(none, none, zero, zero, variance)
+    return Whitened(none, none, zero, zero, variance)
 
 
 @jax.jit
-def _order(eigenvalues: Array, rank: Array, facts: _Facts, directions: _Whitened) -> _Order:
+def _order(eigenvalues: Array, rank: Array, facts: Facts, directions: Whitened) -> _Order:
     """Equal eigenvalues must stay equal, all others in order.
 
     The margin is (D,), infinite where eigenvalues K and K + 1 are equal and from K = r on.
@@ -286,7 +311,7 @@ def _in_coordinates(moments: Moments, noise: Noise, principal: Spectrum) -> tupl
 
 @jax.jit
 @highest
-def _facts(problem: Problem, keep: Array | None) -> _Facts:
+def _facts(problem: Problem, keep: Array | None) -> Facts:
     """What can be distinguished from the entries of the moments alone; q where it is known."""
     second, noisy = problem.second_moment, problem.noisy_second_moment
     epsilon = float(jnp.finfo(second.dtype).eps)
@@ -320,7 +345,7 @@ def _facts(problem: Problem, keep: Array | None) -> _Facts:
     # Where nothing is added but rounding, nothing can fail to commute.
     acts = jnp.linalg.norm(added) > 64 * epsilon * keep**2 * jnp.linalg.norm(second)
     commutator = jnp.linalg.norm(product - product.T) / jnp.where(acts, size, 1.0)
-    return _Facts(additive, keep, closed, scale, white, jnp.where(acts, commutator, 0.0))
+    return Facts(additive, keep, closed, scale, white, jnp.where(acts, commutator, 0.0))
 
 
 def _equal(
@@ -334,14 +359,10 @@ def _equal(
 
 @functools.partial(jax.jit, static_argnames="additive")
 @highest
-def _whitened(
+def _by_whitening(
     problem: Problem, vectors: Array, eigenvalues: Array, keep: Array, *, additive: bool
-) -> _Whitened:
-    """W P d^½ and W F P, and what the covariance AᵀA of x̂ says.
-
-    That is the largest correlation of two of its principal components, their variances, and the
-    share of a column of W F P across that of W P d^½.
-    """
+) -> Whitened:
+    """H and A by a whitening of G."""
     noisy = problem.noisy_second_moment
     variance = jnp.diagonal(noisy)
     # Features that are constant, or rounding, are left out.
@@ -350,18 +371,27 @@ def _whitened(
     deviation = jnp.sqrt(eigenvalues)
     components = whitening.apply(vectors * deviation)
     if additive:
-        reconstructed = keep * components * deviation
-    else:
-        across = problem.noisy_input_moment @ vectors
-        reconstructed = whitening.apply(jnp.where(deviation > 0, across, 0.0))
+        return whitened(components, keep * components * deviation)
+    across = problem.noisy_input_moment @ vectors
+    return whitened(components, whitening.apply(jnp.where(deviation > 0, across, 0.0)))
+
+
+@jax.jit
+@highest
+def whitened(components: Array, reconstructed: Array) -> Whitened:
+    """What the covariance AᵀA of x̂ says, given H and A (m, m).
+
+    The largest correlation of two of its principal components, their variances, and the share of a
+    column of A across that of H.
+    """
     second = gram(reconstructed)
     estimated = jnp.diagonal(second)
     over = inverse_root(estimated)
     correlation = jnp.abs(second - jnp.diag(estimated)) * over[:, None] * over
-    length = jnp.sum(components**2, axis=0)
-    along = jnp.sum(components * reconstructed, axis=0) / jnp.where(length > 0, length, 1.0)
+    squares = jnp.sum(components**2, axis=0)
+    along = jnp.sum(components * reconstructed, axis=0) / jnp.where(squares > 0, squares, 1.0)
     turned = jnp.linalg.norm(reconstructed - along * components, axis=0) * over
-    return _Whitened(
+    return Whitened(
         components=components,
         reconstructed=reconstructed,
         mixing=jnp.max(correlation),

@@ -142,6 +142,38 @@ def explained_by_task(
     return jnp.stack(curves, axis=1)
 
 
+def fitted_by_task(coordinates: Array, variances: Array, tasks: tuple[int, ...]) -> Array:
+    """(R, T) the share of each task's variance that is explained where the heads were fitted.
+
+    Args:
+      coordinates: (R, C) heads on features of unit second moment.
+      variances: (C,) of the targets there.
+      tasks: as in `explained_by_task`.
+    """
+    member = np.asarray(tasks)[:, None] == np.arange(max(tasks) + 1)
+    of_task = jnp.asarray(member, coordinates.dtype)
+    return jnp.cumsum(coordinates**2 @ of_task, axis=0) / (variances @ of_task)
+
+
+def agreement_by_task(
+    coordinates: Array, folds: Array, variances: Array, tasks: tuple[int, ...]
+) -> Array:
+    """(R, T, Fn) agreement of each task's predictions and labels on each fold, for every K.
+
+    Args:
+      coordinates: as in `held_out_curves`, like `folds`.
+      folds: see coordinates.
+      variances: (C,) of the targets on the whole test split.
+      tasks: as in `explained_by_task`.
+    """
+    curves = []
+    for task in range(max(tasks) + 1):
+        own = np.flatnonzero(np.asarray(tasks) == task)
+        products = jnp.einsum("kc,kbc->kb", coordinates[:, own], folds[..., own])
+        curves.append(jnp.cumsum(products, axis=0) / jnp.sum(variances[own]))
+    return jnp.stack(curves, axis=1)
+
+
 def held_out_r2(
     spectrum: Spectrum, held_out: HeldOut, tasks: tuple[int, ...] | None = None
 ) -> Array:

@@ -578,13 +578,92 @@ def test_tfds_image_sizes(tiny):
     ("name", "parts"),
     [
         ("untrained", ["untrained has no split train: it has test"]),
-        ("unlabeled", ["unlabeled has no class feature `label`", "image (Image)"]),
+        ("unlabeled", ["unlabeled has no class feature `label` (--target-key", "image (Image)"]),
         ("two", ["two has no feature `image`", "left (Image)", "right (Image)"]),
         ("deep", ["deep has uint16 images"]),
     ],
 )
 def test_tfds_refuses(tiny, name, parts):
     fails(ValueError, lambda: load(name, data_dir=tiny), *parts)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A data directory with a set of many features."""
+    import tensorflow_datasets as tfds
+
+    data_dir = tmp_path_factory.mktemp("many")
+    features = {
+        "image": tfds.features.Image(shape=(6, 5, 3)),
+        "label": tfds.features.ClassLabel(names=["ant", "bee", "cat"]),
+        "mask": tfds.features.Image(shape=(6, 5, 1)),
+        "age": np.float32,
+        "where": tfds.features.Tensor(shape=(2,), dtype=np.float64),
+        "kind": tfds.features.Text(),
+        "parts": tfds.features.Sequence(np.int64),
+    }
+    rows = [
+        {
+            "image": png(pixels),
+            "label": -1 if n == 2 else int(k),
+            "mask": png(pixels[..., 0] // 128),
+            "age": n / 3,
+            "where": [n, n**2],
+            "kind": "odd" if n % 2 else "even",
+            "parts": [1] * n,
+        }
+        for n, (pixels, k) in enumerate(zip(PIXELS, CLASSES, strict=True))
+    ]
+    write(data_dir, "many", "1.0.0", features, {"train": rows, "test": rows[:5]})
+    return data_dir
+
+
+def test_features_of_a_tfds_set_are_targets_by_their_names(many):
+    number = np.arange(len(PIXELS))
+    for key, targets in (("kind", np.where(number % 2, "odd", "even")), ("age", number / 3)):
+        data = load("many", data_dir=many, target_key=key)
+        expected = Dataset.from_arrays(PIXELS, targets)
+        assert data.targets_text == expected.targets_text
+        assert data.class_names == expected.class_names
+        np.testing.assert_allclose(data.train.labels, expected.train.labels, rtol=1e-6)
+        images, labels = whole(data.train.subset(np.array([3, 1])))
+        assert (images == PIXELS[[3, 1]]).all()
+        np.testing.assert_array_equal(labels, data.train.labels[[3, 1]])
+    keys = ["label", "where", "mask"]
+    data = load(many / "many" / "1.0.0", target_key=keys, target_patch="3x5")
+    tasks = {
+        "label": np.where(number == 2, None, np.array(["ant", "bee", "cat"])[CLASSES]),
+        "where": np.stack([number, number**2], axis=1).astype(float),
+        "mask": PIXELS[..., 0] // 128,
+    }
+    expected = Dataset.from_arrays(PIXELS, tasks, target_patch="3x5")
+    assert data.targets_text == expected.targets_text
+    assert data.notes == (*expected.notes, "1 test examples without a label are left out")
+    np.testing.assert_allclose(data.train.labels, expected.train.labels, atol=1e-12)
+    assert (whole(data.unlabeled[0])[0] == PIXELS[[2]]).all()
+    assert (len(data.train), len(data.test)) == (len(PIXELS) - 1, 4)
+    assert load("many", data_dir=many, target_key="label", targets="classes").num_classes == 3
+    assert load("many", data_dir=many, image_key="mask").image_shape == (6, 5, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        ({"target_key": "size"}, ["many has no feature 'size': it has ", "label (ClassLabel)"]),
+        ({"target_key": "parts"}, ["target_key: 'parts' is Sequence: a class, a text, numbers"]),
+        ({"target_key": "mask", "resize": 4}, ["resize: it would move the images of many"]),
+        (
+            {"target_key": "mask", "target_patch": 4},
+            ["target_patch: 4x4 does not divide the masks"],
+        ),
+        ({"image_key": "age"}, ["many has no images called 'age': it has ", "image (Image)"]),
+        ({"targets": "real"}, ["targets: 'real'; without --target-key many has its classes"]),
+        ({"target_patch": 3}, ["target_patch: 3; without --target-key many has its classes"]),
+        ({"target_key": "image", "image_key": "mask"}, ["many: image of record 0 of", "mode RGB"]),
+    ],
+)
+def test_tfds_features_that_are_no_targets_are_refused(many, options, parts):
+    fails(ValueError, lambda: load("many", data_dir=many, **options), *parts)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "tiny:2.*.*", "tiny/big", "scans/b"])

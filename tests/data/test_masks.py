@@ -5,7 +5,7 @@ import io
 import h5py
 import numpy as np
 import pytest
-from files import encoded, pictures, refused
+from files import encoded, pictures, refused, write_folder
 from PIL import Image
 
 from reconjax import studies
@@ -86,6 +86,13 @@ def test_channels_of_a_mask_are_tasks_beside_other_targets():
     assert result.sizes["task"] == 3
 
 
+def test_classes_stay_classes_beside_a_mask():
+    kinds = np.arange(24) % 3
+    data = Dataset.from_arrays(X, {"kind": kinds, "name": kinds.astype(str), "ink": MASKS == 1})
+    assert [task.size for task in data.tasks] == [3, 3, 16]
+    assert data.tasks[0].class_names == ("0", "1", "2")
+
+
 def test_masks_in_files_are_read_in_blocks_and_named_by_key(tmp_path, monkeypatch):
     monkeypatch.setattr("reconjax.data.regions._BLOCK", 8 * 12 * 5)
     np.savez(tmp_path / "a.npz", x_train=X, masks_train=MASKS)
@@ -121,6 +128,79 @@ def test_a_column_of_masks_follows_the_images_through_resize_and_crop(tmp_path):
     refused(
         lambda: load(tmp_path / "seg.parquet", target_key="image", image_key="mask"), "mode RGB"
     )
+
+
+def write_masks(root, masks, names):
+    for name, mask in zip(names, masks, strict=True):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(root / f"{name}.png")
+
+
+def test_a_folder_of_masks_lies_beside_the_photographs(tmp_path):
+    photos, names = tmp_path / "photos", [f"park/{n:02}" for n in range(24)]
+    write_folder(photos, X, np.zeros(24, int), names=("park",), suffix="bmp")
+    (photos / "park").rename(photos / "old")
+    (photos / "park").mkdir()
+    for n in range(24):
+        (photos / "old" / f"{n:04}.bmp").rename(photos / f"{names[n]}.bmp")
+    (photos / "old").rmdir()
+    write_masks(tmp_path / "masks", MASKS, names)
+    expected = Dataset.from_arrays(X, MASKS, target_patch=4)
+    for key in ("masks", str(tmp_path / "masks")):
+        data = load(photos, target_key=key, target_patch=4)
+        np.testing.assert_array_equal(data.train.labels, expected.train.labels)
+        assert data.notes == expected.notes
+    cropped = load(photos, target_key="masks", target_patch=4, crop="4x8")
+    expected = Dataset.from_arrays(X[:, 2:6, 2:10], MASKS[:, 2:6, 2:10], target_patch=4)
+    np.testing.assert_array_equal(cropped.train.labels, expected.train.labels)
+    # In the folder itself, without the folders of the images, beside other masks; one is missing.
+    inside = photos / "ink"
+    write_masks(inside, (MASKS[1:] == 2) * np.uint8(255), [name[5:] for name in names[1:]])
+    write_masks(inside, MASKS[:1], ["none"])
+    data = load(photos, target_key=["masks", "ink"], target_patch=4)
+    assert [task.name for task in data.tasks] == ["masks 0", "masks 1", "masks 2", "ink"]
+    assert (len(data.train), len(data.unlabeled[0])) == (23, 1)
+    assert data.notes[0] == "1 masks of no image in ink are left out"
+    expected = shares(MASKS[1:], 2, (4, 4))
+    np.testing.assert_allclose(
+        unscaled(data, "ink"), expected / np.sqrt(expected.var(axis=0).sum()), atol=1e-12
+    )
+
+
+def test_a_folder_of_masks_that_does_not_fit_is_answered_in_a_line(tmp_path):
+    photos, masks = tmp_path / "photos", tmp_path / "masks"
+    write_folder(photos, X[:4], [0, 0, 1, 1], split="train", names=("a", "b"))
+    write_folder(photos, X[4:6], [0, 1], split="test", names=("a", "b"))
+
+    def opened(key="masks", **options):
+        return lambda: load(photos, target_key=key, **options)
+
+    refused(opened("wool"), "target_key: 'wool'; no folder of masks", "is in photos, beside it")
+    refused(opened("."), "give the whole path")
+    refused(opened(str(photos)), "it is the folder of the images itself")
+    masks.mkdir()
+    refused(opened(), "no image has a mask", "train/a/0000.png, masks holds no images")
+    write_masks(masks, MASKS[:1], ["0000_mask"])
+    refused(opened(), "no image has a mask of its name", "masks holds 0000_mask.png")
+    write_masks(masks, MASKS[:1], ["0000"])
+    refused(opened(), "train/a/0000.png and test/a/0000.png have one mask, 0000.png in masks")
+    (masks / "0000.png").unlink()
+    write_masks(masks, MASKS[:4], ["a/0000", "a/0001", "b/0002", "test/b/0001"])
+    write_masks(masks, MASKS[:1, :4], ["test/a/0000"])
+    refused(opened(), "masks/test/a/0000.png is 4 x 12, ", "masks/a/0000.png is 8 x 12: --resize")
+    write_masks(masks, MASKS[:1], ["test/a/0000"])
+    data = load(photos, target_key="masks")
+    assert (len(data.train), len(data.test), len(data.unlabeled[0])) == (3, 2, 1)
+    write_masks(masks, X[:1], ["test/a/0000"])
+    refused(opened(), "masks/test/a/0000.png is a mask of mode RGB")
+    (masks / "test/a/0000.png").write_bytes(b"no image")
+    refused(opened(), "masks/test/a/0000.png cannot be read: cannot identify image file")
+    (masks / "a/0000.bmp").write_bytes(b"")
+    refused(opened(), "masks holds a/0000.bmp and a/0000.png: one is needed")
+    tall = tmp_path / "tall"
+    write_masks(tall, MASKS[:2, :, :4], ["train/a/0000", "test/a/0000"])
+    refused(opened("tall"), "masks of 8 x 4 for images of 8 x 12")
+    refused(lambda: load(photos, target_patch=4), "target_patch: 4x4", "holds no masks")
 
 
 def test_what_are_no_masks_is_answered_in_a_line():

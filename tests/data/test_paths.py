@@ -83,7 +83,7 @@ def test_files_that_are_not_there(name):
     ("options", "part"),
     [
         ({"skip_corrupt": True}, "skip_corrupt: does not apply to digits"),
-        ({"image_key": "x"}, "image_key: does not apply to digits, but to tables, and to tar"),
+        ({"image_key": "x"}, "image_key: does not apply to digits, but to tables, tar files"),
         ({"crop": 9}, "crop: 9 x 9; digits has images of 8 x 8"),
         ({"resize": "4:sharp"}, "resize: filter 'sharp'"),
     ],

@@ -509,7 +509,7 @@ def test_p_values_refuse_what_does_not_fit():
     values = np.zeros((2, 3, 5))
     with pytest.raises(ValueError, match=r"baseline: shape \(5,\); \(3, 5\) is needed"):
         search_p_values(values, np.zeros(5))
-    with pytest.raises(ValueError, match="agreement: 1 folds"):
+    with pytest.raises(ValueError, match="r2: 1 folds"):
         search_p_values(values[..., :1], np.zeros((3, 1)))
     with pytest.raises(ValueError, match="flips: 0"):
         search_p_values(values, np.zeros((3, 5)), flips=0)

@@ -150,3 +150,26 @@ def test_options_out_of_range_are_refused_before_the_work(labeled, options, text
     with pytest.raises(ValueError, match=text) as error:
         studies.detect(labeled, **options)
     assert "\n" not in str(error.value)
+
+
+def test_fewer_samples_than_features_are_certified_by_samples(monkeypatch):
+    x = pixels(count=12)
+    few = Dataset.from_arrays(x[:8], np.where(np.arange(8) < 6, np.arange(8) % 2, -1), name="few")
+    given = {"noises": TEXTS, "latent_dims": DIMS[:2], "progress": False}
+    found = studies.detect(few, **given)
+    assert (found.attrs["side"], found.attrs["samples"]) == ("samples", 8)
+    every = reconjax.grid.samples(x[:8], np.arange(8) % 2)
+    mask = reconjax.parse_noise(TEXTS[1], SHAPE)
+    expected = reconjax.grid.certificate_by_samples(every, mask, DIMS[:2])
+    for name in ("largest_change", "overlap", "commutator", "gap"):
+        there = found[name].sel(noise=TEXTS[1])
+        np.testing.assert_allclose(there, getattr(expected, name), atol=1e-8, err_msg=name)
+    # Noises without such a form are certified by moments, where these fit.
+    found = studies.detect(few, noises=["pca-mask:0.5"], progress=False)
+    assert found.attrs["side"] == "features"
+    for text in ("flip", "pca-mask:0.5"):
+        for options in ({"side": "samples"}, {"memory": 1e-6}):
+            with pytest.raises(ValueError, match=r"has no form by samples.*--resize"):
+                studies.detect(few, noises=[text], progress=False, **options)
+    with pytest.raises(ValueError, match="8 samples on the sample side of D = 16"):
+        studies.detect(few, memory=1e-6, **given)

@@ -99,11 +99,16 @@ def test_the_uncertainty_of_every_point_is_beside_it(result):
     assert result.agreement.dims == (*result.r2.dims, "fold")
     for weight in GRID["weights"]:
         of_weight = result.sel(weight=weight)
-        expected = search_p_values(
-            of_weight.agreement.transpose("patch", "ratio", "latent_dim", "fold"),
-            of_weight.agreement_without,
-            of_weight.error + of_weight.error_without,
+        # r2 on each fold: its mean is that of the split, its spread twice that of the agreement.
+        folds, none = (
+            of_weight[f"held_out{end}"] + 2 * (agreement - agreement.mean("fold"))
+            for end, agreement in (
+                ("", of_weight.agreement),
+                ("_without", of_weight.agreement_without),
+            )
         )
+        error = of_weight.error + of_weight.error_without
+        expected = search_p_values(folds.transpose("patch", "ratio", ...), none, error)
         np.testing.assert_array_equal(of_weight.p_value, expected)
 
 

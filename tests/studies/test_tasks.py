@@ -12,6 +12,7 @@ import reconjax
 from reconjax import studies
 from reconjax.cli.main import main
 from reconjax.data import Dataset, load
+from reconjax.report.commands import reading_options
 
 GRID = {"patches": ["2x2"], "ratios": [0, 0.7], "precision": "float64", "bootstrap": 0}
 
@@ -74,6 +75,86 @@ def test_each_task_of_a_sweep_is_what_it_is_alone_on_both_sides(data, alone, sid
         for curve in ("r2", "gain", "held_out", "held_out_without"):
             np.testing.assert_allclose(own[curve], by_itself[curve], atol=1e-8)
     assert studies.best(own, [4]).r2.size == 1
+
+
+STUDIES = {
+    "sweep": (studies.sweep, GRID),
+    "compare": (studies.compare, {"families": ["mask:0.5:2x2", "flip:0.5"], "latent_dims": [2, 5]}),
+    "objectives": (
+        studies.objectives,
+        {
+            **{"patches": [2], "ratios": [0, 0.7], "latent_dims": [2, 5]},
+            **{"target": ["whitened:1"], "precision": "float64"},
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("study", "some"),
+    [
+        ("compare", {}),
+        ("objectives", {"side": "samples"}),
+        pytest.param("sweep", {}, marks=pytest.mark.slow),
+        # By samples, for moments do not fit.
+        pytest.param(
+            "compare",
+            {"families": ["mask:0.5:2x2"], "max_samples": 24, "memory": 1.5e-4},
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_gains_and_p_of_each_task_are_what_they_are_alone(arrays, study, some):
+    x, y, test_x, test_y = arrays
+    # The first task decides how the test split is dealt to folds: alone it is dealt alike.
+    split = [(part["place"][:, :1], part["kind"]) for part in (y, test_y)]
+    several = [dict(zip(("height", "kind"), both, strict=True)) for both in split]
+    data = Dataset.from_arrays(x, several[0], test_x, several[1])
+    made, options = STUDIES[study]
+    options = {**options, "progress": False} | some
+    whole = made(data, **options)
+    height = Dataset.from_arrays(x, several[0]["height"], test_x, several[1]["height"])
+    alone, own = made(height, **options), studies.of_task(whole, "height")
+    same = ["r2", "gain", "held_out", "r2_without", "held_out_without", "p_value"]
+    same += [] if study == "sweep" else ["gain_standard_error", "position"]
+    for name in same:
+        np.testing.assert_allclose(own[name], alone[name], atol=1e-8, err_msg=name)
+    if study != "sweep":
+        ranked = studies.ranking(own)
+        assert [p.noise for p in ranked] == [p.noise for p in studies.ranking(alone)]
+    if not some:
+        np.testing.assert_allclose(whole.r2_by_task.mean("task"), whole.r2, atol=1e-12)
+    if study == "objectives":
+        assert own.attrs["r2_all"] == pytest.approx(alone.attrs["r2_all"])
+        best, expected = (studies.recipes(one, 5)[0] for one in (own, alone))
+        assert best.gain == pytest.approx(expected.gain)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["compare", *(pytest.param(name, marks=pytest.mark.slow) for name in ("advise", "objectives"))],
+)
+def test_the_commands_say_what_is_best_for_each_task(tmp_path, capsys, arrays, command):
+    written(tmp_path, arrays)
+    some = ["--latent-dims", "4"]
+    some += ["--families", "mask:0.5:2x2"] if command == "compare" else ["--patches", "2"]
+    some += [] if command == "compare" else ["--ratios", "0", "0.5", "--target", "whitened:0.5"]
+    keys = ["--target-key", "place", "odd", "--out", str(tmp_path)]
+    assert main([command, str(tmp_path / "mine.npz"), *keys, *some]) == 0
+    printed = capsys.readouterr().out
+    table = printed.split("the best for each task at K = 4, held-out r2:\n")[1].splitlines()
+    written_json = json.loads((tmp_path / f"{command}.json").read_text())["best_by_task"]
+    for row, line in zip(written_json, table[1:3], strict=True):
+        assert line.split()[:2] == [row["task"], f"{row['held_out_without']:.4f}"]
+        if row["gain"] > 0:
+            assert f"{row['gain']:+.4f}" in line
+            assert row["noise"] in line
+        else:
+            assert line.endswith("no noise")
+    reading = reading_options({"target_key": ["place", "odd"]})
+    assert reading == ["--target-key", "place", "odd"]
+    if command == "advise":
+        assert " ".join(reading) in printed
 
 
 def test_examples_without_a_label_of_every_task_are_for_the_encoder(arrays):
@@ -218,5 +299,5 @@ def test_tasks_of_targets_are_checked():
     for tasks in ([0, 0], [0, 2, 2]):
         with pytest.raises(ValueError, match=r"tasks: .*; 0 .. T - 1, one for each of 3 targets"):
             reconjax.sweep(moments, grid, tasks=tasks)
-    with pytest.raises(ValueError, match="not of a sweep of several tasks"):
+    with pytest.raises(ValueError, match="not of several tasks, by sweep, compare, objectives"):
         studies.of_task(studies.align("digits", bootstrap=0), "digit")
