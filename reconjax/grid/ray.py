@@ -165,12 +165,7 @@ def principal(moments: Moments, root: Array | None = None) -> Principal:
 
 
 def of_spectrum(
-    whole: Spectrum,
-    every: Array,
-    second: Array,
-    *,
-    root: Array,
-    inputs: Array,
+    whole: Spectrum, every: Array, second: Array, *, root: Array, inputs: Array
 ) -> Principal:
     """What a spectrum, with or without its directions, says of the data.
 
@@ -318,9 +313,8 @@ def aimed(ray: Ray, data: Principal, target: Target | None, predicted: Array | N
     if target is None:
         return ray
     if target.embedding:
-        tied = by_variance(
-            ray.clean, lambda: ray.inputs, ray.clean > 0, jnp.asarray(True), ray.rounding
-        )
+        exists, top = ray.clean > 0, jnp.asarray(True)
+        tied = by_variance(ray.clean, lambda: ray.inputs, exists, top, ray.rounding)
         return ray._replace(order=Order(tied, ray.basis.T, data.eigenvalues))
     predicted = along(target, data.eigenvalues, data.root) if predicted is None else predicted
     return ray._replace(
