@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Unpack
 
 from reconjax.data import Dataset
+from reconjax.linalg.precision import in_float64
 from reconjax.report.gathering import gather
 from reconjax.report.page import page
 from reconjax.storage.files import output_folder, replacing
@@ -15,6 +16,7 @@ from reconjax.studies.reading import Reading
 FILE = "report.html"
 
 
+@in_float64
 def write(
     data: str | Dataset = "digits",
     *,

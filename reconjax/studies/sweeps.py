@@ -15,6 +15,7 @@ from reconjax.evidence.bootstrap import Bootstrap
 from reconjax.evidence.p_values import by_folds, search_p_values
 from reconjax.grid.sweep import PRECISIONS
 from reconjax.lift import FeatureMap
+from reconjax.linalg.precision import in_float64
 from reconjax.noise.base import check
 from reconjax.storage.files import output_folder, replacing
 from reconjax.storage.parts import Parts
@@ -47,6 +48,7 @@ from reconjax.theory.targets import Target
 CURVES = ("r2", "supervised_loss", "reconstruction_loss", "alignment")
 
 
+@in_float64
 def sweep(
     data: str | Dataset | Moments = "digits",
     *,
@@ -107,7 +109,7 @@ def sweep(
       draws: with features, how many noisy copies of every example there may be; they are doubled
         while the Monte Carlo error of r2 exceeds `tolerance`. One by default.
       precision: "float64"; "mixed": spectrum and whitening in float64, grid points in float32; or
-        "float32" throughout. The first two need `jax_enable_x64`.
+        "float32" throughout.
       partial: allow partial patches at the edges.
       image_shape: (H, W, C) for masks of moments or of vectors; that of the data by default.
       devices: how many share the grid; as many as can by default.
