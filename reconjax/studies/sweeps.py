@@ -87,7 +87,8 @@ def sweep(
       noise: "mask": Bernoulli masks of patches; "exact": of an exact number of patches, as MAE's;
         "pixel": of single values; "gaussian": additive and isotropic.
       patches: of "mask" and "exact", each 4, (4, 2), "4x2", or "1x*" for whole rows, height x width
-        in pixels; (2, 4, 4) of volumes; 1, 2, 4 by default.
+        in pixels; (2, 4, 4) of volumes; by default 1, 2, 4, of 56 pixels and more 4, 8, 16, of 112
+        and more 8, 16, 32.
       ratios: the shares that are dropped, in [0, 1); 0, 0.25, 0.5, 0.75, 0.9, 0.99.
       stds: of "gaussian", in units of x, where images lie in [0, 1]; 0, 0.1, 0.25, 0.5, 1.
       weights: λ in [0, inf] of reconstruction against supervision; inf: reconstruction alone.
