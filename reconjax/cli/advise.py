@@ -144,8 +144,9 @@ def _print(
         print()
         heads = [head, "noise", "held-out", "gain", "±", "p"]
         print_table(heads, map(_cells, rows), left=(head, "noise"))
-    print()
-    print_best_choices(of_tasks, dims[-1])
+    if of_tasks:
+        print()
+        print_best_choices(of_tasks, dims[-1])
     about = result.attrs
     print(
         "held-out: the share of the label variance that a linear head explains on"

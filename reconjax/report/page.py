@@ -133,6 +133,11 @@ def _texts(results: Results, overfits: bool, opening: int, advised: str | None) 
             " reconstruction without noise. Joint embedding learns features on which two masked"
             " views of an image agree."
         )
+        if overfits:
+            texts["objectives"] += (
+                " With so few samples, what is best on the training samples need not help on new"
+                " ones; the map above chooses on the test samples, and so shows larger gains."
+            )
     texts["made"] = (
         f"This page was made by reconjax {version('reconjax')} with jax {jax.__version__}, of the"
         " studies below."

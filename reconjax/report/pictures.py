@@ -79,7 +79,9 @@ def contact_sheet(results: Results) -> Picture:
         alt = f"{len(drawn)} training images of {source.name}, drawn at random."
     shown = np.concatenate([row.images for row in rows])
     rows = [Row(row.text, _displayed(row.images, shown)) for row in rows]
-    title = "Some training images" + (" of each class, with its size" if rows[0].text else "")
+    title = "Some training images" + (
+        " of each class (and how many there are)" if rows[0].text else ""
+    )
     return Picture(title, alt, drawing(rows), table)
 
 
