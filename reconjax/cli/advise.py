@@ -203,7 +203,7 @@ def _verdict(result: "xarray.Dataset", ranked: "dict[int, list[Recipe]]") -> lis
     else:
         count = result.attrs["held_out_samples"]
         lines.append(
-            f"Nothing gains what {count} held-out samples can tell from none: PCA is as good."
+            f"Nothing surely gains more than chance on {count} held-out samples: PCA is as good."
         )
     return lines
 

@@ -112,10 +112,10 @@ def _texts(results: Results, overfits: bool, opening: int, advised: str | None) 
         about = studies["project"].attrs
         top, bottom = int(about["top_directions"]), int(about["bottom_directions"])
         texts["subspace"] = (
-            f"{top} directions explain {percent(float(about['variance']), 0)} of the variance of"
-            f" the pixels, and reconstruction learns them first; {bottom} directions hold the rest."
-            " Where the labels need what is in the last row, reconstruction is misaligned with"
-            " them."
+            f"{top:,} directions explain {percent(float(about['variance']), 0)} of the variance of"
+            f" the pixels, and reconstruction learns them first; {bottom:,} directions hold the"
+            " rest. Where the labels need what is in the last row, reconstruction is misaligned"
+            " with them."
         )
     else:
         texts["subspace"] = _left_out(results.left_out["project"])

@@ -100,7 +100,7 @@ def subspaces(results: Results) -> Picture:
             _displayed(top, images),
         ),
         Row(
-            f"What the other {about['bottom_directions']} hold, contrast stretched, 0 is gray",
+            f"What the other {about['bottom_directions']:,} hold, contrast stretched, 0 is gray",
             _channels(np.clip(0.5 + 0.5 * bottom / reach, 0, 1)),
         ),
     ]
@@ -112,7 +112,7 @@ def subspaces(results: Results) -> Picture:
     }
     alt = (
         f"{len(images)} images, their blurred likeness on the first {about['top_directions']}"
-        f" principal directions, and the details on the other {about['bottom_directions']}."
+        f" principal directions, and the details on the other {about['bottom_directions']:,}."
     )
     return Picture("Top and bottom subspace", alt, drawing(rows), table)
 
