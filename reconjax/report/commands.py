@@ -1,5 +1,6 @@
 """The commands that train what the closed form advises."""
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -91,8 +92,11 @@ def _mask_of_tokens(result: xarray.Dataset, latent_dim: int) -> str | None:
         point = at.isel(point=index)
         _, ratio, patch, *_ = str(point.noise.item()).split(":")
         sides = [int(side) for side in patch.split("x")]
-        fits = not (sides[0] % height or sides[1] % width) and float(ratio) > 0
+        whole = not (sides[0] % height or sides[1] % width) and float(ratio) > 0
+        # Of an exact number of patches one at least is kept.
+        count = math.prod(side // part for side, part in zip(shape[:2], sides, strict=True))
+        kept = (1 - float(ratio)) * count + 1e-9
         r2 = float(point.held_out if overfits else point.r2)
-        if fits and (found is None or r2 > found[0]):
+        if whole and kept >= 1 and (found is None or r2 > found[0]):
             found = r2, f"exact:{ratio}:{patch}"
     return None if found is None else found[1]

@@ -161,7 +161,7 @@ def choices(results: Results) -> ByDim:
         elif best.certain:
             texts[k] = (
                 f"First choice at K = {k}: {recipe_words(best)}, {_under(best.noise)}. On"
-                f" {count:,} samples that chose nothing, a linear head then explains"
+                f" {count:,} samples on which nothing was chosen, a linear head then explains"
                 f" {percent(best.held_out)} of the variance of the labels, {points(best.gain)}"
                 " compared with reconstruction without a mask (standard error"
                 f" {100 * best.standard_error:.2f}, {p_words(best.p_value)} for all that was"

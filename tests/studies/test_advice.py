@@ -127,6 +127,11 @@ def test_commands_train_what_is_the_first_choice(result):
     assert vit == f"--net vit --noise {best.replace('mask', 'exact')} --out vit"
     assert mlp == "--noise mask:0.75:4x4 --latent-dim 16 --out mlp"
     assert commands(whitened, doubtful)[-1].startswith("--noise mask:0.75:2x2 --target whitened")
+    # Of 4 or 16 patches, 0.99 would keep none.
+    noises = [str(name).replace(":0.75:", ":0.99:") for name in result.noise.values]
+    strong = result.assign_coords(noise=("point", noises))
+    (mlp,) = training_commands("digits", strong, [pixels, PLAIN], {})
+    assert mlp.endswith("--out mlp")
     assert commands(doubtful) == ["--latent-dim 16 --out run"]
 
 
