@@ -26,6 +26,7 @@ from experiments import networks, report, sets
 from reconjax.data import Dataset
 from reconjax.nets import make
 from reconjax.plots import STYLE, reconstruction_figure
+from reconjax.plots.style import COLORS
 from reconjax.training import Trained, fit_runs, guided
 from reconjax.training.probes import features, mlp_probe, pca_features, ridge_probe
 
@@ -278,7 +279,7 @@ def draw_pair(axes: Axes, part: Any, shade: float, latent_dim: int | None) -> No
 
 
 def draw_accuracies(axes: Axes, dims: Sequence[int], rows: dict[str, Any]) -> None:
-    for weight, color in zip(WEIGHTS, ("C0", "C2"), strict=True):
+    for weight, color in zip(WEIGHTS, (COLORS[0], COLORS[2]), strict=True):
         for probe, style in (("linear", "-"), ("nonlinear", "--")):
             values = [rows[str(k)][probe][f"{weight:g}"] for k in dims]
             axes.errorbar(
@@ -290,7 +291,7 @@ def draw_accuracies(axes: Axes, dims: Sequence[int], rows: dict[str, Any]) -> No
                 marker="o",
                 ms=4,
                 capsize=3,
-                label=f"weight {weight:g}, {probe} probe",
+                label=f"weight {weight:g}, {probe} probe{' (dashed)' if style == '--' else ''}",
             )
     axes.plot(
         dims, [rows[str(k)]["pca"]["mean"] for k in dims], color="0.4", ls=":", label="PCA, linear"
@@ -305,12 +306,12 @@ def draw_losses(axes: Axes, dims: Sequence[int], rows: dict[str, Any]) -> None:
             dims,
             [np.exp(value["mean"]) - 1 for value in values],
             [value["error"] for value in values],
-            color="C4",
+            color=COLORS[3],
             ls=style,
             marker="o",
             ms=4,
             capsize=3,
-            label=split.replace("_", " "),
+            label=f"{split.removesuffix('_loss')} loss{' (dashed)' if style == '--' else ''}",
         )
     axes.axhline(0, color="black", lw=1)
     axes.yaxis.set_major_formatter(PercentFormatter(1))

@@ -23,6 +23,7 @@ from reconjax.evidence.p_values import by_folds
 from reconjax.evidence.places import mean_and_error
 from reconjax.noise.families import RATIOS, Family
 from reconjax.plots import STYLE, learned_mask_figure
+from reconjax.plots.style import CHANGES
 from reconjax.studies.progress import progress_bar
 from reconjax.summary.moments import Moments
 from reconjax.theory.held_out import HeldOut
@@ -241,13 +242,14 @@ def families_picture(parts: dict[str, Any]) -> Figure:
         size = (1.8 + 0.78 * len(columns), 1.8 + 0.3 * len(names))
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
-        shown = axes.imshow(change, cmap="RdBu", vmin=-0.3, vmax=0.3, aspect="auto")
+        shown = axes.imshow(change, cmap=CHANGES, vmin=-0.3, vmax=0.3, aspect="auto")
         for (y, x), value in np.ndenumerate(change):
             if np.isfinite(value):
                 weight = "bold" if sure[y, x] else "normal"
                 color = "white" if abs(value) > 0.22 else "black"
                 text = f"{value:+.1%}" if abs(value) < 0.0995 else f"{value:+.0%}"
                 text = "< 0" if value <= -1 else text
+                text = "0" if abs(value) < 5e-4 else text
                 axes.text(x, y, text, ha="center", va="center", color=color, weight=weight, size=8)
         axes.set_yticks(range(len(names)), names)
         axes.set_xticks(range(len(columns)), [f"K={row['latent_dim']}" for _, row in columns])

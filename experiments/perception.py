@@ -26,11 +26,12 @@ from reconjax.data import Dataset, Split
 from reconjax.data.units import as_floats
 from reconjax.nets import make
 from reconjax.plots import STYLE
+from reconjax.plots.style import COLORS
 from reconjax.theory.spectrum import top_directions
 from reconjax.training import classification
 
 NAME = "perception"
-SIDES = {"top": "C3", "bottom": "C0"}
+SIDES = {"top": COLORS[1], "bottom": COLORS[0]}
 
 
 class Variant(NamedTuple):

@@ -23,6 +23,7 @@ import reconjax as rj
 from experiments import report
 from reconjax.data.rendering import scenes
 from reconjax.plots import STYLE
+from reconjax.plots.style import COLORS
 
 NAME = "regimes"
 FACTORS = {
@@ -210,8 +211,8 @@ def curves_figure(preset: dict[str, Any], parts: dict[str, Any]) -> Figure:
             by_share.legend(title=factor, fontsize=8.5, title_fontsize=9, loc="lower right")
             by_dim.set(xscale="log", xlabel="latent dimension K", ylim=(0, 1.01))
             for name, label, style in (
-                ("k90_share", "as measured (Eq. 7)", {"color": "C3"}),
-                ("corrected_k90_share", "less what chance explains", {"color": "C0"}),
+                ("k90_share", "as measured (Eq. 7)", {"color": COLORS[1]}),
+                ("corrected_k90_share", "less what chance explains", {"color": COLORS[0]}),
                 ("chance_k90_share", "labels at random", {"color": "0.35", "ls": "--"}),
             ):
                 scalar_line(scalar, factor, settings, parts, name, label=label, **style)
@@ -247,9 +248,9 @@ def r2_figure(preset: dict[str, Any], parts: dict[str, Any]) -> Figure:
             curve.set(xlabel="K / D", xlim=(0, 1), title=FACTORS[factor])
             curve.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
             for name, label, style in (
-                ("r2_train", "training data, K = D", {"color": "C3"}),
-                ("r2_test", "held-out data, K = D", {"color": "C0"}),
-                ("r2_test_best", "held-out data, best K", {"color": "C2"}),
+                ("r2_train", "training data, K = D", {"color": COLORS[1]}),
+                ("r2_test", "held-out data, K = D", {"color": COLORS[0]}),
+                ("r2_test_best", "held-out data, best K", {"color": COLORS[2]}),
                 ("r2_chance", "labels at random, training", {"color": "0.35", "ls": "--"}),
             ):
                 scalar_line(scalar, factor, settings, parts, name, label=label, **style)

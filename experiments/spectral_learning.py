@@ -28,6 +28,7 @@ from experiments import networks, report, sets
 from reconjax.data import Dataset
 from reconjax.nets import make
 from reconjax.plots import STYLE
+from reconjax.plots.style import COLORS, STRENGTHS
 from reconjax.training import Centered, Trained, reconstruction
 from reconjax.training.eigenspace import (
     Tracked,
@@ -328,7 +329,7 @@ def picture(options: Any, preset: dict[str, Any], results: dict[str, Any]) -> Fi
             row[0].set_ylabel("residual share of each direction")
             for color, net in enumerate(nets):
                 each = [parts[key(data, net, seed)] for seed in networks.seeds(options, preset)]
-                draw_shares(row[-1], each, net, f"C{color}")
+                draw_shares(row[-1], each, net, COLORS[color])
             row[-1].set_title(f"{data}, reconstructed")
         panels[0, -1].legend(fontsize=8)
         panels[0, 0].legend(fontsize=8, loc="lower right")
@@ -336,10 +337,10 @@ def picture(options: Any, preset: dict[str, Any], results: dict[str, Any]) -> Fi
 
 
 def draw_residuals(axes: Axes, each: Sequence[Any], latent_dim: int) -> None:
-    """Mean residuals by direction, from the first step (blue) to the last one (red)."""
+    """Mean residuals by direction, from the first step (light) to the last one (dark)."""
     first, steps = np.asarray(each[0]["first"]), each[0]["steps"]
     residual = np.mean([part["residual"] for part in each], axis=0)
-    colors = matplotlib.colormaps["coolwarm"](np.linspace(0, 1, len(steps)))
+    colors = matplotlib.colormaps[STRENGTHS](np.linspace(0.08, 1, len(steps)))
     for index, (curve, color) in enumerate(zip(residual, colors, strict=True)):
         ends = index in (0, len(steps) - 1)
         axes.plot(first, curve, color=color, lw=1.4, label=f"step {steps[index]}" if ends else None)

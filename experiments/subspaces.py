@@ -17,6 +17,7 @@ from experiments import report, sets
 from reconjax import studies
 from reconjax.data import Dataset
 from reconjax.plots import STYLE, projection_figure
+from reconjax.plots.style import COLORS
 
 SHARES = (0.5, 0.75, 0.9, 0.95, 0.99)
 SHOWN = 0.75
@@ -76,19 +77,33 @@ def draw(dataset: Dataset, options: Any) -> None:
 
 def picture(parts: dict[str, Any]) -> Figure:
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.6 * len(parts) + 1, 3.2), layout="constrained")
-        panels = figure.subplots(1, len(parts), squeeze=False)[0]
-        for axes, (name, part) in zip(panels, parts.items(), strict=True):
+        across = min(len(parts), 4)
+        down = -(-len(parts) // across)
+        figure = Figure(figsize=(2.7 * across + 0.6, 2.8 * down), layout="constrained")
+        panels = figure.subplots(down, across, squeeze=False)
+        for axes in panels.flat[len(parts) :]:
+            axes.set_axis_off()
+        for axes, (name, part) in zip(panels.flat, parts.items(), strict=False):
             place = np.arange(len(SHARES))
             rows = part["shares"].values()
-            axes.bar(place - 0.2, [row["top"] for row in rows], 0.4, color="C3", label="top")
-            axes.bar(place + 0.2, [row["bottom"] for row in rows], 0.4, color="C0", label="bottom")
+            axes.bar(
+                place - 0.2,
+                [row["top"] for row in rows],
+                0.4,
+                color=COLORS[1],
+                label="top subspace",
+            )
+            below = [row["bottom"] for row in rows]
+            axes.bar(place + 0.2, below, 0.4, color=COLORS[0], label="bottom subspace")
             axes.set_xticks(place, [f"{share:.0%}" for share in SHARES], fontsize=8)
-            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
             axes.set_title(name)
+        for axes in panels[:, 0]:
+            axes.set_ylabel("label variance explained\nby a linear head")
+        for axes in panels.flat[max(len(parts) - across, 0) : len(parts)]:
             axes.set_xlabel("pixel variance in the top")
-        panels[0].set_ylabel("label variance explained\nby a linear head")
-        panels[-1].legend()
+        where = "outside lower center" if panels.size == len(parts) else "lower right"
+        figure.legend(*panels[0, 0].get_legend_handles_labels(), loc=where)
     return figure
 
 

@@ -1,9 +1,11 @@
 """What the pages of the project show runs as it stands, and prints what they say."""
 
+import contextlib
 import re
 import shlex
 from pathlib import Path
 
+import jax
 import pytest
 from markdown_it import MarkdownIt
 
@@ -59,9 +61,13 @@ def test_its_code_runs_in_order(page, tmp_path, monkeypatch, capsys):
     # Results are read where they lie.
     monkeypatch.chdir((ROOT / page).parent if "results" in page else tmp_path)
     names: dict[str, object] = {"__name__": "page"}
+    sets_precision = any("jax_enable_x64" in text for _, text in blocks(page))
     for language, text in blocks(page):
         if language == "python":
-            exec(compile(text, page, "exec"), names)
+            # As in a new interpreter, where float64 is off unless the page turns it on.
+            known = contextlib.nullcontext() if sets_precision else jax.enable_x64(False)
+            with known:
+                exec(compile(text, page, "exec"), names)
         else:
             run_console(text, capsys)
 

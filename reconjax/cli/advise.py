@@ -56,7 +56,7 @@ def advise(
     Parameters
     ----------
     patches
-        Of masks, sizes like 4 or 4x2, height x width (1 2 4).
+        Of masks: 4, or height x width 4x2 (by image size).
     ratios
         Shares dropped, in [0, 1) (0 0.25 0.5 0.75 0.9).
     target
@@ -144,10 +144,19 @@ def _print(
         print()
         heads = [head, "noise", "held-out", "gain", "±", "p"]
         print_table(heads, map(_cells, rows), left=(head, "noise"))
-    print()
-    print_best_choices(of_tasks, dims[-1])
+    if of_tasks:
+        print()
+        print_best_choices(of_tasks, dims[-1])
+    about = result.attrs
+    print(
+        "held-out: the share of the label variance that a linear head explains on"
+        f" {about['held_out_samples']} samples\n"
+        "on which nothing was chosen; gain: its change by noise, target or objective; ±: the\n"
+        "standard error of the gain; p: of a gain, given that all"
+        f" {about['noises']} were tried\n"
+    )
     no_answer = like_chance(result, "r2_without")
-    for line in _verdict(result, ranked[dims[-1]]) if no_answer is None else [no_answer]:
+    for line in _verdict(result, ranked) if no_answer is None else [no_answer]:
         print(line)
     if (why := too_few(dims, result.chance.values)) is not None:
         print(why)
@@ -158,6 +167,9 @@ def _print(
         from reconjax.studies.advice import EVIDENCE
 
         print(EVIDENCE)
+        print("The networks of reconjax that come closest to it:")
+    else:
+        print("An autoencoder without a mask:")
     for line in commands:
         print(f"  {line}")
 
@@ -171,22 +183,12 @@ def _cells(recipe: "Recipe") -> list[str]:
     return [*cells, *numbers]
 
 
-def _verdict(result: "xarray.Dataset", rows: "list[Recipe]") -> list[str]:
-    """Is reconstruction aligned, and what gains most."""
-    from reconjax.studies.advice import ALIGNED
-
+def _verdict(result: "xarray.Dataset", ranked: "dict[int, list[Recipe]]") -> list[str]:
+    """Is reconstruction aligned, and what gains most, at the last K."""
+    rows = list(ranked.values())[-1]
     best, plain = rows[0], rows[-1]
-    explained, everything = plain.r2, result.attrs["r2_all"]
-    share = explained / everything if everything > 0 else 0.0
-    by_chance = min(result.attrs["rank"] / max(result.attrs["samples"] - 1, 1), 1.0)
-    aligned = share >= ALIGNED
-    lines = [
-        f"Reconstruction is {'' if aligned else 'mis'}aligned at K = {plain.latent_dim}"
-        f" ({'from' if aligned else 'below'} {ALIGNED:.0%}): its directions explain"
-        f" {explained:.3f},",
-        f"all {result.attrs['rank']} together {everything:.3f} of the labels ({share:.0%});"
-        f" permuted labels have {by_chance:.3f} there.",
-    ]
+    overfits = result.attrs["samples"] <= result.attrs["features"]
+    lines = _on_new_samples(result, ranked) if overfits else _aligned(result, plain)
     for recipe in rows:
         if recipe.held_out < min(plain.held_out, 0.0):
             lines.append(
@@ -201,9 +203,36 @@ def _verdict(result: "xarray.Dataset", rows: "list[Recipe]") -> list[str]:
     else:
         count = result.attrs["held_out_samples"]
         lines.append(
-            f"Nothing gains what {count} held-out samples can tell from none: PCA is as good."
+            f"Nothing surely gains more than chance on {count} held-out samples: PCA is as good."
         )
     return lines
+
+
+def _aligned(result: "xarray.Dataset", plain: "Recipe") -> list[str]:
+    from reconjax.studies.advice import ALIGNED
+
+    explained, everything = plain.r2, result.attrs["r2_all"]
+    share = explained / everything if everything > 0 else 0.0
+    by_chance = min(result.attrs["rank"] / max(result.attrs["samples"] - 1, 1), 1.0)
+    aligned = share >= ALIGNED
+    return [
+        f"Reconstruction is {'' if aligned else 'mis'}aligned at K = {plain.latent_dim}"
+        f" ({'from' if aligned else 'below'} {ALIGNED:.0%}): its directions explain"
+        f" {explained:.3f},",
+        f"all {result.attrs['rank']} together {everything:.3f} of the labels ({share:.0%});"
+        f" permuted labels have {by_chance:.3f} there.",
+    ]
+
+
+def _on_new_samples(result: "xarray.Dataset", ranked: "dict[int, list[Recipe]]") -> list[str]:
+    """What there is to say where the training samples let any labels be explained."""
+    held_out = [f"{rows[-1].held_out:.3f} at K = {k}" for k, rows in ranked.items()]
+    return [
+        f"{result.attrs['samples']} samples of {result.attrs['features']} features: on so few any"
+        " labels can be explained, so whether",
+        "reconstruction is misaligned cannot be told. More samples, or a smaller --resize, may.",
+        f"On new samples, without noise, it explains {', '.join(held_out)}.",
+    ]
 
 
 def _what(recipe: "Recipe") -> str:

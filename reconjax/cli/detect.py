@@ -51,7 +51,7 @@ def detect(
     ----------
     noise
         Texts like mask:0.75:4x4 or mask:0.5:2x2+gaussian:0.1 (gaussian:0.5, and mask:0.75
-        with patches of 1, 2 and 4).
+        with patches of three sizes).
     side
         D x D or N x N matrices.
     """

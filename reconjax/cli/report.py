@@ -39,7 +39,7 @@ def report(
     Parameters
     ----------
     patches
-        Of masks, sizes like 4 or 4x2, height x width (1 2 4).
+        Of masks: 4, or height x width 4x2 (by image size).
     ratios
         Shares dropped, in [0, 1) (0 0.25 0.5 0.75 0.9 0.99).
     latent_dim

@@ -106,7 +106,7 @@ def sweep(
     noise
         Masks (exact: MAE's) or added noise.
     patches
-        Sizes like 4, 4x2 or 1x*, a side an axis (1 2 4).
+        Like 4, 4x2 or 1x*, a side an axis (by image size).
     ratios
         Shares dropped, in [0, 1) (0 0.25 0.5 0.75 0.9 0.99).
     stds

@@ -10,7 +10,9 @@ from jax.typing import ArrayLike
 
 from reconjax.noise.base import Shape, Window, as_features, image_size, window_size
 
-USUAL_SIDES = (1, 2, 4)
+# The smallest of three sides, each twice the one before, by the shortest axis from which on it is
+# tried: at 56 and at 112 pixels half, all and twice the patch of a usual vision transformer.
+USUAL_SIDES = ((112, 8), (56, 4), (1, 1))
 
 
 def patch_groups(
@@ -64,17 +66,25 @@ def cut_at_edges(patch_shape: Sequence[int], image_shape: Shape) -> bool:
 def usual_patches(image_shape: Shape) -> tuple[list[tuple[int, ...]], bool]:
     """Patch shapes that suit images by default, and whether they need `partial`.
 
-    Squares, or cubes, of 1, 2 and 4, cut to the image where it is lower or narrower: those that
-    divide it and are more than one. Where only the first divides it, as with 11 x 13 pixels, the
-    others come with partial patches at the edges.
+    Squares, or cubes, of 1, 2 and 4, of images of 56 pixels and more 4, 8 and 16, of 112 and more
+    8, 16 and 32; cut to the image where it is lower or narrower. Those that divide it and are more
+    than one, or of smaller ones two that do. Where none but the smallest divides it, as with 11 x
+    13 pixels, the others come with partial patches at the edges.
     """
     *axes, _ = image_size(image_shape)
-    sizes = dict.fromkeys(tuple(min(side, axis) for axis in axes) for side in USUAL_SIDES)
-    several = [size for size in sizes if size != tuple(axes)]
-    whole = [size for size in several if not cut_at_edges(size, axes)]
-    if len(whole) > 1 or len(several) == 1:
-        return whole, False
-    return several or [(1,) * len(axes)], bool(several)
+    shortest = min((axis for axis in axes if axis > 1), default=1)
+    tried = [_squares(first, axes) for least, first in USUAL_SIDES if shortest >= least]
+    for several in tried:
+        whole = [size for size in several if not cut_at_edges(size, axes)]
+        if len(whole) > 1 or len(several) == 1:
+            return whole, False
+    return tried[0] or [(1,) * len(axes)], bool(tried[0])
+
+
+def _squares(first: int, axes: Sequence[int]) -> list[tuple[int, ...]]:
+    """Three, each twice as wide as the one before, cut to the image; no patch is all of it."""
+    sizes = (tuple(min(first * times, axis) for axis in axes) for times in (1, 2, 4))
+    return [size for size in dict.fromkeys(sizes) if size != tuple(axes)]
 
 
 def value_groups(example_shape: Shape, *, share_channels: bool = False) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -17,6 +18,11 @@ from reconjax.storage.files import replacing
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
 # Strengths of a noise, from weak to strong.
 STRENGTHS = "viridis_r"
+# Changes, as on the page of a report: blue is a gain, orange a loss.
+CHANGES = LinearSegmentedColormap.from_list(
+    "changes", ("#7f3300", "#c85a08", "#f3a55a", "#fbe3c8", "#f7f7f7", "#cfe1f0", "#7fb2d9",
+                "#2070b4", "#08376b"),
+)  # fmt: skip
 QUIET = "#777777"
 BAND: Any = {"alpha": 0.15, "linewidth": 0}
 CHANCE: Any = {"linestyle": ":", "linewidth": 1.3}

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from reconjax.evidence.bootstrap import interval_reach
 from reconjax.plots.style import (
     BAND,
+    CHANGES,
     HELD_OUT,
     INTERVAL,
     QUIET,
@@ -261,7 +262,7 @@ def mask_map(axes: Axes, changes: np.ndarray, chosen: np.ndarray, reach: float) 
       reach: the change of the strongest colors.
     """
     reach = max(reach, LEAST)
-    drawn = axes.imshow(changes, cmap="PuOr_r", vmin=-reach, vmax=reach, aspect="auto")
+    drawn = axes.imshow(changes, cmap=CHANGES, vmin=-reach, vmax=reach, aspect="auto")
     light = drawn.to_rgba(changes)[..., :3] @ (0.299, 0.587, 0.114)  # how light a cell is
     for (row, column), change in np.ndenumerate(changes):
         color = "white" if light[row, column] < 0.5 else "black"

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from reconjax.evidence.bootstrap import interval_reach
-from reconjax.plots.style import BAND, HELD_OUT, STYLE
+from reconjax.plots.style import BAND, CHANGES, HELD_OUT, STYLE
 
 
 def tasks_figure(result: xarray.Dataset) -> Figure:
@@ -114,7 +114,7 @@ def task_gains_figure(result: xarray.Dataset, latent_dim: int) -> Figure:
         size = 2.5 + 0.45 * len(names), 1.6 + 0.45 * len(values)
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
-        image = axes.imshow(values, cmap="RdBu", vmin=-largest, vmax=largest, aspect="auto")
+        image = axes.imshow(values, cmap=CHANGES, vmin=-largest, vmax=largest, aspect="auto")
         axes.set_xticks(range(len(names)), names, rotation=90)
         axes.set_yticks(range(len(values)), [str(task) for task in at.task.values])
         axes.set_xlabel(", ".join(noises))

@@ -221,6 +221,8 @@ def classes_chart(title: str, alt: str, table: Table) -> Chart:
 
 def map_chart(title: str, alt: str, table: Table) -> Chart:
     """(patch, ratio) at the K of the slider: a gain in color and as a number."""
+    # The width of the labels, which Vega takes for less than it is.
+    widest = 8 * max(map(len, table["patch"])) + 4
     place = {
         "x": {
             "field": "ratio",
@@ -233,7 +235,7 @@ def map_chart(title: str, alt: str, table: Table) -> Chart:
             "type": "ordinal",
             "sort": list(dict.fromkeys(table["patch"])),
             "title": "patch, in pixels",
-            "axis": {"domain": False, "ticks": False},
+            "axis": {"domain": False, "ticks": False, "minExtent": widest},
         },
     }
     color = {

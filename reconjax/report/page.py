@@ -112,10 +112,10 @@ def _texts(results: Results, overfits: bool, opening: int, advised: str | None) 
         about = studies["project"].attrs
         top, bottom = int(about["top_directions"]), int(about["bottom_directions"])
         texts["subspace"] = (
-            f"{top} directions explain {percent(float(about['variance']), 0)} of the variance of"
-            f" the pixels, and reconstruction learns them first; {bottom} directions hold the rest."
-            " Where the labels need what is in the last row, reconstruction is misaligned with"
-            " them."
+            f"{top:,} directions explain {percent(float(about['variance']), 0)} of the variance of"
+            f" the pixels, and reconstruction learns them first; {bottom:,} directions hold the"
+            " rest. Where the labels need what is in the last row, reconstruction is misaligned"
+            " with them."
         )
     else:
         texts["subspace"] = _left_out(results.left_out["project"])
@@ -133,6 +133,11 @@ def _texts(results: Results, overfits: bool, opening: int, advised: str | None) 
             " reconstruction without noise. Joint embedding learns features on which two masked"
             " views of an image agree."
         )
+        if overfits:
+            texts["objectives"] += (
+                " With so few samples, what is best on the training samples need not help on new"
+                " ones; the map above chooses on the test samples, and so shows larger gains."
+            )
     texts["made"] = (
         f"This page was made by reconjax {version('reconjax')} with jax {jax.__version__}, of the"
         " studies below."

@@ -79,7 +79,9 @@ def contact_sheet(results: Results) -> Picture:
         alt = f"{len(drawn)} training images of {source.name}, drawn at random."
     shown = np.concatenate([row.images for row in rows])
     rows = [Row(row.text, _displayed(row.images, shown)) for row in rows]
-    title = "Some training images" + (" of each class, with its size" if rows[0].text else "")
+    title = "Some training images" + (
+        " of each class (and how many there are)" if rows[0].text else ""
+    )
     return Picture(title, alt, drawing(rows), table)
 
 
@@ -98,7 +100,7 @@ def subspaces(results: Results) -> Picture:
             _displayed(top, images),
         ),
         Row(
-            f"What the other {about['bottom_directions']} hold, contrast stretched, 0 is gray",
+            f"What the other {about['bottom_directions']:,} hold, contrast stretched, 0 is gray",
             _channels(np.clip(0.5 + 0.5 * bottom / reach, 0, 1)),
         ),
     ]
@@ -110,7 +112,7 @@ def subspaces(results: Results) -> Picture:
     }
     alt = (
         f"{len(images)} images, their blurred likeness on the first {about['top_directions']}"
-        f" principal directions, and the details on the other {about['bottom_directions']}."
+        f" principal directions, and the details on the other {about['bottom_directions']:,}."
     )
     return Picture("Top and bottom subspace", alt, drawing(rows), table)
 

@@ -45,7 +45,7 @@ def verdict(results: Results, dims: Sequence[int]) -> ByDim:
         aligned = "is aligned" if share >= ALIGNED else "is misaligned"
         texts[k] = (
             f"Reconstruction {aligned} with these labels at K = {k}. The {_directions(k)} a linear"
-            f" head explain {percent(r2)} of the variance of the labels; all {rank} directions"
+            f" head explain {percent(r2)} of the variance of the labels; all {rank:,} directions"
             f" together let it explain {percent(whole)}. That is {percent(share, 0)} of what there"
             f" is to be had, and this page says aligned from {percent(ALIGNED, 0)} on."
         )
@@ -139,10 +139,10 @@ def masks(results: Results, sweep: Sweep, dims: Sequence[int]) -> ByDim:
         if sweep.held_out is not None and sweep.p_value is not None:
             p = float(sweep.p_value[patch, ratio, place])
             gain = float(sweep.held_out[patch, ratio, place])
-            sure = "told from none" if p < DOUBTFUL and gain > 0 else "not told from none"
+            sure = "more" if p < DOUBTFUL and gain > 0 else "not surely more"
             text += (
-                f", and by {points(gain)} on the test samples: a gain that is {sure} there"
-                f" ({p_words(p)}, for the best of the whole grid)"
+                f", and by {points(gain)} on the test samples, {sure} than chance"
+                f" would give the best of the whole grid ({p_words(p)})"
             )
         texts[k] = text + "." if told else f"{text}. {NO_ANSWER}"
     return texts
@@ -161,7 +161,7 @@ def choices(results: Results) -> ByDim:
         elif best.certain:
             texts[k] = (
                 f"First choice at K = {k}: {recipe_words(best)}, {_under(best.noise)}. On"
-                f" {count:,} samples that chose nothing, a linear head then explains"
+                f" {count:,} samples on which nothing was chosen, a linear head then explains"
                 f" {percent(best.held_out)} of the variance of the labels, {points(best.gain)}"
                 " compared with reconstruction without a mask (standard error"
                 f" {100 * best.standard_error:.2f}, {p_words(best.p_value)} for all that was"
@@ -171,8 +171,8 @@ def choices(results: Results) -> ByDim:
                 texts[k] += " Joint embedding is the same at every ratio of one mask."
         else:
             texts[k] = (
-                f"At K = {k}, no mask, target or objective that was tried gains what {count:,}"
-                f" held-out samples can tell from nothing. PCA, which explains"
+                f"At K = {k}, no mask, target or objective that was tried surely gains more"
+                f" than chance would on {count:,} held-out samples. PCA, which explains"
                 f" {percent(plain.held_out)} there, is as good."
             )
         for recipe in rows[:-1]:

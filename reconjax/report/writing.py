@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Unpack
 
 from reconjax.data import Dataset
+from reconjax.linalg.precision import in_float64
 from reconjax.report.gathering import gather
 from reconjax.report.page import page
 from reconjax.storage.files import output_folder, replacing
 from reconjax.studies.axes import Patch
+from reconjax.studies.progress import each_line_once
 from reconjax.studies.reading import Reading
 
 FILE = "report.html"
 
 
+@in_float64
 def write(
     data: str | Dataset = "digits",
     *,
@@ -62,7 +65,8 @@ def write(
     """
     folder = output_folder(out)
     name = data if isinstance(data, str) else data.name
-    results = gather(data, folder, patches, ratios, latent_dim, reading)
+    with each_line_once():
+        results = gather(data, folder, patches, ratios, latent_dim, reading)
     with replacing(folder / FILE) as part:
         part.write_text(page(results, name, latent_dim), encoding="utf-8")
     return folder / FILE

@@ -9,6 +9,7 @@ import xarray
 
 from reconjax.data import Dataset
 from reconjax.evidence.places import Place
+from reconjax.linalg.precision import in_float64
 from reconjax.studies.axes import Patch
 from reconjax.studies.families import ranking
 from reconjax.studies.objective_choice import EMBEDDING, TARGETS, objectives
@@ -66,6 +67,7 @@ class Recipe(NamedTuple):
         return self.gain > 0 and self.p_value < DOUBTFUL
 
 
+@in_float64
 def advise(
     data: str | Dataset = "digits",
     *,

@@ -10,6 +10,7 @@ import xarray
 
 from reconjax.data import Dataset
 from reconjax.grid.sweep import sweep
+from reconjax.linalg.precision import in_float64
 from reconjax.noise import identity
 from reconjax.storage.files import output_folder
 from reconjax.studies.labeled import labeled, save
@@ -44,6 +45,7 @@ TARGETS = 100
 BOOTSTRAPPED = ("alignment", "r2")
 
 
+@in_float64
 def align(
     data: str | Dataset | Moments = "digits",
     *,

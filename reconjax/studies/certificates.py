@@ -12,6 +12,7 @@ from jax import Array
 from reconjax.data import Dataset
 from reconjax.grid.columns import NO_FORM, check_form
 from reconjax.grid.sample_certificate import certificate_by_samples
+from reconjax.linalg.precision import in_float64
 from reconjax.noise import Noise, noise_text, parse_noise
 from reconjax.noise.groups import cut_at_edges, usual_patches
 from reconjax.storage.files import output_folder
@@ -33,6 +34,7 @@ SCALARS = ("verdict", "reason", "commutator", "mixing", "order_margin")
 PLACES = ("ties", "order_broken")
 
 
+@in_float64
 def detect(
     data: str | Dataset | Moments = "digits",
     *,

@@ -15,6 +15,7 @@ from reconjax.data.targets import strata
 from reconjax.evidence import comparison
 from reconjax.evidence.comparison import Comparison
 from reconjax.evidence.places import Place, best_strengths, gains
+from reconjax.linalg.precision import in_float64
 from reconjax.noise.families import Family, check_names
 from reconjax.noise.families import families as suitable_families
 from reconjax.storage.files import output_folder
@@ -42,6 +43,7 @@ LARGEST = 64
 PARTS = {5: "a fifth", 4: "a quarter", 3: "a third", 2: "a half"}
 
 
+@in_float64
 def compare(
     data: str | Dataset = "digits",
     *,

@@ -11,6 +11,7 @@ import xarray
 from reconjax.data import Dataset
 from reconjax.evidence.comparison import Comparison
 from reconjax.grid.sweep import PRECISIONS
+from reconjax.linalg.precision import in_float64
 from reconjax.noise.groups import cut_at_edges
 from reconjax.storage.files import output_folder
 from reconjax.storage.parts import Parts
@@ -40,6 +41,7 @@ CURVES = (
 LARGEST = 256
 
 
+@in_float64
 def objectives(
     data: str | Dataset = "digits",
     *,

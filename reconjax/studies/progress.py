@@ -11,6 +11,8 @@ from reconjax.summary import hosts
 
 # Work that takes less is over before a bar could be read.
 PATIENCE = 1.0
+# What was said already, where it is not to be repeated.
+_said: set[str] | None = None
 
 
 def unseen(count: int = 1, label: str | None = None) -> None:
@@ -62,7 +64,22 @@ def counted(
         count(len(labels))
 
 
+@contextmanager
+def each_line_once() -> Iterator[None]:
+    """Within it no line is said twice: several studies of the same data have the same to say."""
+    global _said
+    before, _said = _said, set()
+    try:
+        yield
+    finally:
+        _said = before
+
+
 def say(line: str) -> None:
     """Writes a line to stderr, on the first process alone."""
+    if _said is not None:
+        if line in _said:
+            return
+        _said.add(line)
     if hosts.first():
         print(line, file=sys.stderr)

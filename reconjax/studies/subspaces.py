@@ -10,6 +10,7 @@ import xarray
 from reconjax.data import Dataset
 from reconjax.data.layout import shape_text
 from reconjax.data.units import as_floats
+from reconjax.linalg.precision import in_float64
 from reconjax.storage.files import output_folder
 from reconjax.studies.labeled import labeled, save
 from reconjax.studies.limits import check_whole
@@ -23,6 +24,7 @@ from reconjax.theory.spectrum import top_directions
 MOST = 64
 
 
+@in_float64
 def project(
     data: str | Dataset = "digits",
     *,

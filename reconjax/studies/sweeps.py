@@ -15,6 +15,7 @@ from reconjax.evidence.bootstrap import Bootstrap
 from reconjax.evidence.p_values import by_folds, search_p_values
 from reconjax.grid.sweep import PRECISIONS
 from reconjax.lift import FeatureMap
+from reconjax.linalg.precision import in_float64
 from reconjax.noise.base import check
 from reconjax.storage.files import output_folder, replacing
 from reconjax.storage.parts import Parts
@@ -47,6 +48,7 @@ from reconjax.theory.targets import Target
 CURVES = ("r2", "supervised_loss", "reconstruction_loss", "alignment")
 
 
+@in_float64
 def sweep(
     data: str | Dataset | Moments = "digits",
     *,
@@ -85,7 +87,8 @@ def sweep(
       noise: "mask": Bernoulli masks of patches; "exact": of an exact number of patches, as MAE's;
         "pixel": of single values; "gaussian": additive and isotropic.
       patches: of "mask" and "exact", each 4, (4, 2), "4x2", or "1x*" for whole rows, height x width
-        in pixels; (2, 4, 4) of volumes; 1, 2, 4 by default.
+        in pixels; (2, 4, 4) of volumes; by default 1, 2, 4, of 56 pixels and more 4, 8, 16, of 112
+        and more 8, 16, 32.
       ratios: the shares that are dropped, in [0, 1); 0, 0.25, 0.5, 0.75, 0.9, 0.99.
       stds: of "gaussian", in units of x, where images lie in [0, 1]; 0, 0.1, 0.25, 0.5, 1.
       weights: λ in [0, inf] of reconstruction against supervision; inf: reconstruction alone.
@@ -107,7 +110,7 @@ def sweep(
       draws: with features, how many noisy copies of every example there may be; they are doubled
         while the Monte Carlo error of r2 exceeds `tolerance`. One by default.
       precision: "float64"; "mixed": spectrum and whitening in float64, grid points in float32; or
-        "float32" throughout. The first two need `jax_enable_x64`.
+        "float32" throughout.
       partial: allow partial patches at the edges.
       image_shape: (H, W, C) for masks of moments or of vectors; that of the data by default.
       devices: how many share the grid; as many as can by default.

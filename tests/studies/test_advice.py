@@ -9,6 +9,8 @@ import pytest
 from reconjax import studies
 from reconjax.cli.main import application, main
 from reconjax.data import Dataset, digits
+from reconjax.report import training_commands
+from reconjax.studies.objective_choice import NOISE
 
 GRID = {"patches": [2, 4], "ratios": [0.0, 0.75], "target": ["whitened:0.75"]}
 
@@ -95,3 +97,50 @@ def test_labels_without_signal_make_no_first_choice(tmp_path, capsys):
     assert "cannot be told from permuted ones" in capsys.readouterr().out
     assert main(["align", "digits", "--bootstrap", "0"]) == 0
     assert "cannot be told" not in capsys.readouterr().out
+
+
+def recipe(objective, target, noise, p_value, gain=0.1):
+    return studies.Recipe(objective, target, noise, 16, 0.6, 0.5, gain, 0.01, p_value)
+
+
+PLAIN = recipe("reconstruction", "pixels", "", 1.0, 0.0)
+
+
+def test_commands_train_what_is_the_first_choice(result):
+    embedding = recipe("joint-embedding", "", "mask:0.75:4x4", 0.01)
+    whitened = recipe("reconstruction", "whitened:0.75", "mask:0.75:2x2", 0.02)
+    pixels = recipe("reconstruction", "pixels", "mask:0.75:4x4", 0.03)
+    doubtful = recipe("reconstruction", "pixels", "mask:0.75:4x4", 0.5)
+
+    def commands(*rows):
+        found = training_commands("digits", result, [*rows, PLAIN], {})
+        return [line.removeprefix("reconjax train digits ") for line in found]
+
+    views = "--noise mask:0.75:4x4 --objective joint-embedding --latent-dim 16 --out embedding"
+    assert commands(embedding, doubtful) == [views]
+    first, vit, mlp = commands(embedding, whitened, pixels)
+    assert first == views
+    # The patches of a vision transformer are 2 x 2 here, and it reconstructs pixels.
+    at = result.isel(point=result.family.values == NOISE).sel(latent_dim=16)
+    masks = zip(at.r2.values.tolist(), at.noise.values.tolist(), strict=True)
+    best = max(pair for pair in masks if not pair[1].startswith("mask:0:"))[1]
+    assert vit == f"--net vit --noise {best.replace('mask', 'exact')} --out vit"
+    assert mlp == "--noise mask:0.75:4x4 --latent-dim 16 --out mlp"
+    assert commands(whitened, doubtful)[-1].startswith("--noise mask:0.75:2x2 --target whitened")
+    # Of 4 or 16 patches, 0.99 would keep none.
+    noises = [str(name).replace(":0.75:", ":0.99:") for name in result.noise.values]
+    strong = result.assign_coords(noise=("point", noises))
+    (mlp,) = training_commands("digits", strong, [pixels, PLAIN], {})
+    assert mlp.endswith("--out mlp")
+    assert commands(doubtful) == ["--latent-dim 16 --out run"]
+
+
+def test_fewer_samples_than_features_have_no_verdict_on_the_training_samples(
+    result, monkeypatch, capsys
+):
+    monkeypatch.setattr(studies, "advise", lambda *_, **__: result.assign_attrs(features=2000))
+    assert main(["advise", "digits"]) == 0
+    printed = capsys.readouterr().out
+    assert "1437 samples of 2000 features: on so few any labels can be explained" in printed
+    assert "aligned at" not in printed
+    assert "On new samples, without noise, it explains 0.247 at K = 4, 0.516 at K = 16." in printed

@@ -10,6 +10,7 @@ import reconjax
 from reconjax import studies
 from reconjax.cli.main import main
 from reconjax.data import Dataset
+from reconjax.studies import progress
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +101,11 @@ def test_alignment_says_which_target_is_explained(dataset, tmp_path, capsys):
     assert sorted(record["r2_by_target"]) == ["0", "1", "2"]
     one = studies.align(Dataset.from_arrays(x, targets[:, 0]), bootstrap=0)
     assert "r2_by_target" not in one
+
+
+def test_several_studies_say_a_line_once(capsys):
+    with progress.each_line_once():
+        progress.say("2 files are left out")
+        progress.say("2 files are left out")
+    progress.say("2 files are left out")
+    assert capsys.readouterr().err == "2 files are left out\n" * 2

@@ -34,6 +34,11 @@ def test_fewer_samples_than_features_are_solved_by_samples_and_equal_to_moments(
     assert studies.sweep("digits", bootstrap=0, latent_dims=[2], **GRID).attrs["side"] == "features"
 
 
+def test_precision_is_that_of_the_study_whatever_jax_is_set_to(wide, by_samples, float32):
+    np.testing.assert_array_equal(studies.sweep(wide, **GRID).r2, by_samples.r2)
+    assert studies.align(wide).attrs["precision"] == "float64"
+
+
 def test_a_noisy_read_out_keeps_its_held_out_curve(wide):
     result = studies.sweep(wide, readout="noisy", **GRID)
     assert result.attrs["side"] == "features"
