@@ -9,9 +9,10 @@ has the generalized eigenvectors of (F Fᵀ, G): weight decay on the maps from f
 stands for what keeps a trained encoder from using every feature. The ridge is relative: ρ is its
 share of the mean of diag Cov φ(x'). Losses are reported without the decay's share.
 
-All that a path of ridges needs is found once: the moments, and the factor of the clean features. Of
-each ridge there is one Cholesky factor, and one eigendecomposition, of (D + C) x (D + C) where that
-is less than m x m.
+All that a path of ridges needs is found once: the moments, the target's among them, and the factor
+of the clean features. Of each ridge there is one Cholesky factor: an eigendecomposition of G would
+serve all ridges, but costs several of them. Then there are the leading eigenvectors, where K is far
+below m; else all, of (D + C) x (D + C) where that is less than m x m.
 """
 
 import math
