@@ -82,3 +82,8 @@ def test_what_does_not_apply_is_refused_in_a_line(data):
         with pytest.raises(ValueError, match=r"\A[^\n]*\Z") as error:
             study(data, **given)
         assert text in str(error.value)
+    x, y = data.train.examples(range(80))
+    several = Dataset.from_arrays(x, {"class": y, "first": y == 0})
+    for study in (compare, objectives):
+        with pytest.raises(ValueError, match="features: of one task alone"):
+            study(several, **LIFT)
