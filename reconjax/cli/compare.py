@@ -16,7 +16,7 @@ from reconjax.cli.options import (
     Whole,
 )
 from reconjax.cli.options import command as new_command
-from reconjax.cli.tables import facts, headline, print_table, say_files, too_few
+from reconjax.cli.tables import facts, headline, print_table, say_files, through, too_few
 from reconjax.cli.tasks import best_choices, print_best_choices
 from reconjax.storage.files import write_json
 
@@ -48,6 +48,9 @@ def compare(
     objective: Annotated[
         Literal["reconstruction", "joint-embedding"], Parameter(group=GRID)
     ] = "reconstruction",
+    features: Annotated[str | None, Parameter(group=GRID)] = None,
+    ridge: Annotated[float | None, Parameter(group=GRID)] = None,
+    draws: Annotated[Whole | None, Parameter(group=GRID)] = None,
     tolerance: Annotated[float, Parameter(group=STATISTICS)] = 3e-4,
     reading: DataOptions = DataOptions(),  # noqa: B008 - frozen
     output: Output = Output(),  # noqa: B008
@@ -65,6 +68,12 @@ def compare(
         whitened:S, patch-centered:HxW, highpass:STD.
     objective
         What is learned.
+    features
+        Such as relu:2048; see docs/howto/lift.md.
+    ridge
+        With features, relative weight decay (0.1).
+    draws
+        With features, noisy copies at most (1).
     tolerance
         Error of r2 accepted for speed where K is far below D; 0: none.
     """
@@ -76,6 +85,9 @@ def compare(
         max_latent_dim=max_latent_dim,
         target=target,
         objective=objective,
+        features=features,
+        ridge=ridge,
+        draws=draws,
         tolerance=tolerance,
         out=output.out,
         **reading.keywords(),
@@ -128,7 +140,10 @@ def without_noise(result: "xarray.Dataset") -> list[dict[str, Any]]:
 
 def _print(result: "xarray.Dataset", places: "list[Place]") -> None:
     print(headline(result))
-    if learned := result.attrs.get("objective") or result.attrs.get("target"):
+    learned = result.attrs.get("objective") or result.attrs.get("target")
+    if "lift" in result.attrs:
+        print(", ".join(filter(None, [through(result), learned])))
+    elif learned:
         print(f"{learned}; no noise is PCA")
     if result.attrs["side"] == "samples":
         print("by samples: no matrix is larger than {samples} x {samples}".format(**result.attrs))

@@ -7,9 +7,17 @@ from cyclopts import Parameter
 
 import reconjax
 from reconjax.cli.compare import without_noise
-from reconjax.cli.options import GRID, DataOptions, LatentDims, Name, Output
+from reconjax.cli.options import GRID, DataOptions, LatentDims, Name, Output, Whole
 from reconjax.cli.options import command as new_command
-from reconjax.cli.tables import facts, headline, like_chance, print_table, say_files, too_few
+from reconjax.cli.tables import (
+    facts,
+    headline,
+    like_chance,
+    print_table,
+    say_files,
+    through,
+    too_few,
+)
 from reconjax.cli.tasks import best_choices, print_best_choices
 from reconjax.storage.files import write_json
 
@@ -40,6 +48,9 @@ def objectives(
     stds: Annotated[list[float] | None, Parameter(group=GRID)] = None,
     target: Annotated[list[str] | None, Parameter(group=GRID)] = None,
     latent_dims: Annotated[LatentDims, Parameter(group=GRID)] = None,
+    features: Annotated[str | None, Parameter(group=GRID)] = None,
+    ridge: Annotated[float | None, Parameter(group=GRID)] = None,
+    draws: Annotated[Whole | None, Parameter(group=GRID)] = None,
     precision: Annotated[Literal["float64", "mixed", "float32"], Parameter(group=GRID)] = "mixed",
     side: Annotated[Literal["auto", "features", "samples"], Parameter(group=GRID)] = "auto",
     reading: DataOptions = DataOptions(),  # noqa: B008 - frozen
@@ -60,6 +71,12 @@ def objectives(
     target
         Tried beside pixels: whitened:S, patch-centered:HxW, highpass:STD (whitened:0.5
         whitened:0.75).
+    features
+        Such as relu:2048; see docs/howto/lift.md.
+    ridge
+        With features, relative weight decay (0.1).
+    draws
+        With features, noisy copies (2).
     precision
         mixed: float32 on the grid.
     side
@@ -76,6 +93,9 @@ def objectives(
         stds=stds,
         target=TARGETS if target is None else target,
         latent_dims=latent_dims,
+        features=features,
+        ridge=ridge,
+        draws=draws,
         precision=precision,
         side=side,
         out=output.out,
@@ -111,6 +131,8 @@ def objectives(
 
 def _print(result: "xarray.Dataset", places: "list[Place]") -> None:
     print(headline(result))
+    if "lift" in result.attrs:
+        print(through(result))
     order = {name: i for i, name in enumerate(dict.fromkeys(result.family.values.tolist()))}
     for bare in without_noise(result):
         latent_dim = bare["latent_dim"]
@@ -134,7 +156,8 @@ def _print(result: "xarray.Dataset", places: "list[Place]") -> None:
         print(why)
     print(
         "r2: share of the label variance that a linear head explains on the training split,\n"
-        "where noise and target were chosen; the first rows reconstruct, and no noise is PCA\n"
+        "where noise and target were chosen; the first rows reconstruct"
+        f"{'' if 'lift' in about else ', and no noise is PCA'}\n"
         f"held-out: on {about['held_out_split']} ({about['held_out_samples']} samples)\n"
         "gain: of the held-out r2 over that without noise; ±: its standard error over"
         f" {about['folds']} folds\n"

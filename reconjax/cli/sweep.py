@@ -28,6 +28,7 @@ from reconjax.cli.tables import (
     print_table,
     say_files,
     several_processes,
+    through,
     too_few,
 )
 from reconjax.cli.tasks import best_by_task, print_best_by_task
@@ -301,7 +302,7 @@ def _print(result: "xarray.Dataset", rows: list[dict[str, Any]]) -> None:
     masks = "patch" in result.dims
     print(headline(result))
     learned = about.get("objective") or about.get("target")
-    lifted = f"{about['lift']} ({about['lifted']} features)" if "lift" in about else None
+    lifted = through(result) if "lift" in about else None
     words = [f"{about['noise']} noise", lifted, learned, f"{about['readout']} read-out"]
     print(", ".join(filter(None, [*words, about["precision"]])))
     if about["side"] == "samples":

@@ -58,6 +58,15 @@ def headline(result: "xarray.Dataset", labels: str | None = None) -> str:
     return text + (labels or about["targets"]) + (f"; {shape_text(shape)}" if shape else "")
 
 
+def through(result: "xarray.Dataset") -> str:
+    """The features of a lifted study; of one ridge, also what the noise drawn may do."""
+    text = "{lift} ({lifted} features)".format(**result.attrs)
+    if "ridge" not in result.attrs:
+        return text
+    error = float(result.error.max())
+    return f"{text}, ridge {result.attrs['ridge']:g}, Monte Carlo error up to {error:.0e}"
+
+
 def facts(result: "xarray.Dataset") -> dict[str, Any]:
     """What every JSON result says of the data."""
     return {

@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from reconjax.lift.moments import Covariances
+from reconjax.linalg.leading import leading_eigh
 from reconjax.linalg.precision import highest
 from reconjax.linalg.products import gram
 from reconjax.linalg.whitening import Whitening, whiten
@@ -43,6 +45,48 @@ class Clean(NamedTuple):
     aim_variance: Array | None
 
 
+class Form(NamedTuple):
+    """What of a problem is known as it is compiled.
+
+    Attributes:
+      embedding: whether joint embedding is learned.
+      supervised: whether the labels count, λ < inf.
+      clean: whether the head is fitted on φ(x), not on φ(x').
+      low: whether all eigenvectors are found in float32.
+      few: whether only so many leading ones are found as are needed.
+    """
+
+    embedding: bool
+    supervised: bool
+    clean: bool
+    low: bool
+    few: bool
+
+
+class Posed(NamedTuple):
+    """One problem.
+
+    Attributes:
+      covariances: of noisy features.
+      aimed: (m, T) E[φ(x') tᵀ] of a target t; None for x itself and for joint embedding.
+      mean: (m,) of the features that are read out.
+      clean: what is known of clean features.
+      data: moments of the data themselves.
+      test: the test split, or None.
+      ridge: relative.
+      weight: λ.
+    """
+
+    covariances: Covariances
+    aimed: Array | None
+    mean: Array
+    clean: Clean
+    data: Moments
+    test: HeldOut | None
+    ridge: Array
+    weight: Array
+
+
 class Curves(NamedTuple):
     """What is solved for: the optimum, its encoder and decoder, and the curves of the losses."""
 
@@ -51,102 +95,89 @@ class Curves(NamedTuple):
     agreement: Array | None
 
 
-@functools.partial(jax.jit, static_argnames=("embedding", "supervised", "clean", "low", "leading"))
+@jax.jit
 @highest
-def solved(
-    covariances: Covariances,
-    mean: Array,
-    facts: Clean,
-    data: Moments,
-    test: HeldOut | None,
-    ridge: Array,
-    weight: Array,
-    *,
-    embedding: bool,
-    supervised: bool,
-    clean: bool,
-    low: bool,
-    leading: int,
-) -> Curves:
-    """The full problem, by one whitening and one eigendecomposition."""
-    whitening, decay = _whitening(covariances, ridge)
-    told = _told(covariances, facts, supervised)
+def aimed(covariances: Covariances, aim: Array) -> Array:
+    """(m, T) E[φ(x') tᵀ] of the target t = Aᵀ x."""
+    return covariances.inputs @ aim
+
+
+@functools.partial(jax.jit, static_argnames=("form", "leading", "beside"))
+@highest
+def solved(posed: Posed, form: Form, leading: int, beside: int) -> Curves:
+    """The full problem, by one whitening and one eigendecomposition.
+
+    Its first `leading` directions are wanted; `beside` more need not be as exact.
+    """
+    covariances = posed.covariances
+    whitening, decay = _whitening(covariances, posed.ridge)
+    told = [covariances.inputs]
+    if posed.aimed is not None:
+        told.append(posed.aimed)
+    if form.supervised:
+        told.append(covariances.labels)
     along = [whitening.apply(part) for part in told]
     size, columns = whitening.factor.shape[0], sum(part.shape[1] for part in told)
-    inside = jnp.eye(size, dtype=decay.dtype)
-    if not embedding and columns < size:
-        # Nothing but the span of F matters: a basis of it, and F there.
-        inside, upper = jnp.linalg.qr(jnp.concatenate(along, axis=1))
-        along, start = [], 0
-        for part in told:
-            along.append(upper[:, start : start + part.shape[1]])
-            start += part.shape[1]
-    basis = whitening.transposed(inside)
     pairs = None
-    if embedding:
+    if form.embedding:
         assert covariances.pairs is not None
         pairs = whitening.apply(whitening.apply(covariances.pairs).T)
-    return _curves(
-        basis, along, pairs, decay, covariances, mean, facts, data, test, weight,
-        supervised=supervised, clean=clean, low=low, leading=leading,
-    )  # fmt: skip
+    inside = None
+    if form.few:
+        alpha, weight = weights(posed.weight, decay.dtype)
+        objective = along[0 if posed.aimed is None else 1]
+        matrix = weight * (gram(objective.T) if pairs is None else (pairs + pairs.T) / 2)
+        if form.supervised:
+            matrix = matrix + alpha * gram(along[-1].T)
+        inside = leading_eigh(matrix, leading)[1][:, : leading + beside]
+        along = [inside.T @ part for part in along]
+        pairs = None if pairs is None else inside.T @ pairs @ inside
+    elif not form.embedding and columns < size:
+        # Nothing but the span of F matters: a basis of it, and F there.
+        inside, upper = jnp.linalg.qr(jnp.concatenate(along, axis=1))
+        along = jnp.split(upper, np.cumsum([part.shape[1] for part in told])[:-1], axis=1)
+    basis = whitening.transposed(jnp.eye(size, dtype=decay.dtype) if inside is None else inside)
+    return _curves(basis, along, pairs, decay, posed, form, leading + beside)
 
 
-@functools.partial(jax.jit, static_argnames=("embedding", "supervised", "clean", "low", "leading"))
+@functools.partial(jax.jit, static_argnames=("form", "leading"))
 @highest
 def changed(
-    covariances: Covariances,
-    change: Covariances,
-    encoder: Array,
-    mean: Array,
-    facts: Clean,
-    data: Moments,
-    test: HeldOut | None,
-    ridge: Array,
-    weight: Array,
-    *,
-    embedding: bool,
-    supervised: bool,
-    clean: bool,
-    low: bool,
-    leading: int,
+    posed: Posed, change: Covariances, sign: Array, encoder: Array, form: Form, leading: int
 ) -> Curves:
     """The problem of covariances that are off by their error, in a subspace.
 
     It is that of the encoder's directions after a few steps of the power iteration with the changed
     covariances: the encoder is nearly right, so they soon are.
     """
-    moved = jax.tree.map(jnp.add, covariances, change)
-    whitening, decay = _whitening(moved, ridge)
-    told = _told(moved, facts, supervised)
-    alpha, share = weights(weight, decay.dtype)
-    directions = encoder.astype(decay.dtype)
+    moved = jax.tree.map(lambda part, off: part + sign * off, posed.covariances, change)
+    whitening, decay = _whitening(moved, posed.ridge)
+    alpha, weight = weights(posed.weight, decay.dtype)
+    aim, directions = posed.clean.aim, encoder.astype(decay.dtype)
     for _ in range(STEPS):
-        if embedding:
-            assert moved.pairs is not None
+        if form.embedding:
             objective = moved.pairs @ directions
         else:
-            predicted = told[0] if facts.aim is None else told[1]
-            objective = predicted @ (predicted.T @ directions)
+            told = moved.inputs.T @ directions
+            objective = moved.inputs @ (told if aim is None else aim @ (aim.T @ told))
         # For λ = 0, the limit's directions: all that the solution has.
-        image = jnp.where(share > 0, share, 1.0) * objective
-        if supervised:
-            image = image + alpha * (told[-1] @ (told[-1].T @ directions))
+        image = jnp.where(weight > 0, weight, 1.0) * objective
+        if form.supervised:
+            image = image + alpha * (moved.labels @ (moved.labels.T @ directions))
         directions = whitening.solve(image)
         length = jnp.linalg.norm(directions, axis=0)
         directions = directions / jnp.where(length > 0, length, 1.0)
     ridged = moved.second @ directions + decay * directions
-    small = whiten(_symmetric(directions, ridged))
-    basis = small.apply(directions.T).T
-    along = [basis.T @ part for part in told]
-    pairs = None
-    if embedding:
-        assert moved.pairs is not None
-        pairs = basis.T @ moved.pairs @ basis
-    return _curves(
-        basis, along, pairs, decay, moved, mean, facts, data, test, weight,
-        supervised=supervised, clean=clean, low=low, leading=leading,
-    )  # fmt: skip
+    basis = whiten(_symmetric(directions, ridged)).apply(directions.T).T
+    along = [basis.T @ moved.inputs]
+    if aim is not None:
+        along.append(along[0] @ aim)
+    if form.supervised:
+        along.append(basis.T @ moved.labels)
+    pairs = basis.T @ moved.pairs @ basis if form.embedding else None
+    # In the precision of the moments, which costs nothing here.
+    there, form = posed._replace(covariances=moved), form._replace(low=False)
+    return _curves(basis, along, pairs, decay, there, form, leading)
 
 
 def _symmetric(left: Array, right: Array) -> Array:
@@ -162,43 +193,33 @@ def _whitening(covariances: Covariances, ridge: Array) -> tuple[Whitening, Array
     return whiten(second + decay * jnp.eye(second.shape[0], dtype=second.dtype)), decay
 
 
-def _told(covariances: Covariances, facts: Clean, supervised: bool) -> list[Array]:
-    """What F is made of: x, the target where it is another, the labels where they count."""
-    told = [covariances.inputs]
-    if facts.aim is not None:
-        told.append(covariances.inputs @ facts.aim)
-    return [*told, covariances.labels] if supervised else told
-
-
 def _curves(
     basis: Array,
     along: list[Array],
     pairs: Array | None,
     decay: Array,
-    covariances: Covariances,
-    mean: Array,
-    facts: Clean,
-    data: Moments,
-    test: HeldOut | None,
-    weight: Array,
-    *,
-    supervised: bool,
-    clean: bool,
-    low: bool,
+    posed: Posed,
+    form: Form,
     leading: int,
 ) -> Curves:
     """The optimum in whitened coordinates z = Tᵀ φ, T = basis (m, R).
 
     Args:
       basis: T, with Tᵀ G T = I on the range.
-      along: Tᵀ F of what F is made of, as in `_told`.
+      along: Tᵀ F of what F is made of: x, the target where it is another, the labels where they
+        count.
       pairs: (R, R) Tᵀ E[φ φᵀ] T of two draws, for joint embedding.
       decay: ρ.
+      posed: the problem, like `form` and `leading`.
+      form: see `posed`.
+      leading: see `posed`.
     """
+    facts, data, test = posed.clean, posed.data, posed.test
+    low = form.low and not form.few
     dtype = jnp.dtype(jnp.float32) if low else basis.dtype
     epsilon = float(jnp.finfo(dtype).eps)
     exists = jnp.sum(basis**2, axis=0) > 0
-    if clean:
+    if form.clean:
         root = facts.root.astype(dtype) @ basis.astype(dtype)
         labels, values = facts.labels, facts.values
         floor = (8 * epsilon) ** 2 * values[0] * jnp.sum(basis**2, axis=0)
@@ -206,12 +227,14 @@ def _curves(
     else:
         # Of what is not the ridge's: Tᵀ Cov φ(x') T = I - ρ Tᵀ T.
         within = jnp.diag(exists.astype(basis.dtype)) - decay * gram(basis)
-        root, labels, values = factored(within, basis.T @ covariances.labels)
+        root, labels, values = factored(within, basis.T @ posed.covariances.labels)
         floor, count = None, jnp.sum(values > 0, dtype=jnp.int32)
     inputs = along[0]
-    aimed = along[1] if facts.aim is not None else None
-    predicted = pairs if aimed is None else gram(aimed.T.astype(dtype))
-    moved_labels = along[-1].T if supervised else jnp.zeros((data.targets, basis.shape[1]), dtype)
+    target = along[1] if facts.aim is not None else None
+    predicted = pairs if target is None else gram(target.T.astype(dtype))
+    moved_labels = (
+        along[-1].T if form.supervised else jnp.zeros((data.targets, basis.shape[1]), dtype)
+    )
     size = math.sqrt(basis.shape[1])
     whitened = Whitened(
         inputs=gram(inputs.T.astype(dtype)),
@@ -233,13 +256,13 @@ def _curves(
         whitened = jax.tree.map(
             lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, whitened
         )
-    best = optimum(whitened, weight, True, leading)
+    best = optimum(whitened, posed.weight, True, leading)
     best = jax.tree.map(
         lambda a: a.astype(basis.dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, best
     )
     encoder = basis @ best.rotation
     solution = _without_decay(
-        best, encoder, decay, inputs, aimed, pairs, facts.aim_variance, data, mean
+        best, encoder, decay, inputs, target, pairs, facts.aim_variance, data, posed.mean
     )
     if test is None:
         return Curves(solution, None, None)
@@ -262,7 +285,7 @@ def _without_decay(
     encoder: Array,
     decay: Array,
     inputs: Array,
-    aimed: Array | None,
+    target: Array | None,
     pairs: Array | None,
     variance: Array | None,
     data: Moments,
@@ -278,9 +301,9 @@ def _without_decay(
     if pairs is not None:
         distance = jnp.diagonal(own) - jnp.sum(best.rotation * (pairs @ best.rotation), axis=0)
         target_loss = 2 * jnp.cumsum(distance)
-    elif aimed is not None:
+    elif target is not None:
         assert variance is not None
-        other = best.rotation.T @ aimed
+        other = best.rotation.T @ target
         target_loss = nested_loss(other, other, own, variance)
     best = best._replace(
         reconstruction_loss=nested_loss(decoder, decoder, own, total), target_loss=target_loss

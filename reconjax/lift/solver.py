@@ -9,25 +9,26 @@ has the generalized eigenvectors of (F Fᵀ, G): weight decay on the maps from f
 stands for what keeps a trained encoder from using every feature. The ridge is relative: ρ is its
 share of the mean of diag Cov φ(x'). Losses are reported without the decay's share.
 
-All that a path of ridges needs is found once: the moments, and the factor of the clean features. Of
-each ridge there is one Cholesky factor, and one eigendecomposition, of (D + C) x (D + C) where that
-is less than m x m.
+All that a path of ridges needs is found once: the moments, the target's among them, and the factor
+of the clean features. Of each ridge there is one Cholesky factor: an eigendecomposition of G would
+serve all ridges, but costs several of them. Then there are the leading eigenvectors, where K is far
+below m; else all, of (D + C) x (D + C) where that is less than m x m.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from reconjax.lift.moments import LiftedMoments, exact_moments
-from reconjax.lift.reduced import Clean, changed, solved
+from reconjax.lift.reduced import Clean, Form, Posed, aimed, changed, solved
 from reconjax.lift.seen import Lift, linear_lift, of_clean
 from reconjax.linalg.eigen import inverse_root
+from reconjax.linalg.leading import leading_pays
 from reconjax.noise import Noise
 from reconjax.summary.moments import Moments
 from reconjax.theory.checks import check_latent_dim, check_readout, check_weight
@@ -229,31 +230,37 @@ def solve_lifted(
         check_latent_dim(latent_dim, most)
     leading = most if latent_dim is None else int(latent_dim)
     clean = _clean(lift, target)
-    weight = jnp.asarray(reconstruction_weight, float)
-    options: dict[str, Any] = {
-        "embedding": embedding,
-        "supervised": supervised,
-        "clean": readout == "clean",
-        "low": precision == "mixed",
-    }
-    test = lift.held_out if readout == "clean" else None
-    mean = lift.clean.mean_x if readout == "clean" else moments.mean
-    kept = min(leading + BESIDE, most)  # always: one compilation serves with noise and without
+    size = lift.size if embedding else most
+    form = Form(
+        embedding=embedding,
+        supervised=supervised,
+        clean=readout == "clean",
+        low=precision == "mixed",
+        # The limit λ → 0 orders what no single matrix does.
+        few=leading_pays(leading, size) and bool(jnp.asarray(reconstruction_weight) > 0),
+    )
+    posed = Posed(
+        covariances=moments.covariances,
+        aimed=None if clean.aim is None else aimed(moments.covariances, clean.aim),
+        mean=lift.clean.mean_x if form.clean else moments.mean,
+        clean=clean,
+        data=lift.moments,
+        test=lift.held_out if form.clean else None,
+        ridge=jnp.zeros(()),
+        weight=jnp.asarray(reconstruction_weight, float),
+    )
+    # Always: one compilation serves with noise and without.
+    beside = min(BESIDE, most - leading)
     path = []
     for ridge in ridges:
-        given = mean, clean, lift.moments, test, jnp.asarray(ridge, float), weight
-        curves = solved(moments.covariances, *given, leading=kept, **options)
-        error, test_error = jnp.zeros(leading), None if test is None else jnp.zeros(leading)
+        posed = posed._replace(ridge=jnp.asarray(ridge, float))
+        curves = solved(posed, form, leading, beside)
+        error = jnp.zeros(leading)
+        test_error = None if posed.test is None else jnp.zeros(leading)
         if moments.apart is not None:
+            encoder = curves.solution.encoder
             others = [
-                changed(
-                    moments.covariances,
-                    jax.tree.map(lambda part, sign=sign: sign * part, moments.apart),
-                    curves.solution.encoder,
-                    *given,
-                    leading=leading,
-                    **options,
-                )
+                changed(posed, moments.apart, jnp.asarray(sign), encoder, form, leading)
                 for sign in (1.0, -1.0)
             ]
             error = _spread(curves.solution.r2[:leading], *(each.solution.r2 for each in others))

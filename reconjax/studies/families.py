@@ -15,13 +15,16 @@ from reconjax.data.targets import strata
 from reconjax.evidence import comparison
 from reconjax.evidence.comparison import Comparison
 from reconjax.evidence.places import Place, best_strengths, gains
+from reconjax.lift import FeatureMap
 from reconjax.linalg.precision import in_float64
 from reconjax.noise.families import Family, check_names
 from reconjax.noise.families import families as suitable_families
 from reconjax.storage.files import output_folder
 from reconjax.storage.parts import Parts, fingerprint
-from reconjax.studies.axes import names_of_target, predicted
+from reconjax.studies import lifted_points
+from reconjax.studies.axes import check_unused, names_of_target, predicted
 from reconjax.studies.labeled import labeled, save
+from reconjax.studies.lifted import features_size, fingerprints, posed, settings_of
 from reconjax.studies.reading import Reading
 from reconjax.studies.sample_side import sample_side
 from reconjax.studies.source import Source
@@ -52,6 +55,9 @@ def compare(
     max_latent_dim: int | None = None,
     target: str | Target = "pixels",
     objective: str = "reconstruction",
+    features: str | FeatureMap | None = None,
+    ridge: float | None = None,
+    draws: int | None = None,
     tolerance: float = 3e-4,
     out: str | os.PathLike[str] | None = None,
     **reading: Unpack[Reading],
@@ -71,8 +77,12 @@ def compare(
       max_latent_dim: instead of them, 4, 16, 64, ... up to this K; 64 by default.
       target: what is predicted under noise, as in `sweep`; no noise is PCA whatever it is.
       objective: as in `sweep`.
+      features: fixed features on which the encoder is linear, as in `sweep`; no noise is then
+        reconstruction through them.
+      ridge: with features, the weight decay, as one of `sweep`.
+      draws: with features, as in `sweep`.
       tolerance: the error of `r2` that may be estimated for solving in a subspace where K is far
-        below D, for several times the speed; 0: never.
+        below D, for several times the speed; 0: never. With features, as in `sweep`.
       out: a folder, in which `compare.nc` is written. Finished families are kept in it until then:
         a comparison that was interrupted goes on after them.
       **reading: see `reconjax.studies.Reading`.
@@ -109,14 +119,29 @@ def compare(
     for latent_dim in (*(latent_dims or ()), 1 if max_latent_dim is None else max_latent_dim):
         check_latent_dim(latent_dim, source.features)  # the rank is known later
     wanted = predicted(source, target, objective, None)
+    if features is None:
+        check_unused("inputs as they are", ridge=ridge, draws=draws)
     needed = DENSE_MATRICES * 8 * source.features**2
-    by_samples = source.by_samples and needed > source.memory()
-    if not by_samples:
+    by_samples = features is None and source.by_samples and needed > source.memory()
+    if features is None and not by_samples:
         source.check_memory(needed, "a comparison")
     folder = None if out is None else output_folder(out)
     facts: Moments | Spectrum
-    held_out, samples = None, None
-    if by_samples:
+    held_out, samples, lifted = None, None, None
+    if features is not None:
+        lifted_points.check_one_task(source)
+        size = features_size(source, features)
+        dims = _latent_dims(latent_dims, max_latent_dim, min(source.features, size))
+        ridges = None if ridge is None else [ridge]
+        posing: dict[str, Any] = {
+            "readout": "clean",
+            "precision": "mixed",
+            "tolerance": tolerance,
+            "draws": draws,
+        }
+        lifted = posed(source, features, ridges, [[]], [np.inf], dims, wanted, **posing)
+        facts = lifted.lift.moments
+    elif by_samples:
         samples = sample_side(source, 1, clean=True)
         facts = principal = samples.spectrum
     else:
@@ -127,29 +152,38 @@ def compare(
     tried = suitable_families(shape, facts, families)
     if not tried:
         raise ValueError("families: none; at least one is needed")
-    rank = int(principal.rank)
-    dims = _latent_dims(latent_dims, max_latent_dim, rank)
-    for latent_dim in dims:
-        check_latent_dim(latent_dim, rank)
+    if lifted is None:
+        rank = int(principal.rank)
+        dims = _latent_dims(latent_dims, max_latent_dim, rank)
+        for latent_dim in dims:
+            check_latent_dim(latent_dim, rank)
     learned = names_of_target(target, objective)
     settings = {"families": families, "latent_dims": dims, "tolerance": tolerance, **learned}
+    if lifted is not None and features is not None:
+        settings |= settings_of(lifted, features)
     rays = with_a_form(source, tried, families is not None) if by_samples else []
     parts = None
     if folder is not None:
         texts = [family.texts for family in tried]
-        known = {"data": fingerprint(facts if samples is None else samples)}
+        known: dict[str, Any] = {"data": fingerprint(facts if samples is None else samples)}
         if held_out is not None:
             known["test split"] = fingerprint(held_out)
+        if lifted is not None:
+            known = fingerprints(lifted)
         parts = Parts(folder, {**settings, **known, "families": texts})
-    if samples is not None:
+    if lifted is not None:
+        solved = lifted_points.compared(source, lifted, tried, parts, _name)
+        rank = solved.rank
+    elif samples is not None:
         solved = compared(source, samples, rays, dims, wanted, parts, _name)
     else:
         assert isinstance(facts, Moments)
         assert held_out is not None
         given = source, facts, held_out, principal, tried, dims, tolerance, wanted, parts
         solved = _solved(*given)
-    chance = chance_curves(facts, rank, solved.latent_dim, source.rows(facts))[1]
-    solved = solved._replace(chance=chance)
+    if lifted is None:
+        chance = chance_curves(facts, rank, solved.latent_dim, source.rows(facts))[1]
+        solved = solved._replace(chance=chance)
     result = labeled(
         "compare",
         source,
@@ -165,6 +199,7 @@ def compare(
             "folds": solved.agreement.shape[-1],
             "noises": len(solved.noise),
             **learned,
+            **({} if lifted is None else lifted_points.about(lifted, settings)),
         },
         settings,
     )

@@ -89,10 +89,7 @@ def posed(
     least = 2 if target is not None and target.embedding else 1
     check_whole("draws", draws, least)
     dtype = jnp.dtype(jnp.result_type(float) if precision == "float64" else jnp.float32)
-    shape = (source.features,) if source.dataset is None else source.dataset.example_shape
-    made = parse_features(features, shape, seed=source.seed) if isinstance(features, str) else None
-    size = check_features(features if made is None else made, source.features)
-    exact = made is not None and made.text == "identity"
+    size, exact = features_size(source, features), features == "identity"
     if source.given is not None and not exact:
         raise ValueError(f"features: {features!r}; of moments alone 'identity' is allowed")
     kept = [float(r) for r in np.atleast_1d(np.asarray(RIDGES if ridges is None else ridges))]
@@ -111,11 +108,9 @@ def posed(
     if exact:
         seen = linear_lift(moments, source.held_out(moments))
     else:
-        if made is not None:
-            # Inputs of deviation 1, by all of their values together.
-            unit = float(np.sqrt(np.mean(np.diagonal(np.asarray(moments.second_moment)))))
-            made = parse_features(str(features), shape, unit=unit, seed=source.seed)
-        seen = _seen(source, made or features, moments, dtype)
+        # Inputs of deviation 1, by all of their values together.
+        unit = float(np.sqrt(np.mean(np.diagonal(np.asarray(moments.second_moment)))))
+        seen = _seen(source, _parsed(source, features, unit), moments, dtype)
     local = jax.local_devices()
     options = {
         "readout": readout,
@@ -129,6 +124,22 @@ def posed(
     return LiftProblem(seen, noises, kept, weights, latent_dims, target, options)
 
 
+def features_size(source: Source, features: str | FeatureMap) -> int:
+    """M of features for these data.
+
+    Raises:
+      ValueError: features that are unknown or of other inputs.
+    """
+    return check_features(_parsed(source, features), source.features)
+
+
+def _parsed(source: Source, features: str | FeatureMap, unit: float = 1.0) -> FeatureMap:
+    if not isinstance(features, str):
+        return features
+    shape = (source.features,) if source.dataset is None else source.dataset.example_shape
+    return parse_features(features, shape, unit=unit, seed=source.seed)
+
+
 def sweep_of(
     source: Source,
     problem: LiftProblem,
@@ -137,7 +148,7 @@ def sweep_of(
     folder: Path | None,
 ) -> xarray.Dataset:
     """The whole study: every noise solved and kept, then labeled and written."""
-    parts = None if folder is None else Parts(folder, {**settings, **_fingerprints(problem)})
+    parts = None if folder is None else Parts(folder, {**settings, **fingerprints(problem)})
     result = _labeled(source, problem, axes, *_solved(source, problem, parts), settings)
     if folder is not None and parts is not None:
         arrays = {str(name): np.asarray(values) for name, values in result.variables.items()}
@@ -164,12 +175,10 @@ def _solved(
     with source.progress("noises", len(wanted)) as count:
         for name, noise in wanted.items():
             if not done.has([name]):
-                point = None if noise is None else noise.ray()
-                still = noise is None or (point is not None and float(point.share) == 0)
-                if still and NO_NOISE in done.arrays:
+                if is_none(noise) and NO_NOISE in done.arrays:
                     done.keep(name, done.arrays[NO_NOISE])
                 else:
-                    done.keep(name, _solve(problem, None if still else noise))
+                    done.keep(name, solve_one(problem, None if is_none(noise) else noise))
             count(1)
     rows = {
         (p, r): done.arrays[f"noise-{p}-{r}"]
@@ -206,8 +215,7 @@ def _labeled(
             variables[f"{name}_without"] = (names[: array.ndim], array)
     moments = problem.lift.moments
     samples = float(moments.samples)
-    chance = np.minimum(problem.dims / (samples - 1), 1.0)
-    variables["r2_chance"] = (["latent_dim"], chance)
+    variables["r2_chance"] = (["latent_dim"], chance(problem))
     rank = int(max(curves["rank"].max(), without["rank"].max()))
     folds = curves["agreement"].shape[-1] if "agreement" in curves else 0
     facts = {
@@ -231,14 +239,25 @@ def _labeled(
     return labeled("sweep", source, variables, coordinates, facts, settings)
 
 
-def _fingerprints(problem: LiftProblem) -> dict[str, Any]:
+def fingerprints(problem: LiftProblem) -> dict[str, Any]:
     """The data, for those who go on with finished noises."""
     seen = problem.lift
     test = None if seen.held_out is None else fingerprint(seen.held_out)
     return {"data": fingerprint((seen.moments, seen.clean)), "test split": test}
 
 
-def _solve(problem: LiftProblem, noise: Noise | None) -> Arrays:
+def is_none(noise: Noise | None) -> bool:
+    """Whether it is none, or of no strength."""
+    point = None if noise is None else noise.ray()
+    return noise is None or (point is not None and float(point.share) == 0)
+
+
+def chance(problem: LiftProblem) -> np.ndarray:
+    """(Kn,) r2 of permuted labels."""
+    return np.minimum(problem.dims / (float(problem.lift.moments.samples) - 1), 1.0)
+
+
+def solve_one(problem: LiftProblem, noise: Noise | None) -> Arrays:
     """One noise: (ridge, weight, K, ...) of every curve."""
     moments, solutions = solve_noise(
         problem.lift,
@@ -248,6 +267,11 @@ def _solve(problem: LiftProblem, noise: Noise | None) -> Arrays:
         target=problem.target,
         **problem.options,
     )
+    return {**curves_of(problem, solutions), "draws": np.asarray(moments.draws)}
+
+
+def curves_of(problem: LiftProblem, solutions: Sequence[Sequence[LiftedSolution]]) -> Arrays:
+    """(ridge, weight, K, ...) of every curve, of the solutions of each λ and ridge."""
     at = problem.dims - 1
     by_ridge = list(zip(*solutions, strict=True))
 
@@ -264,7 +288,6 @@ def _solve(problem: LiftProblem, noise: Noise | None) -> Arrays:
     if one.held_out is not None:
         for name in ("held_out", "held_out_error", "agreement"):
             arrays[name] = stacked(lambda s, name=name: getattr(s, name))
-    arrays["draws"] = np.asarray(moments.draws)
     arrays["rank"] = np.asarray(max(int(s.solution.rank) for path in solutions for s in path))
     return arrays
 

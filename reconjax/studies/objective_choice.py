@@ -11,14 +11,18 @@ import xarray
 from reconjax.data import Dataset
 from reconjax.evidence.comparison import Comparison
 from reconjax.grid.sweep import PRECISIONS
+from reconjax.lift import FeatureMap
 from reconjax.linalg.precision import in_float64
 from reconjax.noise.groups import cut_at_edges
 from reconjax.storage.files import output_folder
 from reconjax.storage.parts import Parts
-from reconjax.studies.axes import Patch, latent_dims_axis, noise_grid, predicted
+from reconjax.studies import lifted_points
+from reconjax.studies.axes import Patch, check_unused, latent_dims_axis, noise_grid, predicted
 from reconjax.studies.families import comparison_variables, with_test_split
 from reconjax.studies.labeled import labeled, save
-from reconjax.studies.rays import Arrays, GridProblem, GridSolution, posed, solve
+from reconjax.studies.lifted import features_size, fingerprints, settings_of
+from reconjax.studies.lifted import posed as posed_lift
+from reconjax.studies.rays import Arrays, GridSolution, posed, solve
 from reconjax.studies.reading import Reading
 from reconjax.studies.sample_side import Side, solved_by_samples
 from reconjax.studies.source import Source
@@ -51,6 +55,9 @@ def objectives(
     stds: Sequence[float] | None = None,
     target: Sequence[str] = TARGETS,
     latent_dims: Sequence[int] | None = None,
+    features: str | FeatureMap | None = None,
+    ridge: float | None = None,
+    draws: int | None = None,
     precision: str = "mixed",
     side: Side = "auto",
     out: str | os.PathLike[str] | None = None,
@@ -71,6 +78,11 @@ def objectives(
       stds: see `noise`.
       target: what is tried in place of pixels, as in `sweep`.
       latent_dims: K; 1, 2, 4, ... 256 by default, as far as the rank goes.
+      features: fixed features on which the encoder is linear, as in `sweep`; no noise is then
+        reconstruction through them.
+      ridge: with features, the weight decay, as one of `sweep`.
+      draws: with features, noisy copies of every example, which serve all targets and joint
+        embedding: two by default.
       precision: as in `sweep`, like `side`.
       side: see `precision`.
       out: a folder, in which the result is written. Every finished patch shape is kept there: a
@@ -109,41 +121,70 @@ def objectives(
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r}; one of {', '.join(PRECISIONS)}")
     most = min(LARGEST, source.features)
+    if features is None:
+        check_unused("inputs as they are", ridge=ridge, draws=draws)
+    else:
+        check_unused("features", side=side if side == "samples" else None)
+        lifted_points.check_one_task(source)
+        most = min(most, features_size(source, features))
     dims = latent_dims_axis(latent_dims, None, source.features)
     dims = [2**i for i in range(most.bit_length()) if 2**i <= most] if dims is None else dims
-    options: dict[str, Any] = {
-        "tasks": source.tasks,
-        "reconstruction_weights": [math.inf],
-        "latent_dims": dims,
-        "readout": "clean",
-        "precision": precision,
-        "tolerance": 0.0,
-        "batch_size": 1,
-    }
     folder = None if out is None else output_folder(out)
-    by_samples = solved_by_samples(source, side, "clean", None)
-    problem = posed(source, noises, options, (*wanted, views), by_samples)
-    settings = {
+    settings: dict[str, Any] = {
         "noise": noise,
         **{name: values.tolist() for name, values in axes.items()},
         "target": list(target),
         "latent_dims": dims,
         "precision": precision,
-        "side": "samples" if by_samples else "features",
     }
-    parts = None
-    if folder is not None:
-        parts = Parts(folder, {"study": "objectives", **settings, **problem.fingerprints()})
-    pixels, *others, embedded = solve(problem, parts)
+    targets = (*wanted, views)
+    if features is None:
+        by_samples = solved_by_samples(source, side, "clean", None)
+        settings["side"] = "samples" if by_samples else "features"
+        options: dict[str, Any] = {
+            "tasks": source.tasks,
+            "reconstruction_weights": [math.inf],
+            "latent_dims": dims,
+            "readout": "clean",
+            "precision": precision,
+            "tolerance": 0.0,
+            "batch_size": 1,
+        }
+        problem = posed(source, noises, options, targets, by_samples)
+        known = problem.fingerprints()
+    else:
+        ridges = None if ridge is None else [ridge]
+        posing: dict[str, Any] = {
+            "readout": "clean",
+            "precision": precision,
+            "tolerance": 0.0,
+            "draws": draws,
+        }
+        lifted = posed_lift(source, features, ridges, noises, [math.inf], dims, views, **posing)
+        settings |= settings_of(lifted, features)
+        known = fingerprints(lifted)
+    parts = None if folder is None else Parts(folder, {"study": "objectives", **settings, **known})
+    if features is None:
+        facts = problem.facts
+        pixels, *others, embedded = solve(problem, parts)
+        reached = pixels.curves["latent_dim"], int(pixels.curves["rank"])
+        chance = chance_curves(facts, reached[1], reached[0], source.rows(facts))[1]
+        everything, by_task = _of_all(facts, source.tasks)
+        about = {}
+    else:
+        facts = lifted.lift.moments
+        pixels, *others, embedded = lifted_points.solved(source, lifted, targets, parts)
+        chance = lifted_points.chance(lifted)
+        everything, by_task = lifted_points.all_features(lifted), None
+        about = lifted_points.about(lifted, settings)
     names = _names(noise, axes, dataset.example_shape)
     tried = [_points(pixels, NOISE, names), _points(pixels, TARGET, names)]
     for text, solution in zip(target, others, strict=True):
         tried.append(_points(solution, TARGET, [f"{name} {text}" for name in names]))
     noisy = np.tile(strengths > 0, len(noises))
     tried.append(_points(embedded, EMBEDDING, names, noisy))
-    comparison = _together(pixels, tried, problem)
+    comparison = _together(pixels, tried, chance)
     variables = comparison_variables(comparison)
-    of_all, by_task = _of_all(problem.facts, source.tasks)
     if by_task is not None:
         variables["r2_all_by_task"] = (["task"], by_task)
     result = labeled(
@@ -152,15 +193,16 @@ def objectives(
         variables,
         {"latent_dim": comparison.latent_dim},
         {
-            "samples": int(problem.facts.samples),
+            "samples": int(facts.samples),
             "features": source.features,
             "side": settings["side"],
             "rank": comparison.rank,
-            "r2_all": of_all,
+            "r2_all": everything,
             "held_out_samples": len(dataset.test),
             "held_out_split": split,
             "folds": comparison.agreement.shape[-1],
             "noises": len(set(comparison.noise)),
+            **about,
         },
         settings,
     )
@@ -223,12 +265,12 @@ def _points(
 def _together(
     pixels: GridSolution,
     parts: Sequence[dict[str, Any]],
-    problem: GridProblem,
+    chance: np.ndarray,
 ) -> Comparison:
     """All points, for K up to the rank of the data."""
     dims, rank = pixels.curves["latent_dim"], int(pixels.curves["rank"])
     known = np.flatnonzero(dims <= rank)
-    facts, without = problem.facts, pixels.without
+    without = pixels.without
 
     def joined(name: str) -> np.ndarray:
         return np.concatenate([part[name] for part in parts])[:, known]
@@ -241,6 +283,6 @@ def _together(
         family=sum((part["family"] for part in parts), ()),
         noise=sum((part["noise"] for part in parts), ()),
         **curves,
-        chance=chance_curves(facts, rank, dims, problem.source.rows(facts))[1][known],
+        chance=chance[known],
         rank=rank,
     )

@@ -204,13 +204,13 @@ def solve(problem: GridProblem, parts: Parts | None) -> list[GridSolution]:
     at = 0 if clean is None else clean
     solutions = []
     for index in range(len(problem.targets)):
-        rays = [_of_target(done.arrays[name], index) for name in names]
+        rays = [of_target(done.arrays[name], index) for name in names]
         curves = {
             name: rays[0][name] if name in SHARED else np.concatenate([ray[name] for ray in rays])
             for name in rays[0]
         }
         curves["rank"] = np.max([ray["rank"] for ray in rays])
-        ray = _of_target(done.arrays[NO_NOISE], index) if clean is None else rays[0]
+        ray = of_target(done.arrays[NO_NOISE], index) if clean is None else rays[0]
         without = {name: ray[name][0, at] for name in ray if name not in (*SHARED, "reduced")}
         solutions.append(GridSolution(curves, without))
     if problem.folds is None:
@@ -231,7 +231,7 @@ def solve(problem: GridProblem, parts: Parts | None) -> list[GridSolution]:
     return solutions
 
 
-def _of_target(part: Arrays, index: int) -> Arrays:
+def of_target(part: Arrays, index: int) -> Arrays:
     """What a finished ray has of one target."""
     start = f"{index}-"
     return {name.removeprefix(start): v for name, v in part.items() if name.startswith(start)}

@@ -138,6 +138,21 @@ def test_targets_and_joint_embedding_are_those_of_dense_numpy(lift, lifted, ridg
     np.testing.assert_allclose(solution.solution.target_loss[:most], distance, atol=1e-8)
 
 
+@pytest.mark.parametrize("target", [None, joint_embedding()], ids=["pixels", "embedding"])
+def test_few_directions_of_many_are_those_of_dense_numpy(target):
+    rng, shape = np.random.default_rng(0), (24, 24, 1)
+    x = rng.normal(size=(300, 576)) * 0.98 ** np.arange(576)
+    lift = reconjax.lift.linear_lift(reconjax.moments(x, np.arange(300) % 3))
+    lifted = reconjax.lift.exact_moments(lift.moments, parse_noise("mask:0.5:2x2", shape))
+    few, weight = 6, np.inf if target is None else 1.0
+    (solution,) = reconjax.lift.solve_lifted(
+        lift, lifted, [0.1], reconstruction_weight=weight, target=target, latent_dim=few
+    )
+    dense = Dense(lift, lifted, 0.1, weight, target and "joint embedding")
+    assert solution.solution.encoder.shape == (576, few)
+    checked(solution, dense, few)
+
+
 @pytest.mark.parametrize("ridge", [0.3])
 def test_it_is_the_optimum_that_gradient_descent_finds(lift, lifted, ridge):
     g, labels, inputs, _ = lifted.covariances
