@@ -11,8 +11,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from reconjax.plots import STYLE
+from reconjax.plots.style import COLORS, QUIET
 
-COLORS = {"whitened:0.5": "C0", "whitened:0.75": "C1", "whitening": "C2", "vicreg": "C3"}
+LEARNED = ("whitened:0.5", "whitened:0.75", "whitening", "vicreg")
+COLOR = dict(zip(LEARNED, (COLORS[5], COLORS[0], COLORS[2], COLORS[1]), strict=True))
 MARKERS = {"none": "o", "mask:0.75:4x4": "s", "mask:0.75:1x1": "^"}
 LABELS = {
     "whitened:0.5": "target whitened:0.5",
@@ -41,8 +43,8 @@ def picture(results: Mapping[str, Any]) -> Figure:
         for axes in panels[len(nets) * rows * COLUMNS :]:
             axes.axis("off")
         handles = [
-            dot(COLORS.get(name, "0.4"), LABELS.get(name, name), MARKERS.get(name, "o"))
-            for name in (*COLORS, *MARKERS)
+            dot(COLOR.get(name, QUIET), LABELS.get(name, name), MARKERS.get(name, "o"))
+            for name in (*COLOR, *MARKERS)
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=4)
         figure.suptitle(
@@ -77,7 +79,7 @@ def draw(axes: Axes, title: str, found: Mapping[str, Any]) -> None:
         gain = comparison["difference"]
         axes.errorbar(
             comparison["closed_form"], gain["mean"], 2 * gain["error"], capsize=2, ms=5,
-            color=COLORS[comparison["learned"]], marker=MARKERS[comparison["noise"]],
+            color=COLOR[comparison["learned"]], marker=MARKERS[comparison["noise"]],
         )  # fmt: skip
     if not found["comparisons"]:
         axes.text(0.5, 0.5, "not trained yet", ha="center", transform=axes.transAxes, color="0.5")
