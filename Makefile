@@ -4,6 +4,7 @@
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3 python,\
 	$(shell $(name) -c 'import sys, venv, ensurepip; print("$(name)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
 BIN := .venv/bin
+PYTEST := python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal --max-worker-restart 0
 OUT ?= out/demo
 
 demo: .venv/installed
@@ -16,7 +17,7 @@ demo: .venv/installed
 	$(BIN)/reconjax report digits --out $(OUT)
 
 test: .venv/installed lint
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal --max-worker-restart 0
+	$(BIN)/$(PYTEST)
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -57,7 +58,7 @@ test-versions:
 	$(PYTHON) -m venv out/oldest && out/oldest/bin/pip install --quiet --editable '.[test]' 'jax==0.10.0' 'jaxlib==0.10.0'
 	$(NEWEST) -m venv out/newest && out/newest/bin/pip install --quiet --upgrade --upgrade-strategy eager --editable '.[test]'
 	for each in oldest newest; do \
-		out/$$each/bin/reconjax --version && out/$$each/bin/python -m pytest $(TESTS) || exit 1; \
+		out/$$each/bin/reconjax --version && out/$$each/bin/$(PYTEST) $(TESTS) || exit 1; \
 	done
 
 # Installed again only when the requirements change.
