@@ -317,3 +317,27 @@ def test_targets_of_other_sizes_and_functions_that_are_not_linear_are_refused():
         linear_target(lambda x: x[:3], SIZE)
     with pytest.raises(ValueError, match="target: 'pixels'"):
         rj.problem(moments, None, "pixels")
+
+
+@pytest.mark.parametrize("samples", [400, 40])
+def test_far_below_d_the_leading_features_alone_give_the_same_curves(samples):
+    """Also of a target that three directions tell all of: the others are ordered by variance."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(samples + 30, 64)) @ np.diag(np.geomspace(1, 0.05, 64))
+    x, y = x @ rng.normal(size=(64, 64)), np.arange(samples + 30) % 3
+    moments = rj.moments(x[:-30], y[:-30])
+    test = rj.held_out([rj.moments(x[-30:], y[-30:])] * 2, moments)
+    grid = rj.mask_grid((8, 8, 1), [1, 4], [0, 0.5])
+    few = linear_target(rng.normal(size=(64, 3)))
+    targets = [None, whitened(0.75), few, joint_embedding()]
+    dims = [1, 3, 8]
+    whole = rj.grid.sweep_targets(moments, grid, targets, latent_dims=[*dims, 64], held_out=test)
+    leading = rj.grid.sweep_targets(moments, grid, targets, latent_dims=dims, held_out=test)
+    for one, other in zip(whole, leading, strict=True):
+        for name in ("r2", "reconstruction_loss", "alignment", "held_out", "target_loss"):
+            if getattr(one, name) is not None:
+                np.testing.assert_allclose(
+                    getattr(other, name), getattr(one, name)[..., : len(dims)], atol=1e-8, rtol=1e-8
+                )
+        np.testing.assert_allclose(other.agreement, one.agreement[..., : len(dims), :], atol=1e-8)
+        assert (np.abs(other.r2 - one.r2[..., : len(dims)]) <= other.error + 1e-12).all()
