@@ -94,15 +94,24 @@ class Whitening(NamedTuple):
         return self.transposed(self.apply(matrix))
 
 
+def constant(variances: Array) -> Array:
+    """The variance up to which a feature is a constant, of which rounding left its own square.
+
+    Where the mean of a constant is rounded, centering leaves it of the size of its rounding. In
+    units of variance 1 that would be a feature like any other, and new data may vary along it.
+    """
+    return float(jnp.finfo(variances.dtype).eps) ** 1.75 * jnp.max(variances)
+
+
 def whiten(
-    moment: Array, *, negligible: ArrayLike = 0.0, other_rounding: bool = False
+    moment: Array, *, negligible: ArrayLike | None = None, other_rounding: bool = False
 ) -> Whitening:
     """The whitening of G by its Cholesky factor; where that is nearly singular, by eigenvectors.
 
     Args:
       moment: (m, m) G, symmetric, positive semi-definite.
-      negligible: features of up to this variance are left out. In units in which G has diagonal 1,
-        no other one is too small to be seen.
+      negligible: features of up to this variance are left out; by default that of `constant`. In
+        units in which G has diagonal 1, no other one is too small to be seen.
       other_rounding: with a higher cut-off and a G that is off by rounding, to see what depends on
         them.
 
@@ -116,7 +125,7 @@ def whiten(
       True
     """
     variance = jnp.diagonal(moment)
-    varies = variance > negligible
+    varies = variance > (constant(variance) if negligible is None else negligible)
     unit = jnp.where(varies, jax.lax.rsqrt(jnp.where(varies, variance, 1.0)), 0.0)
     scaled = moment * (unit[:, None] * unit)
     size, epsilon = scaled.shape[0], float(jnp.finfo(scaled.dtype).eps)
@@ -195,9 +204,7 @@ def whitening_vectors(moment: Array) -> tuple[Array, Array]:
     direct, eigenvalues = _whitening_vectors(moment)
     rank = jnp.sum(eigenvalues > 0, dtype=jnp.int32)
     variance = jax.lax.stop_gradient(jnp.diagonal(moment))
-    # Of a constant, rounding may leave the square of itself.
-    negligible = float(jnp.finfo(moment.dtype).eps) ** 1.75 * jnp.max(variance)
-    unit = inverse_root(jnp.where(variance > negligible, variance, 0.0))
+    unit = inverse_root(jnp.where(variance > constant(variance), variance, 0.0))
 
     def in_units() -> tuple[Array, Array]:
         scaled, values = _whitening_vectors(moment * (unit[:, None] * unit))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from reconjax.linalg.eigen import inverse_root, significant
-from reconjax.linalg.whitening import GAP, other_cut
+from reconjax.linalg.whitening import GAP, constant, other_cut
 from reconjax.theory.spectrum import Spectrum
 
 
@@ -57,8 +57,7 @@ def uncertain(spectrum: Spectrum, every: Array, second: Array) -> Uncertain:
     rank, samples = spectrum.rank.astype(values.dtype), spectrum.samples
     epsilon = float(jnp.finfo(values.dtype).eps)
     variances = second if second.ndim == 1 else jnp.diagonal(second)
-    # Of a constant, rounding may leave the square of itself.
-    varies = variances > epsilon**1.75 * jnp.max(variances)
+    varies = variances > constant(variances)
     varying = jnp.sum(varies, dtype=jnp.int32)
     hidden = (values <= 0) & (order < varying)
     if epsilon < 1e-10:
