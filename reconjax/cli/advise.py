@@ -107,9 +107,11 @@ def advise(
     if of_tasks:
         record["best_by_task"] = of_tasks
     if output.out is not None:
-        from reconjax.plots import objectives_figure, save
+        from reconjax.plots import objectives_figure, save, task_choices_figure
 
         save(objectives_figure(result), output.out / "advise.png")
+        if of_tasks:
+            save(task_choices_figure(result, dims[-1]), output.out / "advise_tasks.png")
         write_json(record, output.out / "advise.json")
     if not output.json:
         _print(result, ranked, of_tasks, commands)
@@ -127,7 +129,8 @@ def advise(
     if output.json:
         print(json.dumps(record))
         return
-    more = [] if budget is None else ["finalists.png", "finalists/finalists.nc"]
+    more = ["advise_tasks.png"] if of_tasks else []
+    more += [] if budget is None else ["finalists.png", "finalists/finalists.nc"]
     say_files(output.out, "advise.png", "advise.nc", "advise.json", *more)
 
 

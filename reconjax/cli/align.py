@@ -144,8 +144,8 @@ def _draw(result: "xarray.Dataset", folder: Path) -> list[str]:
     )
     files = []
     if "task" in result.dims:
-        save(tasks_figure(result), folder / "tasks.png")
-        files.append("tasks.png")
+        save(tasks_figure(result), folder / "align_tasks.png")
+        files.append("align_tasks.png")
     if "r2_by_target" in result:
         save(targets_figure(result), folder / "targets.png")
         files.append("targets.png")

@@ -108,7 +108,7 @@ def compare(
     if of_tasks:
         record["best_by_task"] = of_tasks
     if output.out is not None:
-        from reconjax.plots import comparison_figure, save
+        from reconjax.plots import comparison_figure, save, task_choices_figure
 
         title = (
             f"{record['data']}: families of noise against none, on"
@@ -116,13 +116,16 @@ def compare(
         )
         figure = comparison_figure(places, record["folds"], title=title)
         save(figure, output.out / "compare.png")
+        if of_tasks:
+            save(task_choices_figure(result, last), output.out / "compare_tasks.png")
         write_json(record, output.out / "compare.json")
     if output.json:
         print(json.dumps(record))
         return
     _print(result, places)
     print_best_choices(of_tasks, last)
-    say_files(output.out, "compare.png", "compare.nc", "compare.json")
+    tasks = ["compare_tasks.png"] if of_tasks else []
+    say_files(output.out, "compare.png", *tasks, "compare.nc", "compare.json")
 
 
 def _at(places: "list[Place]", latent_dim: int) -> "list[Place]":

@@ -117,16 +117,19 @@ def objectives(
     if of_tasks:
         record["best_by_task"] = of_tasks
     if output.out is not None:
-        from reconjax.plots import objectives_figure, save
+        from reconjax.plots import objectives_figure, save, task_choices_figure
 
         save(objectives_figure(result), output.out / "objectives.png")
+        if of_tasks:
+            save(task_choices_figure(result, last), output.out / "objectives_tasks.png")
         write_json(record, output.out / "objectives.json")
     if output.json:
         print(json.dumps(record))
         return
     _print(result, places)
     print_best_choices(of_tasks, last)
-    say_files(output.out, "objectives.png", "objectives.nc", "objectives.json")
+    tasks = ["objectives_tasks.png"] if of_tasks else []
+    say_files(output.out, "objectives.png", *tasks, "objectives.nc", "objectives.json")
 
 
 def _print(result: "xarray.Dataset", places: "list[Place]") -> None:

@@ -189,8 +189,8 @@ def sweep(
             save(first, output.out / "map.png")
             pictures.insert(0, "map.png")
         if of_tasks:
-            save(task_gains_figure(result, middle), output.out / "tasks.png")
-            pictures.append("tasks.png")
+            save(task_gains_figure(result, middle), output.out / "sweep_tasks.png")
+            pictures.append("sweep_tasks.png")
     if output.json:
         record = _record(result, rows)
         print(json.dumps({**record, "best_by_task": of_tasks} if of_tasks else record))

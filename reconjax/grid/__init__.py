@@ -16,7 +16,7 @@ kernel          what is compiled, on one device or many
 """
 
 from reconjax.grid.grids import gaussian_grid, mask_grid, pixel_grid
-from reconjax.grid.sample_certificate import certificate_by_samples
+from reconjax.grid.sample_certificate import certificates_by_samples
 from reconjax.grid.sample_side import sweep_samples, sweep_samples_targets
 from reconjax.grid.stored_samples import Samples, samples
 from reconjax.grid.sweep import Sweep, sweep_memory, sweep_targets
@@ -24,7 +24,7 @@ from reconjax.grid.sweep import Sweep, sweep_memory, sweep_targets
 __all__ = [
     "Samples",
     "Sweep",
-    "certificate_by_samples",
+    "certificates_by_samples",
     "gaussian_grid",
     "mask_grid",
     "pixel_grid",

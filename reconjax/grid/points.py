@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 from reconjax.noise import Noise, RayPoint
+from reconjax.noise.rays import same_direction
 
 
 def grid_points(noises: Sequence[Sequence[Noise]], features: int) -> RayPoint:
@@ -28,13 +28,7 @@ def grid_points(noises: Sequence[Sequence[Noise]], features: int) -> RayPoint:
             points.append(point)
         direction = points[0].direction
         for point in points:
-            if type(point.direction) is not type(direction) or not jax.tree.all(
-                jax.tree.map(
-                    lambda a, b: bool(np.all(np.asarray(a) == np.asarray(b))),
-                    point.direction,
-                    direction,
-                )
-            ):
+            if not same_direction(point.direction, direction):
                 raise ValueError("noises: the noises of one row lie on different rays")
         for leaf in jax.tree.leaves(direction):
             if leaf.shape[0] != features:

@@ -8,7 +8,9 @@ have D as their first size.
 
 from typing import Any, NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -146,6 +148,13 @@ def additive_point(direction: Direction, strength: ArrayLike, keep: ArrayLike = 
     """The point of x' = q (x + e), e of covariance τ B with the strength τ."""
     strength, keep = jnp.asarray(strength, float), jnp.asarray(keep, float)
     return point(direction, strength / (1 + strength), keep**2 * (1 + strength), keep)
+
+
+def same_direction(one: Direction, other: Direction) -> bool:
+    """Whether two directions are of one kind and have the same numbers."""
+    kind: Any = jax.tree.structure(one)
+    leaves = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=False)
+    return kind == jax.tree.structure(other) and all(np.array_equal(a, b) for a, b in leaves)
 
 
 def same_group(groups: Array) -> Array:

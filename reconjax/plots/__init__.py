@@ -16,7 +16,7 @@ from reconjax.plots.objectives import objectives_figure
 from reconjax.plots.probes import probe_figure
 from reconjax.plots.style import STYLE, save
 from reconjax.plots.sweeps import mask_map_figure, sweep_figure, sweep_panel
-from reconjax.plots.tasks import task_gains_figure, tasks_figure
+from reconjax.plots.tasks import task_choices_figure, task_gains_figure, tasks_figure
 from reconjax.plots.training import finalists_figure, history_figure, reconstruction_figure
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "sweep_figure",
     "sweep_panel",
     "targets_figure",
+    "task_choices_figure",
     "task_gains_figure",
     "tasks_figure",
 ]

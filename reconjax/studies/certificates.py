@@ -11,7 +11,7 @@ from jax import Array
 
 from reconjax.data import Dataset
 from reconjax.grid.columns import NO_FORM, check_form
-from reconjax.grid.sample_certificate import certificate_by_samples
+from reconjax.grid.sample_certificate import certificates_by_samples
 from reconjax.linalg.precision import in_float64
 from reconjax.noise import Noise, noise_text, parse_noise
 from reconjax.noise.groups import cut_at_edges, usual_patches
@@ -96,17 +96,18 @@ def detect(
     facts = known if isinstance(known, Moments) else known.spectrum
     principal = spectrum(facts) if isinstance(facts, Moments) else facts
     dims = check_latent_dims(wanted, int(principal.rank), source.features)
-    certificates = []
-    with source.progress("noises", len(given)) as advance:
-        for noise in given:
-            parsed = parse_noise(noise, shape, principal) if isinstance(noise, str) else noise
-            if isinstance(known, Moments):
-                found = certificate(known, parsed, dims, principal=principal)
-            else:
-                with source.progress("features", 2 * source.features) as count:
-                    found = certificate_by_samples(known, parsed, dims, columns=count)
-            certificates.append(found)
-            advance()
+    every = [
+        parse_noise(noise, shape, principal) if isinstance(noise, str) else noise for noise in given
+    ]
+    if isinstance(known, Moments):
+        certificates = []
+        with source.progress("noises", len(every)) as advance:
+            for noise in every:
+                certificates.append(certificate(known, noise, dims, principal=principal))
+                advance()
+    else:
+        with source.progress("features", 2 * source.features * len(every)) as count:
+            certificates = certificates_by_samples(known, every, dims, columns=count)
     rank = int(principal.rank)
     texts = [_text(noise, shape, facts) for noise in given]
     result = labeled(

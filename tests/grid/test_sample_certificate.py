@@ -5,7 +5,7 @@ import pytest
 from scipy import linalg
 
 import reconjax as rj
-from reconjax.grid import certificate_by_samples, samples
+from reconjax.grid import certificates_by_samples, sample_certificate, samples
 from reconjax.noise import parse_noise
 
 SHAPE = (4, 6, 1)
@@ -49,9 +49,10 @@ def test_both_sides_are_equal(kind):
     floats = (x.reshape(len(x), -1) - x.reshape(len(x), -1).mean(0)) / (
         255 if kind == "8 bit" else 1
     )
-    for text in NOISES:
-        noise = parse_noise(text, SHAPE)
-        wanted, found = rj.certificate(moments, noise), certificate_by_samples(data, noise)
+    noises = [parse_noise(text, SHAPE) for text in NOISES]
+    every = certificates_by_samples(data, noises)
+    for text, noise, found in zip(NOISES, noises, every, strict=True):
+        wanted = rj.certificate(moments, noise)
         for name, value in wanted._asdict().items():
             here = getattr(found, name)
             if isinstance(value, str | tuple):
@@ -86,7 +87,7 @@ def check_angles(tolerance):
     codes = flat @ root @ np.linalg.eigh(root.T @ second @ second @ root)[1][:, ::-1]
     plain = np.linalg.svd(flat, full_matrices=False)[0]
     data = samples(x, np.arange(12) % 2)
-    found = certificate_by_samples(data, parse_noise("mask:0.5:2x2", SHAPE), [1, 3, 7])
+    (found,) = certificates_by_samples(data, [parse_noise("mask:0.5:2x2", SHAPE)], [1, 3, 7])
     assert found.rank == 10
     for place, k in enumerate(found.latent_dim):
         angles = linalg.subspace_angles(plain[:, :k], codes[:, :k])
@@ -103,9 +104,8 @@ def check_angles(tolerance):
 
 def test_patches_that_never_vary_together_commute():
     x = images("apart")
-    found = certificate_by_samples(
-        samples(x, np.arange(12) % 2), parse_noise("mask:0.5:4x3", SHAPE)
-    )
+    data = samples(x, np.arange(12) % 2)
+    (found,) = certificates_by_samples(data, [parse_noise("mask:0.5:4x3", SHAPE)])
     assert found.verdict == "never"
     assert found.commutator < 1e-12
 
@@ -122,4 +122,27 @@ def test_what_has_no_form_is_said(noise, text):
     shape = (8, 6, 1) if "48" in text else SHAPE
     x = images()
     with pytest.raises(ValueError, match=text):
-        certificate_by_samples(samples(x, np.arange(12) % 2), parse_noise(noise, shape))
+        certificates_by_samples(samples(x, np.arange(12) % 2), [parse_noise(noise, shape)])
+
+
+def test_noises_of_one_ray_share_its_sums_and_its_factorization(monkeypatch):
+    calls = []
+    for name in ("commutation", "inner_products", "ray_by_samples"):
+        original = getattr(sample_certificate, name)
+
+        def counted(*args, name=name, original=original, **options):
+            calls.append(name)
+            return original(*args, **options)
+
+        monkeypatch.setattr(sample_certificate, name, counted)
+    data = samples(images(), np.arange(12) % 2)
+    texts = ["mask:0.5:2x2", "gaussian:0.5", "mask:0:2x2", "mask:0.75:2x2", "exact:0.5:2x2"]
+    noises = [parse_noise(text, SHAPE) for text in texts]
+    columns = []
+    together = certificates_by_samples(data, noises, columns=columns.append)
+    assert sorted(calls) == ["commutation", "inner_products", "ray_by_samples"]
+    assert sum(columns) == 2 * 24 * len(texts)
+    for noise, found in zip(noises, together, strict=True):
+        (alone,) = certificates_by_samples(data, [noise])
+        np.testing.assert_array_equal(found.overlap, alone.overlap)
+        assert found.commutator == alone.commutator

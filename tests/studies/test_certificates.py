@@ -160,7 +160,7 @@ def test_fewer_samples_than_features_are_certified_by_samples(monkeypatch):
     assert (found.attrs["side"], found.attrs["samples"]) == ("samples", 8)
     every = reconjax.grid.samples(x[:8], np.arange(8) % 2)
     mask = reconjax.parse_noise(TEXTS[1], SHAPE)
-    expected = reconjax.grid.certificate_by_samples(every, mask, DIMS[:2])
+    (expected,) = reconjax.grid.certificates_by_samples(every, [mask], DIMS[:2])
     for name in ("largest_change", "overlap", "commutator", "gap"):
         there = found[name].sel(noise=TEXTS[1])
         np.testing.assert_allclose(there, getattr(expected, name), atol=1e-8, err_msg=name)

@@ -261,8 +261,28 @@ def test_the_commands_print_a_table_of_tasks_and_draw_it(tmp_path, capsys, array
     )
     printed = capsys.readouterr().out
     assert "the best noise for each task at K" in printed
-    for folder in ("out", "s"):
-        assert (tmp_path / folder / "tasks.png").stat().st_size > 1000
+    for picture in ("out/align_tasks.png", "s/sweep_tasks.png"):
+        assert (tmp_path / picture).stat().st_size > 1000
+
+
+def test_choices_are_drawn_with_the_gains_that_are_printed(tmp_path, capsys, arrays):
+    x, y, test_x, test_y = arrays
+    keys = {f"{name}_train": value for name, value in y.items()}
+    keys |= {f"{name}_test": value for name, value in test_y.items()}
+    np.savez(tmp_path / "t.npz", x_train=x, x_test=test_x, **keys)
+    out = str(tmp_path / "out")
+    given = ["--target-key", "place", "odd", "--latent-dims", "2", "--json", "--out", out]
+    given = ["--families", "gaussian", "flip", *given]
+    assert main(["compare", str(tmp_path / "t.npz"), *given]) == 0
+    best = json.loads(capsys.readouterr().out)["best_by_task"]
+    assert (tmp_path / "out/compare_tasks.png").stat().st_size > 1000
+    result = studies.open(tmp_path / "out/compare.nc")
+    figure = reconjax.plots.task_choices_figure(result, 2)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    for row, place in enumerate(best):
+        assert f"{place['gain']:+.3f}" == max(texts[2 * row : 2 * row + 2], key=float)
+    with pytest.raises(ValueError, match="latent_dim: 3; 2 are there"):
+        reconjax.plots.task_choices_figure(result, 3)
 
 
 @pytest.mark.parametrize(
